@@ -1,0 +1,1 @@
+"""Sharpness of the loss and compression of representations: measures, bounds, two replications."""

@@ -1,0 +1,1 @@
+"""Loss flatness and compressed representations (Chen, Recanatesi, Shea-Brown)."""

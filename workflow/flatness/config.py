@@ -1,0 +1,80 @@
+"""The configuration: one typed model, the source of truth for config/*.yaml.
+
+Read at Snakemake's parse time, so nothing here imports torch.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+
+from flatness.epfl.config import EpflSettings
+from flatness.errors import UserError
+from flatness.frozen import Frozen
+
+
+class Data(Frozen):
+    """Where published data come from."""
+
+    mirror: str | None = None
+
+
+class Statistics(Frozen):
+    """Resampling behind intervals and p-values."""
+
+    resamples: Annotated[int, Field(ge=100)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    seed: NonNegativeInt
+
+
+class Figures(Frozen):
+    """How figures are written."""
+
+    dpi: PositiveInt
+
+
+class Config(Frozen):
+    """Everything a run depends on."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    device: Literal["auto", "cpu", "cuda"]
+    data: Data
+    statistics: Statistics
+    figures: Figures
+    epfl: EpflSettings
+
+    @property
+    def device_kind(self) -> str:
+        """The kind of device jobs use: what `auto` finds here, without loading torch."""
+        if self.device == "auto":
+            return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+        return self.device
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """Checks a configuration as read from YAML.
+
+    Args:
+        values: nested mapping.
+
+    Returns:
+        The typed configuration.
+
+    Raises:
+        UserError: every wrong key, each with its path, the value found and what is allowed.
+    """
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise UserError("the configuration is wrong:\n  " + "\n  ".join(lines)) from error
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in item["loc"] if part != "[key]")
+    if item["type"] == "extra_forbidden":
+        return f"{path}: no such key; see config/demo.yaml for the keys there are"
+    if item["type"] == "missing":
+        return f"{path}: this key is missing; see config/demo.yaml for an example"
+    return f"{path}: found {item['input']!r}: {item['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,1 @@
+"""Adaptive sharpness against test loss (Hammoud, Liossatos, Nicollier)."""
