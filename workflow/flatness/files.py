@@ -1,6 +1,5 @@
 """Files that are whole or absent: atomic writes, tensor files, resumable scratch state."""
 
-import hashlib
 import json
 import os
 import tempfile
@@ -10,12 +9,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock
-from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from flatness.errors import DataError
+from flatness.frozen import canonical_json, content_hash  # noqa: F401
 
 
 @contextmanager
@@ -57,17 +56,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def canonical_json(value: BaseModel | Mapping[str, Any]) -> str:
-    """The one JSON text of a pydantic model or mapping: sorted keys, no spaces."""
-    data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    return json.dumps(data, sort_keys=True, separators=(",", ":"))
-
-
-def content_hash(value: BaseModel | Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits that name an experiment: SHA-256 of its canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -148,9 +136,7 @@ class Scratch:
     def __exit__(self, *exc: object) -> None:
         self._lock.release()
 
-    def save(
-        self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
-    ) -> None:
+    def save(self, name: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Replaces the state called `name`, atomically."""
         save_tensors(self.folder / f"{name}.safetensors", tensors, metadata)
 

@@ -1,12 +1,41 @@
-"""What every part of the configuration shares: strict frozen models, and blocks of seeds."""
+"""What every part of the configuration shares: strict models, their hashes, blocks of seeds."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+#: Data sets there are, published and made for the demo, and what each consists of.
+DATASETS = {
+    "abalone": "table",
+    "diabetes": "table",
+    "fashion_mnist": "images",
+    "cifar10": "images",
+    "digits": "images",
+    "digits32": "images",
+    "cora": "graph",
+    "sbm": "graph",
+}
+DatasetName = Literal[tuple(DATASETS)]
 
 
 class Frozen(BaseModel):
     """Settings that cannot change once read; unknown keys and silent conversions are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def canonical_json(value: BaseModel | Mapping[str, Any]) -> str:
+    """The one JSON text of a pydantic model or mapping: sorted keys, no spaces."""
+    data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+
+def content_hash(value: BaseModel | Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that name an experiment: SHA-256 of its canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
 
 
 def seed_blocks(seeds: int, size: int) -> list[str]:

@@ -115,7 +115,9 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
     """
     if not rows:
         raise DataError(f"{path}: a table without rows; nothing was written")
-    frame = pd.DataFrame([row.model_dump() for row in rows], columns=list(type(rows[0]).model_fields))
+    frame = pd.DataFrame(
+        [row.model_dump() for row in rows], columns=list(type(rows[0]).model_fields)
+    )
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, index=False, na_rep="nan")
 
@@ -138,7 +140,9 @@ def read_table(path: Path, row: type[Row]) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such table; run the step that makes it") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable CSV table ({error}); delete it and run again") from error
+        raise DataError(
+            f"{path}: not a readable CSV table ({error}); delete it and run again"
+        ) from error
     missing = [name for name in row.model_fields if name not in raw.columns]
     unknown = [name for name in raw.columns if name not in row.model_fields]
     if missing or unknown:

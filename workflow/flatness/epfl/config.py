@@ -4,12 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from flatness.frozen import Frozen, seed_blocks
+from flatness.frozen import DATASETS, DatasetName, Frozen, seed_blocks
 
 Pool = Literal["fcnn", "lenet5", "gat"]
 Device = Literal["cpu", "cuda"]
 Execution = Literal["loop", "stacked"]
 TrainingProtocol = Literal["written", "released"]
+
+#: What kind of data each pool learns.
+KINDS = {"fcnn": "table", "lenet5": "images", "gat": "graph"}
 
 #: What the released notebooks do in training that the report does not say, by pool.
 TRAINING_DEFECTS: dict[str, dict[str, str]] = {
@@ -19,7 +22,7 @@ TRAINING_DEFECTS: dict[str, dict[str, str]] = {
         "full_batch_steps": "each minibatch step uses the full training set",
         "lost_row": "the first row of the file is read as a header",
         "default_init": "PyTorch's default initial weights in place of Xavier's",
-        "signed_stopping": "one warm-up epoch, then a signed drop under 5 % stops; 12 epochs at most",
+        "signed_stopping": "one warm-up epoch, then a signed drop under 5 % stops; at most 12",
     },
     "lenet5": {
         "default_init": "PyTorch's default initial weights in place of Xavier's",
@@ -64,7 +67,7 @@ class Ascent(Frozen):
 class PoolSettings(Frozen):
     """One pool: models that differ in initial weights and data order only."""
 
-    dataset: str
+    dataset: DatasetName
     models: PositiveInt
     block: PositiveInt
     learning_rate: PositiveFloat
@@ -95,6 +98,14 @@ class EpflSettings(Frozen):
     tolerance: PositiveFloat
     pools: dict[Pool, PoolSettings]
 
+    @model_validator(mode="after")
+    def _datasets_fit(self) -> "EpflSettings":
+        for pool, settings in self.pools.items():
+            if DATASETS[settings.dataset] != KINDS[pool]:
+                fit = [name for name, kind in DATASETS.items() if kind == KINDS[pool]]
+                raise ValueError(f"pool {pool} cannot use {settings.dataset}; use one of {fit}")
+        return self
+
 
 class PoolTraining(Frozen):
     """All that determines the trained weights of one pool, apart from the seeds.
@@ -104,7 +115,7 @@ class PoolTraining(Frozen):
     """
 
     pool: Pool
-    dataset: str
+    dataset: DatasetName
     train_size: PositiveInt | None
     learning_rate: PositiveFloat
     batch_size: PositiveInt
@@ -125,7 +136,7 @@ class PoolMeasurement(Frozen):
     """
 
     pool: Pool
-    dataset: str
+    dataset: DatasetName
     train_size: PositiveInt | None
     training_defects: tuple[str, ...]
     rho: PositiveFloat
@@ -190,6 +201,17 @@ def measurement(
         device=device,
         execution=chosen.execution,
     )
+
+
+def training_protocols() -> list[str]:
+    """Names of all training protocols: written, released, and each defect alone."""
+    return ["written", "released", *(name for known in TRAINING_DEFECTS.values() for name in known)]
+
+
+def measuring_protocols() -> list[str]:
+    """Names of all measuring protocols: written, released, strong, and each defect alone."""
+    alone = (name for known in MEASURING_DEFECTS.values() for name in known)
+    return ["written", "released", "strong", *alone]
 
 
 def _defects(known: dict[str, str], protocol: str) -> tuple[str, ...]:

@@ -1,0 +1,45 @@
+# Thin: every target is one command that can be typed by hand in the activated environment.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+ACTIVATE := source $(VENV)/bin/activate &&
+
+.DEFAULT_GOAL := demo
+.PHONY: demo laptop paper plan test test-slow check bench clean help
+
+demo: $(READY) ## the whole pipeline on an embedded demo (default)
+laptop: $(READY) ## on the published data, at a size for two cores
+paper: $(READY) ## as published
+demo laptop paper:
+	@$(ACTIVATE) python -m flatness run config/$@.yaml
+
+plan: $(READY) ## jobs, minutes and GB each config will take; nothing is started
+	@$(ACTIVATE) python -m flatness plan config/demo.yaml config/laptop.yaml config/paper.yaml
+
+test: $(READY) ## the tests, without those of test-slow
+	@$(ACTIVATE) pytest
+
+test-slow: $(READY) ## kills, resumes and other long tests
+	@$(ACTIVATE) pytest -m slow
+
+check: $(READY) ## style of the code and of the workflow
+	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && \
+	    snakemake --lint
+
+bench: $(READY) ## the benchmarks: ratios in one run, on a quiet machine
+	@$(ACTIVATE) python -m benchmarks
+
+clean: ## removes results of the configs, fetched data and scratch state; keeps results/reference
+	rm -rf results/demo results/laptop results/paper data scratch .snakemake .cache
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): envs/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "error: Python 3.11 or newer is needed; call make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(ACTIVATE) pip install --disable-pip-version-check -q -r envs/requirements.lock
+	$(ACTIVATE) pip install --disable-pip-version-check -q --no-deps -e .
+	@touch $@

@@ -1,0 +1,79 @@
+"""The configuration: three files fit the model; a wrong key is named with what is allowed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from flatness.config import validate
+from flatness.epfl.config import measurement, training
+from flatness.errors import UserError
+from flatness.frozen import seed_blocks, seeds_of
+
+ROOT = Path(__file__).parents[1]
+
+
+def values(name="demo"):
+    return yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", ["demo", "laptop", "paper"])
+def test_the_shipped_configs_are_valid_and_have_the_same_keys(name):
+    config = validate(values(name))
+    assert config.name == name
+    assert set(values(name)) == set(values("demo"))
+
+
+def test_every_wrong_key_is_named_with_value_and_what_is_allowed():
+    wrong = values()
+    wrong["epfl"]["pools"]["fcnn"]["rho"] = -1
+    wrong["epfl"]["protocol"] = "spoken"
+    wrong["epfl"]["pools"]["gat"]["modles"] = 3
+    del wrong["statistics"]["seed"]
+    with pytest.raises(UserError) as caught:
+        validate(wrong)
+    message = str(caught.value)
+    assert "epfl.pools.fcnn.rho: found -1: Input should be greater than 0" in message
+    assert "epfl.protocol: found 'spoken': Input should be 'written' or 'released'" in message
+    assert "epfl.pools.gat.modles: no such key" in message
+    assert "statistics.seed: this key is missing" in message
+
+
+def test_a_name_that_is_no_folder_name_is_refused():
+    with pytest.raises(UserError, match="name: found 'x; touch y'"):
+        validate(values() | {"name": "x; touch y"})
+
+
+@pytest.mark.parametrize("dataset", ["x; touch y", "../x", "imagenet", "cora"])
+def test_an_unknown_dataset_is_refused(dataset):
+    wrong = values()
+    wrong["epfl"]["pools"]["fcnn"]["dataset"] = dataset
+    with pytest.raises(UserError, match=r"epfl.*fcnn"):
+        validate(wrong)
+
+
+def test_blocks_cover_all_seeds_once():
+    assert seed_blocks(50, 25) == ["0-24", "25-49"]
+    assert [s for block in seed_blocks(7, 3) for s in seeds_of(block)] == list(range(7))
+
+
+def test_more_models_or_another_rho_do_not_change_training():
+    more = values()
+    more["epfl"]["pools"]["fcnn"]["models"] = 75
+    more["epfl"]["pools"]["fcnn"]["rho"] = 0.5
+    before, after = validate(values()).epfl, validate(more).epfl
+    assert training(before, "fcnn", "written", "cpu") == training(after, "fcnn", "written", "cpu")
+    assert measurement(before, "fcnn", "written", "written", "cpu") != measurement(
+        after, "fcnn", "written", "written", "cpu"
+    )
+
+
+def test_parsing_the_config_does_not_import_torch():
+    code = "import sys, flatness.config; sys.exit('torch' in sys.modules)"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "workflow")}
+        ).returncode
+        == 0
+    )

@@ -1,0 +1,80 @@
+"""Correlations against scipy, brute force and their own stated coverage."""
+
+import itertools
+
+import numpy as np
+import pytest
+from flatness.errors import NumericalError
+from flatness.statistics import correlate
+from scipy import stats
+
+METHODS = {"kendall": stats.kendalltau, "pearson": stats.pearsonr, "spearman": stats.spearmanr}
+
+
+def pair(n, slope, seed, ties=False):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n)
+    y = slope * x + rng.normal(size=n)
+    return (np.round(x), np.round(y)) if ties else (x, y)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ties", [False, True])
+def test_estimate_and_asymptotic_p_are_scipys(method, ties):
+    x, y = pair(40, 0.5, 1, ties)
+    found = correlate(x, y, method=method, resamples=200)
+    expected = METHODS[method](x, y)
+    assert found.estimate == pytest.approx(expected.statistic, abs=1e-12)
+    assert found.p_value == pytest.approx(expected.pvalue, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("ties", [False, True])
+def test_interval_equals_resampling_with_scipys_coefficient(method, ties):
+    x, y = pair(15, 0.7, 2, ties)
+    found = correlate(x, y, method=method, resamples=300, seed=5)
+    rows = np.random.default_rng(5).integers(0, 15, (300, 15))
+    values = [METHODS[method](x[row], y[row]).statistic for row in rows]
+    assert [found.low, found.high] == pytest.approx(np.nanquantile(values, [0.025, 0.975]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_permutation_p_is_exact_for_few_models(method):
+    x, y = pair(6, 1.0, 3)
+    found = correlate(x, y, method=method, resamples=9999)
+    statistic = METHODS[method](x, y).statistic
+    every = [METHODS[method](x, y[list(p)]).statistic for p in itertools.permutations(range(6))]
+    high = np.mean(np.array(every) >= statistic - 1e-12)
+    low = np.mean(np.array(every) <= statistic + 1e-12)
+    assert found.p_permutation == pytest.approx(min(1.0, 2 * min(high, low)))
+
+
+def test_intervals_of_tau_cover_the_truth_about_as_often_as_stated():
+    """For a Gaussian pair τ = (2/π) asin r, so coverage can be counted."""
+    r = 0.4
+    truth = 2 / np.pi * np.arcsin(r)
+    covered = 0
+    for seed in range(300):
+        x, noise = np.random.default_rng(seed).normal(size=(2, 50))
+        y = r * x + np.sqrt(1 - r**2) * noise
+        found = correlate(x, y, method="kendall", resamples=400)
+        covered += found.low <= truth <= found.high
+    # Binomial standard error at 95 % and n = 300 is 1.3 points.
+    assert 0.91 <= covered / 300 <= 0.99
+
+
+def test_perfect_order_and_constant_variables():
+    x = np.arange(10.0)
+    found = correlate(x, np.exp(x), method="kendall", resamples=500)
+    assert [found.estimate, found.low, found.high] == pytest.approx([1.0, 1.0, 1.0])
+    assert found.p_permutation < 0.01
+    constant = correlate(x, np.ones(10), method="kendall", resamples=500)
+    assert np.isnan(constant.estimate)
+    assert constant.n == 10
+
+
+def test_too_few_or_unfit_values_are_refused():
+    with pytest.raises(NumericalError, match="2 usable models: at least 3"):
+        correlate([1, 2], [1, 2], method="kendall")
+    with pytest.raises(NumericalError, match="not finite"):
+        correlate([1, 2, np.nan], [1, 2, 3], method="kendall")

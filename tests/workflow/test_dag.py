@@ -1,0 +1,84 @@
+"""The DAG of the shipped configs, by dry runs in an empty folder."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def snakemake(folder, *arguments, config="demo"):
+    """Runs the real Snakefile in another working folder."""
+    config = config if str(config).endswith(".yaml") else ROOT / "config" / f"{config}.yaml"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
+        + ["--configfile", config, *arguments],
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def job_counts(text):
+    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", text, re.M)}
+
+
+@pytest.mark.parametrize("config", ["demo", "laptop", "paper"])
+def test_every_config_plans_all_pools(tmp_path, config):
+    done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
+    assert done.returncode == 0, done.stderr
+    counts = job_counts(done.stdout + done.stderr)
+    pools = yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())["epfl"]["pools"]
+    blocks = sum(-(-pool["models"] // pool["block"]) for pool in pools.values())
+    assert counts["train_epfl"] == counts["measure_epfl"] == blocks
+    assert counts["correlate_epfl"] == counts["fetch"] == 3
+    assert counts["draw_epfl_fig1"] == 1
+
+
+def test_a_wrong_config_stops_before_any_job_without_a_traceback(tmp_path):
+    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    values["epfl"]["pools"]["fcnn"]["models"] = 0
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(values))
+    done = snakemake(tmp_path, "--cores", "1", config=tmp_path / "wrong.yaml")
+    assert done.returncode != 0
+    assert "epfl.pools.fcnn.models: found 0: Input should be greater than 0" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_undeclared_grid_point_is_no_target(tmp_path):
+    target = "results/demo/measurements/epfl/fcnn/written/written/7-8.csv"
+    done = snakemake(tmp_path, "--dry-run", target)
+    assert done.returncode != 0
+    assert "MissingRuleException" in done.stdout + done.stderr
+
+
+def test_more_seeds_train_only_the_new_block(tmp_path):
+    """Blocks that exist stay as they are when a pool grows."""
+    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    values["epfl"]["pools"] = {"fcnn": values["epfl"]["pools"]["fcnn"]}
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(values))
+    done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
+    before = job_counts(done.stdout + done.stderr)
+    values["epfl"]["pools"]["fcnn"]["models"] += values["epfl"]["pools"]["fcnn"]["block"]
+    config.write_text(yaml.safe_dump(values))
+    done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
+    after = job_counts(done.stdout + done.stderr)
+    assert after["train_epfl"] == before["train_epfl"] + 1
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_every_make_target_is_explained():
+    shown = subprocess.run(["make", "-C", ROOT, "help"], capture_output=True, text=True).stdout
+    declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1)
+    assert all(re.search(rf"make {target} +\S+", shown) for target in declared.split())

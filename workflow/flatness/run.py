@@ -1,0 +1,85 @@
+"""The verb `run`: the whole workflow from one command, also after a kill."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+import yaml
+from filelock import FileLock, Timeout
+
+from flatness.config import Config, validate
+from flatness.errors import UserError
+from flatness.summary import print_summary
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="config/demo.yaml, laptop.yaml or paper.yaml")],
+    targets: Annotated[list[str] | None, typer.Argument(help="rules or files; all if none")] = None,
+) -> None:
+    """Runs Snakemake with a config to the end and prints the results.
+
+    Clears the lock that a killed run left behind; refuses to start beside a run that lives.
+    """
+    settings = load_config(config)
+    Path(".snakemake").mkdir(exist_ok=True)
+    command = ["snakemake", "--configfile", str(config), *(targets or [])]
+    try:
+        with FileLock(".snakemake/flatness-run.lock", timeout=0):
+            refuse_beside_living_snakemake()
+            subprocess.run([*command, "--unlock"], capture_output=True, check=False)
+            code = subprocess.run(command, check=False).returncode
+    except Timeout:
+        raise UserError(
+            f"{Path.cwd()}: another run is going on here; wait for it to end, or stop it"
+        ) from None
+    print_summary(Path("results") / settings.name)
+    if code:
+        raise UserError(
+            f"the run of {config} stopped before its end; the messages above say why. "
+            "What was finished is kept: the same command goes on from there"
+        )
+
+
+def load_config(path: Path) -> Config:
+    """Reads and checks a configuration file.
+
+    Args:
+        path: a YAML file.
+
+    Returns:
+        The typed configuration.
+
+    Raises:
+        UserError: no such file, not YAML (with the line), or a wrong key.
+    """
+    try:
+        return validate(yaml.safe_load(path.read_text()) or {})
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def refuse_beside_living_snakemake() -> None:
+    """Raises UserError if a Snakemake started by other means works in this folder.
+
+    Its lock must not be taken for a stale one.
+    """
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            line, folder = process.cmdline(), process.cwd()
+        except psutil.Error:
+            continue
+        program = next((part for part in line[:2] if Path(part).name == "snakemake"), None)
+        if program and Path(folder) == Path.cwd():
+            raise UserError(
+                f"{folder}: Snakemake (process {process.pid}) is running here; "
+                "wait for it to end, or stop it"
+            )

@@ -1,0 +1,29 @@
+# Correlations over the models of a pool or grid, each with its interval and p-values.
+
+
+rule correlate_epfl:
+    input:
+        training=epfl_blocks(rules.train_epfl.output.table),
+        measurements=epfl_blocks(rules.measure_epfl.output[0]),
+    output:
+        models=f"{RESULTS}/correlations/epfl/{{pool}}/{{trained}}/{{measured}}/models.csv",
+        table=f"{RESULTS}/correlations/epfl/{{pool}}/{{trained}}/{{measured}}/correlations.csv",
+    log:
+        f"{LOGS}/correlate/epfl/{{pool}}/{{trained}}/{{measured}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        statistics=canonical_json(CONFIG.statistics),
+        training=repeated("--training", "training"),
+        measurements=repeated("--measurements", "measurements"),
+        code=code_version("flatness.epfl.correlate"),
+    message:
+        "Correlate sharpness with test loss: {wildcards.pool} ({wildcards.trained}, {wildcards.measured})"
+    shell:
+        "python -m flatness correlate-epfl --pool {wildcards.pool}"
+        " --trained {wildcards.trained} --measured {wildcards.measured}"
+        " --statistics {params.statistics:q} --models {output.models:q} --output {output.table:q}"
+        " {params.training} {params.measurements} 2> >(tee {log:q} >&2)"

@@ -1,0 +1,34 @@
+# Sharpness and compression of every checkpoint.
+
+
+rule measure_epfl:
+    input:
+        data=rules.train_epfl.input.data,
+        checkpoints=rules.train_epfl.output.checkpoints,
+    output:
+        f"{RESULTS}/measurements/epfl/{{pool}}/{{trained}}/{{measured}}/{{block}}.csv",
+    log:
+        f"{LOGS}/measure/epfl/{{pool}}/{{trained}}/{{measured}}/{{block}}.log",
+    benchmark:
+        f"{BENCHMARKS}/measure/epfl/{{pool}}/{{trained}}/{{measured}}/{{block}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="4h",
+    params:
+        experiment=lambda wildcards: canonical_json(epfl_measurement(wildcards)),
+        code=code_version("flatness.epfl.measure"),
+        scratch=lambda wildcards: scratch(
+            "measure-epfl",
+            epfl_measurement(wildcards),
+            "flatness.epfl.measure",
+            wildcards.block,
+        ),
+    message:
+        "Measure {wildcards.pool} ({wildcards.trained}, {wildcards.measured}), seeds {wildcards.block}"
+    shell:
+        "python -m flatness measure-epfl --experiment {params.experiment:q} --data {input.data:q}"
+        " --checkpoints {input.checkpoints:q} --scratch {params.scratch:q}"
+        " --output {output:q} 2> >(tee {log:q} >&2)"

@@ -1,0 +1,34 @@
+# Weights of every model, in blocks of seeds. Killed and started again, a job goes on.
+
+
+rule train_epfl:
+    input:
+        data=lambda wildcards: data_file(CONFIG.epfl.pools[wildcards.pool].dataset),
+    output:
+        checkpoints=f"{RESULTS}/checkpoints/epfl/{{pool}}/{{trained}}/{{block}}.safetensors",
+        table=f"{RESULTS}/checkpoints/epfl/{{pool}}/{{trained}}/{{block}}.csv",
+    log:
+        f"{LOGS}/train/epfl/{{pool}}/{{trained}}/{{block}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train/epfl/{{pool}}/{{trained}}/{{block}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="4h",
+    params:
+        experiment=lambda wildcards: canonical_json(epfl_training(wildcards)),
+        code=code_version("flatness.epfl.train"),
+        scratch=lambda wildcards: scratch(
+            "train-epfl",
+            epfl_training(wildcards),
+            "flatness.epfl.train",
+            wildcards.block,
+        ),
+    message:
+        "Train {wildcards.pool} ({wildcards.trained}), seeds {wildcards.block}"
+    shell:
+        "python -m flatness train-epfl --experiment {params.experiment:q} --data {input.data:q}"
+        " --seeds {wildcards.block} --scratch {params.scratch:q}"
+        " --output {output.checkpoints:q} --table {output.table:q} 2> >(tee {log:q} >&2)"
