@@ -6,7 +6,8 @@ import time
 import pytest
 import torch
 from flatness.errors import DataError
-from flatness.files import Scratch, atomic_path, load_tensors, save_tensors
+from flatness.files import atomic_path
+from flatness.tensor_files import Scratch, load_tensors, save_tensors
 
 
 def test_atomic_path_leaves_nothing_behind_on_failure(tmp_path):

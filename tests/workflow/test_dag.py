@@ -1,35 +1,12 @@
 """The DAG of the shipped configs, by dry runs in an empty folder."""
 
-import os
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
-
-ROOT = Path(__file__).parents[2]
-
-
-def snakemake(folder, *arguments, config="demo"):
-    """Runs the real Snakefile in another working folder."""
-    config = config if str(config).endswith(".yaml") else ROOT / "config" / f"{config}.yaml"
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return subprocess.run(
-        ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
-        + ["--configfile", config, *arguments],
-        cwd=folder,
-        env=os.environ | {"PATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def job_counts(text):
-    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", text, re.M)}
+from workflow.real_snakefile import ROOT, job_counts, snakemake
 
 
 @pytest.mark.parametrize("config", ["demo", "laptop", "paper"])

@@ -142,7 +142,9 @@ def summarise(rises: Tensor) -> AdaptiveSharpness:
     return AdaptiveSharpness(float(rises.mean()), error, float(rises.clamp(min=0).mean()), count)
 
 
-def draw_batches(samples: int, restarts: int, batch_size: int, generator: torch.Generator) -> Tensor:
+def draw_batches(
+    samples: int, restarts: int, batch_size: int, generator: torch.Generator
+) -> Tensor:
     """Indices (restarts, batch_size) drawn uniformly with replacement from `samples`."""
     return torch.randint(samples, (restarts, batch_size), generator=generator)
 

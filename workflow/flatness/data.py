@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flatness.errors import DataError, UserError
-from flatness.files import load_tensors, save_tensors
+from flatness.tensor_files import load_tensors, save_tensors
 
 #: Names of the tensors that a data set of each kind holds.
 KEYS = {

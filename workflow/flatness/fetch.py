@@ -18,6 +18,7 @@ import pooch
 import requests
 import typer
 from filelock import FileLock
+from tqdm import tqdm
 
 from flatness.data import Dataset, save
 from flatness.errors import DataError, UserError
@@ -71,12 +72,18 @@ def published(name: str, mirror: Path | None, raw: Path) -> Dataset:
     from flatness.published_data import READERS
 
     source = PUBLISHED[name]
-    with tempfile.TemporaryDirectory(prefix="flatness-") as private:
-        if mirror:
-            copy_mirrored(source, mirror, Path(private))
-        else:
-            copy_downloaded(source, raw, Path(private))
-        return Dataset(name, False, READERS[name](Path(private)), source.files)
+    try:
+        with tempfile.TemporaryDirectory(prefix="flatness-") as private:
+            if mirror:
+                copy_mirrored(source, mirror, Path(private))
+            else:
+                copy_downloaded(source, raw, Path(private))
+            return Dataset(name, False, READERS[name](Path(private)), source.files)
+    except OSError as error:
+        raise DataError(
+            f"{tempfile.gettempdir()}: cannot keep a temporary copy here: "
+            f"{error.strerror or error}; free space or set TMPDIR to another folder"
+        ) from error
 
 
 def copy_mirrored(source: Source, mirror: Path, private: Path) -> None:
@@ -151,12 +158,14 @@ def _download_missing(source: Source, folder: Path) -> None:
 
 def _download(url: str, path: Path, checksum: str) -> None:
     """Downloads one file under a temporary name; it gets its own name once its sum is right."""
-    downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=2**18)
     store = pooch.create(
         path.parent, "", registry={path.name: checksum}, urls={path.name: url}, retry_if_failed=2
     )
     try:
-        store.fetch(path.name, downloader=downloader)
+        # pooch wants a bar that is true, which tqdm's is with a total; then it sets the real one.
+        with tqdm(desc=path.name, total=1, unit="B", unit_scale=True, mininterval=1) as bar:
+            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**18)
+            store.fetch(path.name, downloader=downloader)
     except requests.RequestException as error:
         answer = error.response
         cause = error if answer is None else f"the server answers {answer.status_code}"

@@ -34,6 +34,9 @@ TRAINING_DEFECTS: dict[str, dict[str, str]] = {
     },
 }
 
+#: The learning rate of the defect `found_learning_rate`.
+FOUND_LEARNING_RATE = 0.102
+
 #: What the released notebooks do in measuring that the report does not say, by pool.
 MEASURING_DEFECTS: dict[str, dict[str, str]] = {
     "fcnn": {
@@ -49,6 +52,7 @@ MEASURING_DEFECTS: dict[str, dict[str, str]] = {
     },
     "gat": {
         "train_dropout": "dropout is on in the ascent and in both losses",
+        "single_draw": "the loss at the centre is drawn once, not once a restart",
         "collapsed_masks": "a batch is a mask of nodes, so nodes drawn twice count once",
         "mismatched_loss": "ascends on one batch of 64, scores the sum of 3 batches of all 140",
         "five_restarts": "5 restarts in place of 50",
@@ -153,16 +157,17 @@ class PoolMeasurement(Frozen):
 def training(settings: EpflSettings, pool: str, protocol: str, device: str) -> PoolTraining:
     """The training slice of one pool under "written", "released" or a single defect's name."""
     chosen = settings.pools[pool]
+    defects = _defects(TRAINING_DEFECTS[pool], protocol)
     return PoolTraining(
         pool=pool,
         dataset=chosen.dataset,
         train_size=chosen.train_size,
-        learning_rate=chosen.learning_rate,
+        learning_rate=_learning_rate(chosen, defects),
         batch_size=chosen.batch_size,
         min_epochs=chosen.min_epochs,
         max_epochs=chosen.max_epochs,
         tolerance=settings.tolerance,
-        defects=_defects(TRAINING_DEFECTS[pool], protocol),
+        defects=defects,
         block=chosen.block,
         device=device,
         execution=chosen.execution,
@@ -185,14 +190,15 @@ def measurement(
         The slice.
     """
     chosen = settings.pools[pool]
+    trained_with = _defects(TRAINING_DEFECTS[pool], trained)
     strong = measured == "strong"
     return PoolMeasurement(
         pool=pool,
         dataset=chosen.dataset,
         train_size=chosen.train_size,
-        training_defects=_defects(TRAINING_DEFECTS[pool], trained),
+        training_defects=trained_with,
         rho=chosen.rho,
-        step_size=chosen.learning_rate,
+        step_size=_learning_rate(chosen, trained_with),
         ascent=chosen.ascent,
         maximiser="strong" if strong else "plain",
         defects=() if strong else _defects(MEASURING_DEFECTS[pool], measured),
@@ -220,3 +226,9 @@ def _defects(known: dict[str, str], protocol: str) -> tuple[str, ...]:
     if protocol == "released":
         return tuple(known)
     return (protocol,)
+
+
+def _learning_rate(chosen: PoolSettings, training_defects: tuple[str, ...]) -> float:
+    """Of training, and so of the plain ascent."""
+    found = "found_learning_rate" in training_defects
+    return FOUND_LEARNING_RATE if found else chosen.learning_rate

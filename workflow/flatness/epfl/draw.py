@@ -55,9 +55,9 @@ def draw_pool(axis: Axes, points: pd.DataFrame, correlation: pd.Series) -> None:
         zorder=1,
     )
     sns.scatterplot(data=used, x="sharpness", y="test_loss", ax=axis, s=22, zorder=2)
-    axis.set_xlabel("adaptive worst-case sharpness (± s.e.)")
+    axis.set_xlabel("adaptive worst-case sharpness (± s.e.)", labelpad=12)
     axis.set_ylabel("test loss")
-    axis.ticklabel_format(style="sci", axis="x", scilimits=(-2, 3))
+    axis.ticklabel_format(style="sci", axis="x", scilimits=(-2, 3), useMathText=True)
     left_out = f", {correlation['excluded']} left out" if correlation["excluded"] else ""
     axis.set_title(
         f"{TITLES[correlation['pool']]} on {correlation['dataset']}, "

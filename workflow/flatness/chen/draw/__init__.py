@@ -1,0 +1,1 @@
+"""Figures of the compression study, each from tidy tables."""

@@ -1,0 +1,94 @@
+"""The inequalities between values and bounds that every checkpoint is held against.
+
+A theorem that fails means a bug; a heuristic that fails is counted.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from flatness.errors import NumericalError
+
+#: Rounding of a bound relative to what it bounds; the two may be equal, as for one output.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Inequality:
+    """`value` ≤ `bound`, two columns of the measurements.
+
+    Attributes:
+        value: the smaller quantity.
+        bound: the larger one.
+        theorem: whether it holds always, not only as a rule.
+    """
+
+    value: str
+    bound: str
+    theorem: bool
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether both columns are natural logarithms."""
+        return self.value.startswith("log_")
+
+
+def _chain(suffix: str) -> tuple[Inequality, ...]:
+    """What holds for one kind of bound; the last two steps of A ≤ B ≤ C ≤ D hold for all kinds."""
+    theorem = suffix != "_released"
+    return (
+        Inequality("mls", f"bound_b{suffix}", theorem),
+        Inequality(f"bound_b{suffix}", f"bound_c{suffix}", True),
+        Inequality(f"bound_c{suffix}", f"bound_d{suffix}", True),
+        Inequality("mls", f"bound_d{suffix}", theorem),
+        Inequality("nmls", f"nmls_bound{suffix}", theorem),
+        Inequality("log_lvr_bound_jacobian", f"log_lvr_bound{suffix}", theorem),
+        Inequality("log_nvr", f"log_nvr_bound{suffix}", theorem),
+    )
+
+
+INEQUALITIES = (
+    Inequality("log_lvr", "log_lvr_bound_jacobian", True),
+    *_chain(""),
+    *_chain("_bias"),
+    *_chain("_released"),
+)
+
+
+def log10_ratio(table: pd.DataFrame, inequality: Inequality) -> pd.Series:
+    """log10(bound / value) of each row; negative where violated, not finite where undefined.
+
+    Args:
+        table: rows of `MeasuredCheckpoint`.
+        inequality: which.
+
+    Returns:
+        One number a row.
+    """
+    value, bound = table[inequality.value], table[inequality.bound]
+    if inequality.logarithmic:
+        return (bound - value) / np.log(10)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log10(bound / value)
+
+
+def check_theorems(table: pd.DataFrame) -> None:
+    """Holds every row against every theorem.
+
+    Args:
+        table: rows of `MeasuredCheckpoint`.
+
+    Raises:
+        NumericalError: one does not hold beyond rounding; names model, step and quantities.
+    """
+    for inequality in INEQUALITIES:
+        violated = log10_ratio(table, inequality) < -TOLERANCE
+        if inequality.theorem and violated.any():
+            row = table[violated].iloc[0]
+            raise NumericalError(
+                f"{row['family']} {row['setting']} seed {row['seed']} step {row['step']}: "
+                f"{inequality.value} = {row[inequality.value]:.6g} exceeds its bound "
+                f"{inequality.bound} = {row[inequality.bound]:.6g}, against a theorem: "
+                "a fault of the measures; please report it"
+            )

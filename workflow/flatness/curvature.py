@@ -1,0 +1,108 @@
+"""The Hessian of the actual training loss: its trace, estimated, and its largest eigenvalue.
+
+At an interpolating minimum S = Tr ∇²L; away from it the residuals' curvature makes the difference.
+Loss convention: L = 1/(2n) Σ ||f(x_i) − y_i||², which is N/2 times PyTorch's MSELoss.
+"""
+
+import numpy as np
+import torch
+from curvlinops import HessianLinearOperator, hutchpp_trace
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor, nn
+
+from flatness.errors import UserError
+from flatness.estimates import Estimate
+
+#: Samples in one backward pass.
+CHUNK = 500
+
+
+def hessian_trace(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    estimates: int = 5,
+    products: int = 30,
+    seed: int = 0,
+) -> Estimate:
+    """Trace of the Hessian of the loss by Hutch++ (Meyer, Musco, Musco and Woodruff, 2021).
+
+    Args:
+        model: maps (n, ...) to (n, N), in evaluation mode, with more than `products` parameters.
+        inputs: (n, ...).
+        targets: (n, N).
+        estimates: independent estimates, at least two.
+        products: Hessian-vector products of each; a multiple of 3.
+        seed: of the random vectors; the global generator is left as it was.
+
+    Returns:
+        Mean of the estimates; the standard error is from their spread, the samples held fixed.
+
+    Raises:
+        UserError: too few estimates, a wrong number of products, or targets of another shape.
+    """
+    operator, outputs = _hessian(model, inputs, targets)
+    if estimates < 2 or products % 3 or not 0 < products < operator.shape[0]:
+        raise UserError(
+            f"the trace needs at least 2 estimates (got {estimates}) and products (got {products}) "
+            f"that are a multiple of 3 and fewer than the {operator.shape[0]} parameters"
+        )
+    with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
+        torch.manual_seed(seed)
+        traces = [hutchpp_trace(operator, products).double() for _ in range(estimates)]
+    values = torch.stack(traces).cpu() * outputs / 2
+    return Estimate(float(values.mean()), float(values.std() / estimates**0.5))
+
+
+def top_eigenvalue(
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, tolerance: float = 1e-4, seed: int = 0
+) -> float:
+    """Largest eigenvalue of the Hessian of the loss, by Lanczos iterations (ARPACK).
+
+    Args:
+        model: maps (n, ...) to (n, N), in evaluation mode.
+        inputs: (n, ...).
+        targets: (n, N).
+        tolerance: relative accuracy of the eigenvalue.
+        seed: of the starting vector.
+
+    Returns:
+        The eigenvalue.
+
+    Raises:
+        UserError: targets of another shape than the outputs.
+    """
+    operator, outputs = _hessian(model, inputs, targets)
+    dtype = torch.empty(0, dtype=operator.dtype).numpy().dtype
+    start = np.random.default_rng(seed).standard_normal(operator.shape[0]).astype(dtype)
+
+    def apply(vector: np.ndarray) -> np.ndarray:
+        column = torch.from_numpy(vector.ravel()).to(operator.device)
+        return (operator @ column).cpu().numpy()
+
+    values = eigsh(
+        LinearOperator(operator.shape, matvec=apply, dtype=dtype),
+        k=1,
+        which="LA",
+        v0=start,
+        tol=tolerance,
+        return_eigenvectors=False,
+    )
+    return float(values[0]) * outputs / 2
+
+
+def _hessian(
+    model: nn.Module, inputs: Tensor, targets: Tensor
+) -> tuple[HessianLinearOperator, int]:
+    """The Hessian of PyTorch's MSELoss by all parameters, and N."""
+    with torch.no_grad():
+        shape = model(inputs[:1]).shape[1:]
+    if targets.shape != (len(inputs), *shape):
+        raise UserError(
+            f"targets: shape {tuple(targets.shape)}, the outputs' is {(len(inputs), *shape)}; "
+            "pass class labels as one-hot rows"
+        )
+    chunks = list(zip(inputs.split(CHUNK), targets.split(CHUNK), strict=True))
+    parameters = list(model.parameters())
+    return HessianLinearOperator(model, nn.MSELoss(), parameters, chunks), shape.numel()

@@ -1,0 +1,236 @@
+"""Linear and convolutional layers as one kind of map: a kernel applied to patches of the input.
+
+A layer computes `y = K U + b` with `U` (K_in, P) the patches of its input x at P positions: for a
+linear layer U = x and P = 1, for a convolution U = unfold(x). The gradient of an output of the
+network by the kernel is then `δ Uᵀ`, with δ (C_out, P) the gradient arriving at y.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+#: Relative accuracy of the eigenvalues that a Lanczos iteration stops at.
+LANCZOS_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-11}
+#: Up to this size eigenvalues of a dense Gram matrix are faster than a Lanczos iteration.
+DENSE_SIZE = 128
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear or convolutional layer that is called once per forward pass.
+
+    Attributes:
+        name: its name in the model.
+        module: the layer.
+        weight: its kernel, detached.
+        bias: its bias, detached; None without one.
+        input_shape: of one sample's input.
+        positions: P, places where the kernel is applied.
+    """
+
+    name: str
+    module: nn.Linear | nn.Conv2d
+    weight: Tensor
+    bias: Tensor | None
+    input_shape: tuple[int, ...]
+    positions: int
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is a linear layer at one position."""
+        return isinstance(self.module, nn.Linear) and len(self.input_shape) == 1
+
+    @property
+    def patch_size(self) -> int:
+        """Rows of the patches U of one group."""
+        return self.weight[0].numel()
+
+    @property
+    def bounds_jacobian(self) -> bool:
+        """Whether its patches can have full column rank, with a row of ones if it has a bias."""
+        return self.positions <= self.patch_size + (self.bias is not None)
+
+
+@dataclass(frozen=True)
+class GradientSquares:
+    """Squared norms of an output gradient by one layer's parameters, summed over the N outputs.
+
+    Attributes:
+        weight: Σ_k ||∂f_k/∂W||², per sample, (c,).
+        bias: Σ_k ||∂f_k/∂b||², (c,).
+        adaptive: Σ_k Σ_p w_p² (∂f_k/∂w_p)², over weight and bias, (c,).
+    """
+
+    weight: Tensor
+    bias: Tensor
+    adaptive: Tensor
+
+
+def patches(layer: Layer, inputs: Tensor) -> Tensor:
+    """The patches U of each sample.
+
+    Args:
+        layer: linear or convolutional.
+        inputs: of the layer, (c, ...).
+
+    Returns:
+        (c, groups, C_in/groups · k², P).
+    """
+    module = layer.module
+    if isinstance(module, nn.Linear):
+        return inputs.reshape(len(inputs), -1, module.in_features).mT.unsqueeze(1)
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    padded = functional.pad(inputs, _padding(module), mode=mode)
+    columns = functional.unfold(padded, module.kernel_size, module.dilation, 0, module.stride)
+    return columns.unflatten(1, (module.groups, -1))
+
+
+def _padding(module: nn.Conv2d) -> list[int]:
+    """Padding left, right, top, bottom."""
+    if isinstance(module.padding, tuple):
+        height, width = module.padding
+        return [width, width, height, height]
+    if module.padding == "valid":
+        return [0, 0, 0, 0]
+    across, down = (
+        d * (k - 1) for d, k in zip(module.dilation[::-1], module.kernel_size[::-1], strict=True)
+    )
+    return [across // 2, across - across // 2, down // 2, down - down // 2]
+
+
+def gradient_squares(layer: Layer, inputs: Tensor, rows: Tensor) -> GradientSquares:
+    """Squared parameter gradients of a layer, without forming them where it is linear at one place.
+
+    There `||δ aᵀ||² = ||δ||² ||a||²`; at several positions the kernel's gradient sums over them.
+
+    Args:
+        layer: linear or convolutional.
+        inputs: of the layer, (c, ...).
+        rows: gradients of the N outputs at the layer's output, (N, c, ...).
+
+    Returns:
+        The squared norms.
+    """
+    if layer.is_dense:
+        squares = rows.square().sum(0)
+        weight = squares.sum(1) * inputs.square().sum(1)
+        adaptive = (squares * (inputs.square() @ layer.weight.square().T)).sum(1)
+        return _with_bias(layer, squares, weight, adaptive)
+    columns, deltas = patches(layer, inputs), _by_position(layer, rows)
+    squares = torch.zeros_like(columns[..., 0]).unsqueeze(-1)
+    for delta in deltas:  # output by output: small enough to stay in the cache
+        gradient = columns @ delta
+        squares = torch.addcmul(squares, gradient, gradient)
+    by_kernel = squares.transpose(2, 3).flatten(1)
+    adaptive = by_kernel @ layer.weight.square().reshape(-1)
+    bias = deltas.sum(-2).square().sum(0).flatten(1)
+    return _with_bias(layer, bias, by_kernel.sum(1), adaptive)
+
+
+def _by_position(layer: Layer, rows: Tensor) -> Tensor:
+    """Gradients at the layer's output as (N, c, groups, P, C_out/groups)."""
+    if isinstance(layer.module, nn.Linear):
+        return rows.flatten(2, -2).unsqueeze(2)
+    positions = rows.permute(0, 1, 3, 4, 2).flatten(2, 3)
+    return positions.unflatten(3, (layer.module.groups, -1)).transpose(2, 3)
+
+
+def _with_bias(layer: Layer, squares: Tensor, weight: Tensor, adaptive: Tensor) -> GradientSquares:
+    """Adds the bias's part; `squares` (c, C_out) are its squared gradients, summed over outputs."""
+    if layer.bias is None:
+        return GradientSquares(weight, torch.zeros_like(weight), adaptive)
+    return GradientSquares(weight, squares.sum(1), adaptive + squares @ layer.bias.square())
+
+
+def smallest_singular_values(layer: Layer, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """How well a layer's input shows in the gradient by its kernel: σ_P(U) and σ_P([U; 1]).
+
+    For any δ (C_out, P), `||δ Uᵀ||_F ≥ σ_P(U) ||δ||_F`, where σ_P(U) is the smallest singular value
+    of the map δ ↦ δ Uᵀ: zero where P exceeds the rows of U. With the bias's gradient δ 1 as one
+    more column of the gradient, the same holds with U extended by a row of ones. With groups the
+    smallest over the groups counts. For a linear layer at one position these are ||x|| and
+    sqrt(1 + ||x||²).
+
+    Args:
+        layer: linear or convolutional.
+        inputs: of the layer, (c, ...).
+
+    Returns:
+        Without and with the bias (equal where the layer has none), each (c,), float64; NaN where
+        there are more positions than rows, zero where it is zero but for rounding.
+    """
+    columns = patches(layer, inputs)
+    plain = _smallest(columns)
+    if layer.bias is None:
+        return plain, plain
+    ones = columns.new_ones(*columns.shape[:2], 1, columns.shape[3])
+    return plain, _smallest(torch.cat([columns, ones], dim=2))
+
+
+def _smallest(columns: Tensor) -> Tensor:
+    height, positions = columns.shape[2:]
+    if positions > height:
+        return columns.new_full((len(columns),), torch.nan, dtype=torch.float64)
+    if positions == 1:
+        return torch.linalg.vector_norm(columns.double(), dim=(2, 3)).amin(1)
+    values = torch.linalg.svdvals(columns)
+    negligible = height * torch.finfo(columns.dtype).eps * values[..., 0]
+    smallest = torch.where(values[..., -1] > negligible, values[..., -1], 0.0)
+    return smallest.double().amin(1)
+
+
+def operator_norm(layer: Layer) -> float:
+    """||W||_2 of the linear map from a layer's input to its output, bias left out.
+
+    From eigenvalues of WᵀW or WWᵀ; where large by Lanczos iterations (ARPACK).
+
+    Args:
+        layer: linear or convolutional.
+
+    Returns:
+        The largest singular value.
+    """
+    scale = float(layer.weight.abs().max())
+    if scale == 0:
+        return 0.0
+    weight = layer.weight / scale
+    if isinstance(layer.module, nn.Linear):
+        weight = weight if weight.shape[0] <= weight.shape[1] else weight.T
+        return scale * _root_of_largest(lambda v: (v @ weight) @ weight.T, weight[:, :1].T)
+    parameters = {"weight": weight}
+    if layer.bias is not None:
+        parameters["bias"] = torch.zeros_like(layer.bias)
+
+    def gram(vectors: Tensor) -> Tensor:
+        leaf = vectors.unflatten(1, layer.input_shape).requires_grad_()
+        with torch.enable_grad():  # the gradient of ½||Wv||² is WᵀWv
+            image = functional_call(layer.module, parameters, (leaf,))
+            return torch.autograd.grad(image, leaf, image.detach())[0].flatten(1)
+
+    return scale * _root_of_largest(gram, weight.new_zeros(1, math.prod(layer.input_shape)))
+
+
+def _root_of_largest(gram: Callable[[Tensor], Tensor], like: Tensor) -> float:
+    """Square root of the largest eigenvalue of a symmetric map of rows like `like`, (1, m)."""
+    size = like.shape[1]
+    if size <= DENSE_SIZE:
+        matrix = gram(torch.eye(size, dtype=like.dtype, device=like.device)).double()
+        return float(torch.linalg.eigvalsh(matrix)[-1].clamp(min=0).sqrt())
+
+    def apply(vector: np.ndarray) -> np.ndarray:
+        row = torch.from_numpy(vector.reshape(1, -1)).to(like)
+        return gram(row).detach().cpu().numpy().ravel()
+
+    dtype = torch.empty(0, dtype=like.dtype).numpy().dtype
+    start = np.random.default_rng(0).standard_normal(size).astype(dtype)
+    operator = LinearOperator((size, size), matvec=apply, dtype=dtype)
+    tolerance = LANCZOS_TOLERANCE[like.dtype]
+    values = eigsh(operator, k=1, ncv=40, tol=tolerance, v0=start, return_eigenvectors=False)
+    return float(np.sqrt(max(values[0], 0.0)))

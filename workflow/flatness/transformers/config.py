@@ -1,0 +1,282 @@
+"""Settings of the transformer study: which models, how they are trained and how measured."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from flatness.errors import DataError, UserError
+from flatness.frozen import DatasetName, Frozen, seed_blocks, seeds_of
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Device = Literal["cpu", "cuda"]
+
+#: Relative paths in the configuration start at the folder that holds `config/`.
+PROJECT = Path(__file__).parents[3]
+
+
+class VitModel(Frozen):
+    """One model: a constructor registered with timm, and the exact arguments it is called with.
+
+    Pretrained models are their tag alone, as "levit_128.fb_dist_in1k".
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    constructor: str
+    image_size: PositiveInt | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class Adam(Frozen):
+    """The released MLS: how far a perturbed output moves, maximised over the perturbation."""
+
+    steps: PositiveInt
+    learning_rate: PositiveFloat
+    start: PositiveFloat
+
+
+class PowerIteration(Frozen):
+    """The defined MLS: largest singular value of the Jacobian."""
+
+    tolerance: PositiveFloat
+    limit: PositiveInt
+
+
+class Perturbations(Frozen):
+    """Adaptive sharpness: Gaussian perturbations of relative size `rho`, `least` to `most`.
+
+    Between the two, drawing stops once their standard error is below `tolerance`, relatively.
+    `stack` bounds memory: perturbed copies of the model held and run at once.
+    """
+
+    rho: PositiveFloat
+    least: Annotated[int, Field(ge=2)]
+    most: PositiveInt
+    tolerance: PositiveFloat
+    stack: PositiveInt
+
+    @model_validator(mode="after")
+    def _counts_are_ordered(self) -> "Perturbations":
+        if self.least > self.most:
+            raise ValueError(f"least {self.least} exceeds most {self.most}")
+        return self
+
+
+class Measuring(Frozen):
+    """Both quantities, by the released estimator and by the better one.
+
+    `images` are measured, `evaluated` (all where null) give test loss and accuracy. `chunk` bounds
+    memory: images in one pass.
+    """
+
+    images: Annotated[int, Field(ge=2)]
+    evaluated: PositiveInt | None
+    chunk: PositiveInt
+    seed: NonNegativeInt
+    quality: Share
+    untrained_below: Share
+    adam: Adam
+    power: PowerIteration
+    perturbations: Perturbations
+
+
+class Training(Frozen):
+    """Training from scratch: AdamW, a linear rise and fall of the learning rate."""
+
+    images: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    rise: Share
+    flip: bool
+    seed: NonNegativeInt
+
+
+class Trained(Frozen):
+    """Small models, trained here."""
+
+    dataset: DatasetName
+    models: Annotated[tuple[VitModel, ...], Field(min_length=1)]
+    training: Training
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "Trained":
+        names = [model.name for model in self.models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names used more than once: {', '.join(twice)}")
+        return self
+
+
+class Pretrained(Frozen):
+    """Models with weights from timm's hub or a folder, measured on ImageNet's validation images."""
+
+    models_file: str
+    images_dir: str | None
+    weights_dir: str | None
+    download: bool
+
+
+class TransformersSettings(Frozen):
+    """The whole study: either `trained` or `pretrained` models."""
+
+    block: PositiveInt
+    trained: Trained | None = None
+    pretrained: Pretrained | None = None
+    measuring: Measuring
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "TransformersSettings":
+        if (self.trained is None) == (self.pretrained is None):
+            raise ValueError("give exactly one of the keys trained and pretrained")
+        return self
+
+    @property
+    def models(self) -> tuple[VitModel, ...]:
+        """All models, in the order of the configuration or of the pinned list."""
+        if self.trained is not None:
+            return self.trained.models
+        return pinned_models(PROJECT / self.pretrained.models_file)
+
+    @property
+    def blocks(self) -> list[str]:
+        """Names of the blocks of consecutive models that one job handles."""
+        return seed_blocks(len(self.models), self.block)
+
+
+class VitTraining(Frozen):
+    """All that determines the weights of one block of models trained here."""
+
+    dataset: DatasetName
+    models: tuple[VitModel, ...]
+    training: Training
+    device: Device
+
+
+class VitMeasurement(Frozen):
+    """All that determines what is measured on one block of models.
+
+    `dataset` is None for pretrained models, which see ImageNet's validation images.
+    """
+
+    dataset: DatasetName | None
+    models: tuple[VitModel, ...]
+    measuring: Measuring
+    device: Device
+
+
+def training(settings: TransformersSettings, block: str, device: str) -> VitTraining:
+    """The training slice of one block."""
+    return VitTraining(
+        dataset=settings.trained.dataset,
+        models=_models_of(settings, block),
+        training=settings.trained.training,
+        device=device,
+    )
+
+
+def measurement(settings: TransformersSettings, block: str, device: str) -> VitMeasurement:
+    """The measuring slice of one block."""
+    return VitMeasurement(
+        dataset=settings.trained.dataset if settings.trained else None,
+        models=_models_of(settings, block),
+        measuring=settings.measuring,
+        device=device,
+    )
+
+
+def _models_of(settings: TransformersSettings, block: str) -> tuple[VitModel, ...]:
+    return tuple(settings.models[index] for index in seeds_of(block))
+
+
+def pinned_models(path: Path) -> tuple[VitModel, ...]:
+    """Reads a pinned list of pretrained models.
+
+    Args:
+        path: text file; "# models: 275" states the count, other lines starting with # are
+            comments, every other line is one timm tag.
+
+    Returns:
+        The models, in the file's order.
+
+    Raises:
+        UserError: no such file, or its count is not the one stated.
+    """
+    try:
+        lines = path.read_text().split("\n")
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); transformers.pretrained.models_file names "
+            "a list of timm tags, one a line"
+        ) from error
+    tags = [line for line in lines if line and not line.startswith("#")]
+    if f"# models: {len(tags)}" not in lines:
+        raise UserError(
+            f"{path}: lists {len(tags)} models and does not say so; correct its line '# models: …'"
+        )
+    return tuple(VitModel(name=tag, constructor=tag) for tag in tags)
+
+
+def require_pretrained(
+    models: tuple[VitModel, ...], images_dir: str | None, weights_dir: str | None, download: bool
+) -> None:
+    """Refuses to start pretrained models without their images or weights.
+
+    Args:
+        models: the models that are to run.
+        images_dir: ImageNet's validation folder.
+        weights_dir: folder of `<model>.safetensors`; None takes the hub.
+        download: whether the hub may be asked.
+
+    Raises:
+        DataError: what is missing, where to put it, and the models that would have run.
+    """
+    missing = _missing_images(images_dir) + _missing_weights(models, weights_dir, download)
+    if missing:
+        names = ", ".join(model.name for model in models)
+        raise DataError(
+            "transformers: "
+            + "; ".join(missing)
+            + f"; then these would run ({len(models)}): {names}"
+        )
+
+
+def _missing_images(images_dir: str | None) -> list[str]:
+    wanted = (
+        "put ImageNet's validation images there, one folder a class named by its WordNet id "
+        "(n01440764, …), or name another folder in transformers.pretrained.images_dir"
+    )
+    if images_dir is None:
+        return ["transformers.pretrained.images_dir is not set: name a folder and " + wanted]
+    if not Path(images_dir).is_dir():
+        return [f"{images_dir}: no such folder: {wanted}"]
+    classes = sum(path.is_dir() for path in Path(images_dir).iterdir())
+    if classes != 1000:
+        return [f"{images_dir}: {classes} class folders, ImageNet has 1000: {wanted}"]
+    return []
+
+
+def _missing_weights(
+    models: tuple[VitModel, ...], weights_dir: str | None, download: bool
+) -> list[str]:
+    if weights_dir is None:
+        if download:
+            return []
+        return [
+            "no weights: put each model's into a folder as <model>.safetensors and name it in "
+            "transformers.pretrained.weights_dir, or set transformers.pretrained.download to true"
+        ]
+    absent = [m.name for m in models if not (Path(weights_dir) / f"{m.name}.safetensors").is_file()]
+    if not absent:
+        return []
+    return [
+        f"{weights_dir}: lacks the weights of {len(absent)} of {len(models)} models: put there "
+        + ", ".join(f"{name}.safetensors" for name in absent)
+    ]

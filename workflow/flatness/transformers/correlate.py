@@ -1,0 +1,188 @@
+"""Correlates normalized MLS, adaptive sharpness and test loss, and finds outliers."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from scipy import stats
+
+from flatness.config import Statistics
+from flatness.frozen import content_hash
+from flatness.statistics import MINIMUM_MODELS, Correlation, correlate
+from flatness.tables import provenance, read_tables, write_table
+from flatness.transformers.rows import MeasuredVit, PlacedVit, VitCorrelation
+
+#: Estimator to the suffix of its columns.
+ESTIMATORS = {"exact": "", "released": "_released"}
+PAIRS = (
+    ("nmls", "adaptive_sharpness"),
+    ("adaptive_sharpness", "test_loss"),
+    ("nmls", "test_loss"),
+)
+METHODS = ("pearson", "pearson of logarithms", "kendall")
+OUTLYING = 3.5  # the customary limit of a robust score
+
+
+def correlate_models(
+    statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
+    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one a block")],
+    models: Annotated[Path, typer.Option(help="table of models and outliers to write")],
+    output: Annotated[Path, typer.Option(help="table of correlations to write")],
+) -> None:
+    """Correlates both quantities with each other and with test loss, over all and by family."""
+    settings = Statistics.model_validate_json(statistics)
+    measured = read_tables(measurements, MeasuredVit)
+    placed = pd.concat([place_models(measured, name) for name in ESTIMATORS], ignore_index=True)
+    source = provenance(
+        content_hash(
+            {"statistics": json.loads(statistics), "rows": sorted(set(measured["experiment"]))}
+        )
+    )
+    rows = [
+        VitCorrelation(
+            estimator=estimator,
+            x=x,
+            y=y,
+            group=group,
+            demo=bool(measured["demo"].any()),
+            method=method,
+            estimate=found.estimate,
+            low=found.low,
+            high=found.high,
+            confidence=settings.confidence,
+            p_value=found.p_value,
+            p_permutation=found.p_permutation,
+            n=found.n,
+            excluded=int((~points["used"]).sum()),
+            **source,
+        )
+        for estimator, group, points in _groups(placed)
+        for x, y in PAIRS
+        for method in METHODS
+        for found in [correlate_pair(points[points["used"]], x, y, method, settings)]
+    ]
+    write_table(models, [PlacedVit(**line) for line in placed.to_dict("records")])
+    write_table(output, rows)
+
+
+def _groups(placed: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """All models, then each family, of each estimator."""
+    for estimator, points in placed.groupby("estimator", sort=False):
+        yield estimator, "all", points
+        for family, members in points.groupby("family"):
+            yield estimator, family, members
+
+
+def correlate_pair(
+    points: pd.DataFrame, x: str, y: str, method: str, settings: Statistics
+) -> Correlation:
+    """Correlates two columns; all NaN with fewer than 3 models.
+
+    Args:
+        points: models to use; both columns positive.
+        x: first column.
+        y: second column.
+        method: one of `METHODS`.
+        settings: resampling.
+
+    Returns:
+        The coefficient with interval and p-values.
+    """
+    kind = method.split()[0]
+    if len(points) < MINIMUM_MODELS:
+        return Correlation(kind, *[math.nan] * 5, n=len(points))
+    values = points[[x, y]].to_numpy()
+    if method == "pearson of logarithms":
+        values = np.log(values)
+    return correlate(
+        values[:, 0],
+        values[:, 1],
+        method=kind,
+        resamples=settings.resamples,
+        confidence=settings.confidence,
+        seed=settings.seed,
+    )
+
+
+def place_models(measured: pd.DataFrame, estimator: str) -> pd.DataFrame:
+    """Puts every model into the plane of figure 4 and says which are used and which stand out.
+
+    Args:
+        measured: rows of `MeasuredVit`.
+        estimator: a key of `ESTIMATORS`.
+
+    Returns:
+        Columns of `PlacedVit`; a model is never dropped. By descending distance from the line.
+    """
+    suffix = ESTIMATORS[estimator]
+    placed = measured[["model", "family", "dataset", "demo", "pretrained", "test_loss"]].copy()
+    for name in ("nmls", "adaptive_sharpness"):
+        placed[name] = measured[name + suffix]
+        placed[f"{name}_se"] = measured[f"{name}{suffix}_se"]
+    placed["estimator"] = estimator
+    placed["reason"] = [_reason_left_out(row, suffix) for row in measured.to_dict("records")]
+    placed["used"] = placed["reason"] == ""
+    placed["score"] = robust_scores(placed)
+    placed["outlier"] = placed["score"].abs() > OUTLYING
+    placed["corner"] = np.select(
+        [placed["outlier"] & (placed["score"] > 0), placed["outlier"]],
+        ["upper left", "lower right"],
+        default="",
+    )
+    placed["cluster"] = _in_cluster(placed)
+    order = placed["score"].abs().sort_values(ascending=False, kind="stable").index
+    return placed.loc[order, list(PlacedVit.model_fields)].reset_index(drop=True)
+
+
+def _reason_left_out(row: dict, suffix: str) -> str:
+    sharpness, nmls = row[f"adaptive_sharpness{suffix}"], row[f"nmls{suffix}"]
+    if row["reason"]:
+        return row["reason"]
+    if row["untrained"]:
+        return f"untrained: test accuracy {row['test_accuracy']:.0%}"
+    if not row[f"reliable{suffix}"]:
+        errors = (
+            row[f"nmls{suffix}_se"] / abs(nmls) if nmls else math.inf,
+            row[f"adaptive_sharpness{suffix}_se"] / abs(sharpness) if sharpness else math.inf,
+        )
+        return "standard error {:.0%} of normalized MLS, {:.0%} of adaptive sharpness".format(
+            *errors
+        )
+    return "" if sharpness > 0 else "adaptive sharpness is negative: no logarithm"
+
+
+def robust_scores(placed: pd.DataFrame) -> pd.Series:
+    """Distance of each used model from a robust line, log sharpness on log NMLS.
+
+    The line is Theil and Sen's, the unit the median absolute deviation scaled to a normal
+    distribution's standard deviation, so that a cluster of outliers moves neither.
+
+    Args:
+        placed: with columns nmls, adaptive_sharpness, used.
+
+    Returns:
+        Scores in the order of `placed`; NaN where not used or with fewer than 3 models.
+    """
+    used = placed[placed["used"]]
+    if len(used) < MINIMUM_MODELS:
+        return pd.Series(math.nan, index=placed.index)
+    x, y = np.log(used["nmls"]), np.log(used["adaptive_sharpness"])
+    slope, intercept, *_ = stats.theilslopes(y, x)
+    rest = y - (intercept + slope * x)
+    spread = stats.median_abs_deviation(rest, scale="normal")
+    centred = rest - rest.median()
+    # Models on one line have no spread: nothing stands out.
+    return (centred / spread if spread > 0 else centred * 0).reindex(placed.index)
+
+
+def _in_cluster(placed: pd.DataFrame) -> pd.Series:
+    """Outliers whose family has two or more, and at least half of its models, in one corner."""
+    members = placed[placed["used"]].groupby("family")["model"].transform("count")
+    together = placed[placed["outlier"]].groupby(["family", "corner"])["model"].transform("count")
+    found = (together >= 2) & (together >= members.reindex(together.index) / 2)
+    return found.reindex(placed.index, fill_value=False)

@@ -1,0 +1,240 @@
+"""Measures normalized MLS and adaptive sharpness of one block of transformers."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from flatness.data import load
+from flatness.errors import DataError, UserError
+from flatness.estimates import Estimate, mean
+from flatness.frozen import content_hash
+from flatness.tables import provenance, write_table
+from flatness.tensor_files import Scratch, load_tensors
+from flatness.transformers.config import (
+    Measuring,
+    VitMeasurement,
+    VitModel,
+    require_pretrained,
+)
+from flatness.transformers.images import (
+    LabelledImages,
+    batches,
+    draw_index,
+    imagenet_images,
+    small_images,
+)
+from flatness.transformers.models import build, family, load_pretrained
+from flatness.transformers.perturb import adaptive_sharpness, released_adaptive_sharpness
+from flatness.transformers.rows import MeasuredVit, VitQuantities
+from flatness.transformers.slopes import adam_slopes, jacobian_norms
+
+OUT_OF_MEMORY = "out of memory: lower chunk or perturbations.stack in transformers.measuring"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model ready to be measured, and the images it is measured on."""
+
+    model: VitModel
+    module: nn.Module
+    images: LabelledImages
+    dataset: str
+    demo: bool
+    reason: str
+
+
+def measure_models(
+    experiment: Annotated[str, typer.Option(help="measuring slice of the config, as JSON")],
+    scratch: Annotated[Path, typer.Option(help="folder of resumable state")],
+    output: Annotated[Path, typer.Option(help="table to write")],
+    data: Annotated[Path | None, typer.Option(help="data set, for models trained here")] = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="their weights, by train")] = None,
+    images_dir: Annotated[Path | None, typer.Option(help="ImageNet's validation folder")] = None,
+    weights_dir: Annotated[Path | None, typer.Option(help="folder of pretrained weights")] = None,
+    download: Annotated[bool, typer.Option(help="take pretrained weights from the hub")] = False,
+) -> None:
+    """Measures one block of models, trained here or pretrained; goes on where it was killed."""
+    settings = VitMeasurement.model_validate_json(experiment)
+    if settings.dataset is None:
+        require_pretrained(settings.models, images_dir, weights_dir, download)
+        prepare = _pretrained(settings.device, images_dir, weights_dir)
+    else:
+        prepare = _trained(settings.device, data, checkpoints)
+    identity = content_hash(settings)
+    rows = []
+    with Scratch(scratch, identity) as state:
+        for model in tqdm(settings.models, desc="models"):
+            found = state.load(model.name)
+            if found is None:
+                row = measure_model(prepare(model), settings.measuring, settings.device, identity)
+                state.save(model.name, {}, row.model_dump())
+            else:
+                row = MeasuredVit(**found[1])
+            rows.append(row)
+    write_table(output, rows)
+
+
+def _trained(
+    device: str, data: Path | None, checkpoints: Path | None
+) -> Callable[[VitModel], Subject]:
+    """How to prepare models trained here."""
+    if data is None or checkpoints is None:
+        raise UserError("models trained here: give --data and --checkpoints")
+    dataset = load(data)
+    tensors, metadata = load_tensors(checkpoints)
+
+    def prepare(model: VitModel) -> Subject:
+        images = small_images(dataset, "test", model.image_size, device)
+        module = build(model, int(images.labels.max()) + 1, seed=0)
+        prefix = f"{model.name}/"
+        own = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+        try:
+            module.load_state_dict(own)
+            reason = metadata["diverged"][model.name]
+        except (KeyError, RuntimeError) as error:
+            raise DataError(
+                f"{checkpoints}: lacks the weights of {model.name}; delete it and train again"
+            ) from error
+        return Subject(model, module.to(device).eval(), images, dataset.name, dataset.demo, reason)
+
+    return prepare
+
+
+def _pretrained(
+    device: str, images_dir: Path, weights_dir: Path | None
+) -> Callable[[VitModel], Subject]:
+    """How to prepare pretrained models."""
+
+    def prepare(model: VitModel) -> Subject:
+        module = load_pretrained(model, weights_dir).to(device)
+        images = imagenet_images(images_dir, module, device)
+        return Subject(model, module, images, "imagenet", demo=False, reason="")
+
+    return prepare
+
+
+def measure_model(
+    subject: Subject, measuring: Measuring, device: str, identity: str
+) -> MeasuredVit:
+    """Evaluates and measures one model; a model that cannot be measured has a row that says why.
+
+    Args:
+        subject: the model and its test images.
+        measuring: how to measure.
+        device: kind of device.
+        identity: hash of the settings.
+
+    Returns:
+        The row.
+    """
+    subject.module.requires_grad_(False)
+    index = draw_index(subject.images, measuring.evaluated, measuring.seed)
+    test_loss, test_accuracy = evaluate(subject.module, batches(subject.images, index))
+    inputs, labels = subject.images.take(
+        draw_index(subject.images, measuring.images, measuring.seed)
+    )
+    reason = subject.reason
+    quantities = VitQuantities.missing()
+    if not reason:
+        try:
+            quantities = measure(subject.module, inputs, labels, measuring)
+        except torch.OutOfMemoryError:
+            reason = OUT_OF_MEMORY
+        else:
+            lost = [name for name in ESTIMATES if not math.isfinite(getattr(quantities, name))]
+            reason = f"not finite: {', '.join(lost)}" if lost else ""
+    return MeasuredVit(
+        model=subject.model.name,
+        family=family(subject.model),
+        dataset=subject.dataset,
+        demo=subject.demo,
+        pretrained=subject.dataset == "imagenet",
+        parameters=sum(p.numel() for p in subject.module.parameters()),
+        input_size=inputs.shape[-1],
+        test_loss=test_loss,
+        test_accuracy=test_accuracy,
+        evaluated=len(index),
+        untrained=not test_accuracy >= measuring.untrained_below,
+        images=len(inputs),
+        reason=reason,
+        **quantities.model_dump(),
+        **provenance(identity, device=device),
+    )
+
+
+def evaluate(module: nn.Module, labelled: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """Cross-entropy and accuracy over labelled images."""
+    loss, right, count = 0.0, 0, 0
+    with torch.no_grad():
+        for inputs, labels in labelled:
+            outputs = module(inputs)
+            loss += functional.cross_entropy(outputs, labels, reduction="sum").item()
+            right += int((outputs.argmax(1) == labels).sum())
+            count += len(labels)
+    return loss / count, right / count
+
+
+def measure(
+    module: nn.Module, inputs: Tensor, labels: Tensor, measuring: Measuring
+) -> VitQuantities:
+    """Normalized MLS and adaptive sharpness by both estimators.
+
+    Args:
+        module: in evaluation mode, parameters without gradients.
+        inputs: (n, C, H, W).
+        labels: (n,).
+        measuring: how to measure.
+
+    Returns:
+        The quantities, with standard errors and quality flags.
+    """
+
+    def squashed(x: Tensor) -> Tensor:
+        return module(x).sigmoid()
+
+    seed, chunk = measuring.seed, measuring.chunk
+    with torch.no_grad():
+        classes = module(inputs[:1]).shape[1]
+    targets = functional.one_hot(labels, classes).to(inputs.dtype)
+    squares = inputs.flatten(1).square().sum(1)
+    exact = jacobian_norms(squashed, inputs, measuring.power, seed=seed, chunk=chunk)
+    slopes = adam_slopes(squashed, inputs, measuring.adam, seed=seed, chunk=chunk)
+    nmls, nmls_released = (mean(squares * s.square()) for s in (exact.values, slopes))
+    how = measuring.perturbations
+    paired = adaptive_sharpness(module, inputs, targets, how, seed=seed, chunk=chunk)
+    single = released_adaptive_sharpness(module, inputs, targets, how, seed=seed)
+    return VitQuantities(
+        nmls=nmls.value,
+        nmls_se=nmls.standard_error,
+        mls=exact.values.mean().item(),
+        mls_residual=exact.residuals.max().item(),
+        mls_iterations=exact.iterations.double().mean().item(),
+        nmls_released=nmls_released.value,
+        nmls_released_se=nmls_released.standard_error,
+        tightness=(slopes / exact.values).median().item(),
+        adaptive_sharpness=paired.estimate.value,
+        adaptive_sharpness_se=paired.estimate.standard_error,
+        perturbation_se=paired.perturbation_error,
+        pairs=paired.perturbations,
+        adaptive_sharpness_released=single.estimate.value,
+        adaptive_sharpness_released_se=single.estimate.standard_error,
+        perturbations_released=single.perturbations,
+        reliable=_reliable(measuring.quality, nmls, paired.estimate),
+        reliable_released=_reliable(measuring.quality, nmls_released, single.estimate),
+    )
+
+
+#: The two quantities of the study, by both estimators.
+ESTIMATES = ("nmls", "nmls_released", "adaptive_sharpness", "adaptive_sharpness_released")
+
+
+def _reliable(quality: float, *estimates: Estimate) -> bool:
+    return all(e.standard_error < quality * abs(e.value) for e in estimates)
