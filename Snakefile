@@ -22,4 +22,5 @@ rule all:
     default_target: True
     input:
         rules.epfl.input,
+        rules.chen.input,
     localrule: True

@@ -92,7 +92,7 @@ def _made_up_common(family, network, rate, batch, seed, step, lost):
         "learning_rate": rate, "batch_size": batch, "dataset": "digits", "demo": True,
         "train_size": 40, "seed": seed, "step": step, "last": step == 400, "train_loss": loss,
         "train_accuracy": np.nan if lost else 1 - loss, "test_loss": loss * 2,
-        "test_accuracy": np.nan if lost else 0.9 - loss, "generalisation_gap": 100 * (0.1 + seed / 90),
+        "test_accuracy": np.nan if lost else 0.9 - loss, "generalisation_gap": 10 + seed,
         "interpolated": bool(loss < 1e-3), "diverged": lost,
         "reason": "training loss not finite by step 100" if lost else "", **provenance("abc"),
     }  # fmt: skip
@@ -109,7 +109,10 @@ def _made_up_values(rng, rate, step, luck, lost):
     values |= {"sharpness": root**2, "mls": mls, "nmls": 3 * mls, "local_dimensionality": 2 + luck}
     values |= {"log_volume_top3": 3 * np.log(mls), "relative_flatness": 5 + rng.normal()}
     for suffix in ("", "_bias", "_released"):
-        values |= {f"bound_{letter}{suffix}": mls * by for letter, by in zip("bcd", (2, 3, 30), strict=True)}
+        values |= {
+            f"bound_{letter}{suffix}": mls * by
+            for letter, by in zip("bcd", (2, 3, 30), strict=True)
+        }
         values[f"nmls_bound{suffix}"] = 90 * root
         values |= {f"log_lvr_bound{suffix}": 5.0, f"log_nvr_bound{suffix}": 9.0}
     return values | {"log_lvr": -4.0, "log_lvr_bound_jacobian": 1.0, "adaptive_sharpness": root / 9}

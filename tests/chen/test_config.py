@@ -2,8 +2,8 @@ import pytest
 from pydantic import ValidationError
 
 from flatness.chen.config import (
-    ChenSettings,
     Checkpoints,
+    ChenSettings,
     Family,
     Setting,
     measurement,
@@ -54,7 +54,13 @@ def test_blocks_hold_every_seed_once_and_never_mix_trend_seeds_with_others():
 
 
 def test_only_trend_blocks_keep_weights_along_training():
-    assert training(study(), "mlp_relu", "lr0.1_batch20", "0-0", "cpu").steps == (0, 25, 50, 75, 100)
+    assert training(study(), "mlp_relu", "lr0.1_batch20", "0-0", "cpu").steps == (
+        0,
+        25,
+        50,
+        75,
+        100,
+    )
     assert training(study(), "mlp_relu", "lr0.1_batch20", "2-4", "cpu").steps == (100,)
 
 

@@ -3,9 +3,9 @@ from itertools import islice
 
 import pytest
 import torch
-from chen.small_study import small_training, write_images
 from torch.nn import functional
 
+from chen.small_study import small_training, write_images
 from flatness.chen.config import Setting
 from flatness.chen.images import Labelled, build_network, load_images
 from flatness.chen.rows import TrainedCheckpoint
@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_in_the_scratch_folder_is_trained_again(tmp_path, m
 
 def test_a_diverged_model_keeps_its_rows_and_says_why(tmp_path):
     wild = Setting(learning_rate=1e6, batch_size=8)
-    final, trajectory, table = run(
+    final, _, table = run(
         tmp_path / "a", small_training(setting=wild, activation="relu"), seeds="0-0"
     )
     rows = read_table(table, TrainedCheckpoint)
@@ -161,5 +161,9 @@ def test_convolutional_networks_train_channels_last(tmp_path):
         assert tensor.is_contiguous(memory_format=torch.channels_last)
     plain = build_network(small_training(network="lenet5", activation="relu"), 0)
     contiguous = Labelled(images.train.inputs.contiguous(), images.train.labels)
-    loss = functional.mse_loss(plain.to(memory_format=torch.contiguous_format)(contiguous.inputs), contiguous.targets)
-    torch.testing.assert_close(loss, functional.mse_loss(model(images.train.inputs), images.train.targets))
+    loss = functional.mse_loss(
+        plain.to(memory_format=torch.contiguous_format)(contiguous.inputs), contiguous.targets
+    )
+    torch.testing.assert_close(
+        loss, functional.mse_loss(model(images.train.inputs), images.train.targets)
+    )

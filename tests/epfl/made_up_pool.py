@@ -1,6 +1,7 @@
 """Tables of a made-up pool, and the command that correlates them."""
 
 import numpy as np
+
 from flatness.__main__ import main
 from flatness.config import Statistics
 from flatness.epfl.rows import MeasuredModel, TrainedModel

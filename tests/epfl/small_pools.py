@@ -6,7 +6,7 @@ from flatness.data import Dataset
 from flatness.epfl.config import Ascent, PoolMeasurement, PoolTraining
 
 COMMON = {"train_size": None, "block": 3, "device": "cpu"}
-NAMES = {"fcnn": "small_table", "gat": "small_graph", "lenet5": "small_images"}
+NAMES = {"fcnn": "diabetes", "gat": "sbm", "lenet5": "digits"}
 
 
 def table(rows=161):
@@ -14,7 +14,7 @@ def table(rows=161):
     inputs = torch.randn(rows, 10, generator=generator, dtype=torch.float64)
     noise = torch.randn(rows, 1, generator=generator, dtype=torch.float64)
     targets = inputs[:, :2].sum(1, keepdim=True).sin() * 5 + 10 + 0.3 * noise
-    return Dataset("small_table", True, {"inputs": inputs, "targets": targets})
+    return Dataset("diabetes", True, {"inputs": inputs, "targets": targets})
 
 
 def graph(nodes=120, words=30, classes=7, training=40):
@@ -22,7 +22,8 @@ def graph(nodes=120, words=30, classes=7, training=40):
     targets = torch.randint(classes, (nodes,), generator=generator)
     inputs = (torch.rand(nodes, words, generator=generator) < 0.1).to(torch.uint8)
     inputs[torch.arange(nodes), targets] = 1
-    edges = torch.randint(nodes, (2, 2 * nodes), generator=generator)
+    edges = torch.randint(nodes, (2, 8 * nodes), generator=generator)
+    edges = edges[:, targets[edges[0]] == targets[edges[1]]]
     edges = torch.cat([edges, edges.flip(0), torch.tensor([[3, 5], [3, 5]])], dim=1)
     order = torch.randperm(nodes, generator=generator)
     masks = {}
@@ -33,7 +34,7 @@ def graph(nodes=120, words=30, classes=7, training=40):
     }.items():
         masks[f"{part}_mask"] = torch.zeros(nodes, dtype=torch.bool).index_fill(0, chosen, True)
     return Dataset(
-        "small_graph",
+        "sbm",
         True,
         {"inputs": inputs, "targets": targets, "edge_index": edges.unique(dim=1), **masks},
     )
@@ -48,7 +49,7 @@ def images(train=96, test=32):
         for index, target in enumerate(targets.tolist()):
             pixels[index, 0, 2 * target : 2 * target + 6, 4:24] += 150
         parts |= {f"{part}_inputs": pixels.to(torch.uint8), f"{part}_targets": targets}
-    return Dataset("small_images", True, parts)
+    return Dataset("digits", True, parts)
 
 
 DATASETS = {"fcnn": table, "gat": graph, "lenet5": images}

@@ -1,10 +1,11 @@
 """From a pool's tables to τ: nothing is dropped, too few models is an error."""
 
 import pytest
+from scipy import stats
+
 from epfl.made_up_pool import correlate, pool_tables
 from flatness.epfl.rows import PoolCorrelation, PoolModel
 from flatness.tables import read_table
-from scipy import stats
 
 
 def test_tau_is_that_of_the_usable_models_and_none_is_dropped(tmp_path):

@@ -1,8 +1,9 @@
 """Figure 1 from tables alone: also for a single pool, the same bytes each time."""
 
+from matplotlib import image
+
 from epfl.made_up_pool import correlate, pool_tables
 from flatness.__main__ import main
-from matplotlib import image
 
 
 def draw(folder, name):

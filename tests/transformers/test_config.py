@@ -1,7 +1,6 @@
 """Settings of the transformer study: slices, the pinned list, and what pretrained models need."""
 
 import pytest
-from tiny_transformers import LEVIT, MEASURING, TINY_VIT, TRAINING, VIT
 
 from flatness.errors import DataError, UserError
 from flatness.transformers.config import (
@@ -14,6 +13,7 @@ from flatness.transformers.config import (
     require_pretrained,
     training,
 )
+from tiny_transformers import LEVIT, MEASURING, TINY_VIT, TRAINING, VIT
 
 TRAINED = Trained(dataset="digits32", models=(VIT, TINY_VIT, LEVIT), training=TRAINING)
 SETTINGS = TransformersSettings(block=2, trained=TRAINED, measuring=MEASURING)
@@ -71,7 +71,7 @@ def test_a_pinned_list_of_another_length_is_refused(tmp_path):
     path.write_text("# models: 3\na\nb\n")
     with pytest.raises(UserError, match="lists 2 models and does not say so"):
         pinned_models(path)
-    with pytest.raises(UserError, match="absent.txt: cannot be read"):
+    with pytest.raises(UserError, match=r"absent\.txt: cannot be read"):
         pinned_models(tmp_path / "absent.txt")
 
 

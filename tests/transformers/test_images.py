@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_transformers import striped_images
 from torch import nn
 
 from flatness.transformers.images import draw_index, imagenet_images, small_images
+from tiny_transformers import striped_images
 
 
 def test_training_images_have_mean_zero_and_deviation_one():

@@ -1,15 +1,15 @@
 """Building models and loading weights from a folder."""
 
+import pytest
 import timm
 import torch
-import pytest
 from safetensors.torch import save_file
-from tiny_transformers import LEVIT, TINY_VIT, VIT
 from torch.func import functional_call, jvp, vmap
 
 from flatness.errors import DataError, UserError
 from flatness.transformers.config import PROJECT, VitModel, pinned_models
 from flatness.transformers.models import build, family, load_pretrained, pretrained_tags
+from tiny_transformers import LEVIT, TINY_VIT, VIT
 
 TAG = VitModel(name="test_vit.r160_in1k", constructor="test_vit.r160_in1k")
 

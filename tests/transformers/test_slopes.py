@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny_transformers import LEVIT, TINY_VIT, VIT
 
 from flatness.transformers.config import Adam, PowerIteration
 from flatness.transformers.models import build
 from flatness.transformers.slopes import adam_slopes, jacobian_norms
+from tiny_transformers import LEVIT, TINY_VIT, VIT
 
 TIGHT = PowerIteration(tolerance=1e-8, limit=4000)
 
@@ -16,7 +16,7 @@ def squashed(model, seed=0):
     return lambda x: module(x).sigmoid()
 
 
-def images_for(model, count=3):
+def images_for(model, count=2):
     generator = torch.Generator().manual_seed(1)
     size = model.image_size
     return torch.randn(count, 3, size, size, dtype=torch.float64, generator=generator)
@@ -95,11 +95,12 @@ def test_released_ascent_equals_its_literal_definition():
 
 def test_the_released_slope_approaches_the_definition_as_its_step_shrinks():
     function, images = squashed(VIT), images_for(VIT)
-    exact = jacobian_norms(function, images, TIGHT, seed=0, chunk=3).values
+    exact = jacobian_norms(function, images, TIGHT, seed=0, chunk=2).values
     gaps = []
-    for size in (1.0, 1e-1, 1e-3):
-        settings = Adam(steps=400, learning_rate=0.05 * size, start=size)
-        slopes = adam_slopes(function, images, settings, seed=0, chunk=3)
-        gaps.append((slopes / exact - 1).abs().max().item())
-    assert gaps[0] > gaps[1] > gaps[2]
-    assert gaps[2] < 0.01
+    for size in (1.0, 1e-2, 1e-4):
+        settings = Adam(steps=300, learning_rate=0.05 * size, start=size)
+        slopes = adam_slopes(function, images, settings, seed=0, chunk=2)
+        gaps.append(slopes / exact - 1)
+    assert gaps[0].min() < -0.01 < 0.01 < gaps[0].max()  # a finite step errs on either side
+    assert gaps[1].abs().max() < 0.01
+    assert gaps[2].abs().max() < 1e-4

@@ -21,6 +21,14 @@ VERBS = {
     "measure-epfl": "flatness.epfl.measure:measure_pool",
     "correlate-epfl": "flatness.epfl.correlate:correlate_pool",
     "draw-epfl-fig1": "flatness.epfl.draw:draw_fig1",
+    "train-chen": "flatness.chen.train:train_block",
+    "measure-chen": "flatness.chen.measure:measure_block",
+    "correlate-chen": "flatness.chen.correlate:correlate_family",
+    "draw-chen-trends": "flatness.chen.draw.trends:draw_trends",
+    "draw-chen-test-samples": "flatness.chen.draw.trends:draw_test_samples",
+    "draw-chen-fig3": "flatness.chen.draw.bounds:draw_fig3",
+    "draw-chen-figg5": "flatness.chen.draw.bounds:draw_fig_g5",
+    "draw-chen-scatter": "flatness.chen.draw.scatter:draw_scatter",
     "measure": "flatness.measure_checkpoint:measure_checkpoint",
 }
 

@@ -7,11 +7,10 @@ highest loss after its updates, so its value may be negative; *strong* ascent mo
 ρ|w| and keeps the best point ever seen, so it is unchanged by rescalings w → w⊙r that leave the
 network's function unchanged, as the maximum itself is.
 
-Everything below the two public functions works on a stack of models: parameters carry a leading
-dimension M, and a loss function maps them to the M models' losses. One module is a stack of one.
+The ascents themselves are in `flatness.ascent`; here they are applied to one module.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,18 +19,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from flatness.ascent import (
+    STRONG_CORNERS,
+    STRONG_STEPS,
+    Maximiser,
+    Parameters,
+    draw_batches,
+    loss_rises,
+    plain_rise,
+    strong_rise,
+)
 from flatness.errors import NumericalError, UserError
-
-#: Parameter name to values of all models of a stack, (M, ...).
-Parameters = dict[str, Tensor]
-#: Parameters to the loss of each model, (M,).
-Losses = Callable[[Parameters], Tensor]
-#: Losses on one batch and the centre w to max_δ L(w+δ) − L(w) of each model, (M,).
-Maximiser = Callable[[Losses, Parameters], Tensor]
-
-#: Steps and random corners of the strong ascent.
-STRONG_STEPS = 10
-STRONG_CORNERS = 2
 
 
 @dataclass(frozen=True)
@@ -142,152 +140,6 @@ def summarise(rises: Tensor) -> AdaptiveSharpness:
     return AdaptiveSharpness(float(rises.mean()), error, float(rises.clamp(min=0).mean()), count)
 
 
-def draw_batches(
-    samples: int, restarts: int, batch_size: int, generator: torch.Generator
-) -> Tensor:
-    """Indices (restarts, batch_size) drawn uniformly with replacement from `samples`."""
-    return torch.randint(samples, (restarts, batch_size), generator=generator)
-
-
-def loss_rises(
-    losses: Callable[[Parameters, Tensor], Tensor],
-    centre: Parameters,
-    batches: Tensor,
-    maximise: Maximiser,
-) -> Tensor:
-    """Maximises the loss rise on every batch.
-
-    Args:
-        losses: parameters (M, ...) and a batch (M, ...) to losses (M,).
-        centre: trained weights w.
-        batches: (M, restarts, ...), one batch a model and restart.
-        maximise: finds max_δ L(w+δ) − L(w) on one batch.
-
-    Returns:
-        (M, restarts).
-    """
-    columns = []
-    for batch in batches.unbind(1):
-        columns.append(maximise(lambda parameters, batch=batch: losses(parameters, batch), centre))
-    return torch.stack(columns, dim=1)
-
-
-def plain_rise(
-    losses: Losses, centre: Parameters, *, rho: float, step_size: float, steps: int
-) -> Tensor:
-    """Highest loss after updates 1 to `steps` of projected ascent, less the loss at the centre."""
-    path = ascent_path(
-        losses, centre, box(centre, rho), lambda _, gradient, __: step_size * gradient, steps
-    )
-    return path[1:].amax(0) - path[0]
-
-
-def strong_rise(
-    losses: Losses,
-    centre: Parameters,
-    *,
-    rho: float,
-    steps: int = STRONG_STEPS,
-    corners: int = STRONG_CORNERS,
-    generators: Sequence[torch.Generator],
-) -> Tensor:
-    """Highest loss ever seen by sign ascent, less the loss at the centre.
-
-    From δ = 0 and from random corners of the box, step t of T moves by 2 (1 − t/T) ρ|w| sign(∇L):
-    the first step reaches the corner the gradient points to from anywhere in the box.
-
-    Args:
-        losses: parameters (M, ...) to losses (M,).
-        centre: trained weights.
-        rho: radius.
-        steps: updates from each start.
-        corners: random corners to start from.
-        generators: one a model; they draw the corners.
-
-    Returns:
-        (M,), never negative.
-    """
-    half_width = box(centre, rho)
-
-    def move(step: int, gradient: Tensor, half: Tensor) -> Tensor:
-        return 2 * (1 - step / steps) * half * gradient.sign()
-
-    path = ascent_path(losses, centre, half_width, move, steps)
-    highest = path.amax(0)
-    for _ in range(corners):
-        start = _random_corner(half_width, generators)
-        other = ascent_path(losses, centre, half_width, move, steps, start=start)
-        highest = torch.maximum(highest, other.amax(0))
-    return highest - path[0]
-
-
-def box(centre: Parameters, rho: float) -> Parameters:
-    """Half widths ρ|w| of the box that δ may move in."""
-    return {name: rho * weights.abs() for name, weights in centre.items()}
-
-
-def ascent_path(
-    losses: Losses,
-    centre: Parameters,
-    half_width: Parameters,
-    move: Callable[[int, Tensor, Tensor], Tensor],
-    steps: int,
-    *,
-    start: Parameters | None = None,
-    score: Losses | None = None,
-) -> Tensor:
-    """Losses along a projected ascent. δ itself is held, since w + δ in float32 breaks the box.
-
-    Args:
-        losses: what the ascent climbs.
-        centre: weights w.
-        half_width: δ is clamped to [−h, h] after each move and must satisfy |δ| ≤ |h|.
-        move: step number from 0, gradient and half width of one tensor to the change of δ.
-        steps: moves to take.
-        start: first δ; None is δ = 0.
-        score: what is returned along the path; None is `losses`.
-
-    Returns:
-        (steps + 1, M): losses at the start and after each move.
-
-    Raises:
-        NumericalError: δ left the box.
-    """
-    delta = start or {name: torch.zeros_like(weights) for name, weights in centre.items()}
-    path = []
-    for step in range(steps):
-        here = {name: (centre[name] + delta[name]).requires_grad_() for name in centre}
-        values = losses(here)
-        gradients = torch.autograd.grad(
-            values.sum(), list(here.values()), allow_unused=True, materialize_grads=True
-        )
-        with torch.no_grad():
-            path.append(values.detach() if score is None else score(here))
-            for (name, half), gradient in zip(half_width.items(), gradients, strict=True):
-                moved = delta[name] + move(step, gradient, half)
-                delta[name] = torch.clamp(moved, -half, half)
-        require_inside(delta, half_width)
-    with torch.no_grad():
-        there = {name: centre[name] + delta[name] for name in centre}
-        path.append((score or losses)(there))
-    return torch.stack(path)
-
-
-def require_inside(delta: Parameters, half_width: Parameters) -> None:
-    """Raises a NumericalError naming the tensor where |δ| exceeds |half width|; NaN passes."""
-    for name, half in half_width.items():
-        if (delta[name].abs() > half.abs()).any():
-            raise NumericalError(f"{name}: δ left its box |δ| ≤ ρ|w|; the projection is wrong")
-
-
-def _random_corner(half_width: Parameters, generators: Sequence[torch.Generator]) -> Parameters:
-    corner = {}
-    for name, half in half_width.items():
-        signs = [torch.randint(2, half.shape[1:], generator=one) * 2 - 1 for one in generators]
-        corner[name] = half * torch.stack(signs).to(half)
-    return corner
-
-
 def _require_positive(**settings: float) -> None:
     for name, value in settings.items():
         if not value > 0:
@@ -307,12 +159,12 @@ def _of_module(
     _require_positive(restarts=restarts, batch_size=batch_size, samples=len(data[0]))
     if len(data[0]) != len(data[1]):
         raise UserError(f"data: {len(data[0])} inputs but {len(data[1])} targets")
-    batches = draw_batches(len(data[0]), restarts, batch_size, generator).to(data[0].device)
+    batches = draw_batches(len(data[0]), restarts, batch_size, [generator]).to(data[0].device)
     centre = {name: weights.detach()[None] for name, weights in model.named_parameters()}
     losses = module_losses(model, loss, data)
     with evaluation_mode(model):
-        require_repeatable(model, lambda: losses(centre, batches[None, 0]))
-        result = summarise(loss_rises(losses, centre, batches[None], maximise)[0])
+        require_repeatable(model, lambda: losses(centre, batches[:, 0]))
+        result = summarise(loss_rises(losses, centre, batches, maximise)[0])
     if not torch.isfinite(torch.tensor(result.value)):
         raise NumericalError(
             f"the adaptive sharpness is {result.value}: the loss is not finite near the weights; "

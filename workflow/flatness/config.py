@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
+from flatness.chen.config import ChenSettings
 from flatness.epfl.config import EpflSettings
 from flatness.errors import UserError
 from flatness.frozen import Frozen
@@ -43,6 +44,7 @@ class Config(Frozen):
     statistics: Statistics
     figures: Figures
     epfl: EpflSettings
+    chen: ChenSettings
 
     @property
     def device_kind(self) -> str:

@@ -4,10 +4,13 @@ At an interpolating minimum S = Tr ∇²L; away from it the residuals' curvature
 Loss convention: L = 1/(2n) Σ ||f(x_i) − y_i||², which is N/2 times PyTorch's MSELoss.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from curvlinops import HessianLinearOperator, hutchpp_trace
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import eigsh
 from torch import Tensor, nn
 
 from flatness.errors import UserError
@@ -42,14 +45,14 @@ def hessian_trace(
     Raises:
         UserError: too few estimates, a wrong number of products, or targets of another shape.
     """
-    operator, outputs = _hessian(model, inputs, targets)
-    if estimates < 2 or products % 3 or not 0 < products < operator.shape[0]:
-        raise UserError(
-            f"the trace needs at least 2 estimates (got {estimates}) and products (got {products}) "
-            f"that are a multiple of 3 and fewer than the {operator.shape[0]} parameters"
-        )
-    with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
-        torch.manual_seed(seed)
+    with _seeded(seed, inputs):
+        operator, outputs = _hessian(model, inputs, targets)
+        if estimates < 2 or products % 3 or not 0 < products < operator.shape[0]:
+            raise UserError(
+                f"the trace needs at least 2 estimates (got {estimates}) and products (got "
+                f"{products}) that are a multiple of 3 and fewer than the {operator.shape[0]} "
+                "parameters"
+            )
         traces = [hutchpp_trace(operator, products).double() for _ in range(estimates)]
     values = torch.stack(traces).cpu() * outputs / 2
     return Estimate(float(values.mean()), float(values.std() / estimates**0.5))
@@ -73,16 +76,12 @@ def top_eigenvalue(
     Raises:
         UserError: targets of another shape than the outputs.
     """
-    operator, outputs = _hessian(model, inputs, targets)
+    with _seeded(seed, inputs):
+        operator, outputs = _hessian(model, inputs, targets)
     dtype = torch.empty(0, dtype=operator.dtype).numpy().dtype
     start = np.random.default_rng(seed).standard_normal(operator.shape[0]).astype(dtype)
-
-    def apply(vector: np.ndarray) -> np.ndarray:
-        column = torch.from_numpy(vector.ravel()).to(operator.device)
-        return (operator @ column).cpu().numpy()
-
     values = eigsh(
-        LinearOperator(operator.shape, matvec=apply, dtype=dtype),
+        operator.to_scipy(dtype),
         k=1,
         which="LA",
         v0=start,
@@ -92,10 +91,20 @@ def top_eigenvalue(
     return float(values[0]) * outputs / 2
 
 
+@contextmanager
+def _seeded(seed: int, inputs: Tensor) -> Iterator[None]:
+    """Seeds the global generator, which curvlinops draws from, and puts it back afterwards."""
+    with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def _hessian(
     model: nn.Module, inputs: Tensor, targets: Tensor
 ) -> tuple[HessianLinearOperator, int]:
     """The Hessian of PyTorch's MSELoss by all parameters, and N."""
+    if not all(p.requires_grad for p in model.parameters()):
+        raise UserError("the Hessian is by all parameters; call model.requires_grad_() first")
     with torch.no_grad():
         shape = model(inputs[:1]).shape[1:]
     if targets.shape != (len(inputs), *shape):

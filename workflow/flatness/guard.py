@@ -27,14 +27,17 @@ def check_first_sample(network: Network, inputs: Tensor, rows: Rows) -> None:
     parameters = {name: p.clone().requires_grad_() for name, p in network.parameters.items()}
     with torch.enable_grad():
         output = flat_outputs(functional_call(network.module, parameters, (inputs[:1],)))[0]
-    if len(rows.outputs) != len(inputs) or _differ(rows.outputs[0], output, rows.outputs[0].norm()):
+    if len(rows.outputs) != len(inputs) or _differ(
+        rows.outputs[0], output.detach(), rows.outputs[0].norm()
+    ):
         raise UserError(
             "the model's output for a sample changes when the sample is evaluated again by itself; "
             "call model.eval(), and make the model return one row a sample"
         )
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(len(output), generator=generator).to(output)
-    gradients = torch.autograd.grad(output @ weights, list(parameters.values()), allow_unused=True)
+    weights = torch.randn(len(output), generator=torch.Generator().manual_seed(0)).to(output)
+    with torch.enable_grad():
+        combined = output @ weights
+    gradients = torch.autograd.grad(combined, list(parameters.values()), allow_unused=True)
     exact = dict(zip(parameters, gradients, strict=True))
     for layer, seen in zip(network.layers, rows.layers, strict=True):
         _check_layer(layer, seen, weights, exact)

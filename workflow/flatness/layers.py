@@ -18,6 +18,8 @@ from torch.nn import functional
 
 #: Relative accuracy of the eigenvalues that a Lanczos iteration stops at.
 LANCZOS_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-11}
+#: Columns of a matrix product that run at full speed and stay in the cache.
+PRODUCT_WIDTH = 64
 #: Up to this size eigenvalues of a dense Gram matrix are faster than a Lanczos iteration.
 DENSE_SIZE = 128
 
@@ -123,15 +125,11 @@ def gradient_squares(layer: Layer, inputs: Tensor, rows: Tensor) -> GradientSqua
         weight = squares.sum(1) * inputs.square().sum(1)
         adaptive = (squares * (inputs.square() @ layer.weight.square().T)).sum(1)
         return _with_bias(layer, squares, weight, adaptive)
-    columns, deltas = patches(layer, inputs), _by_position(layer, rows)
-    squares = torch.zeros_like(columns[..., 0]).unsqueeze(-1)
-    for delta in deltas:  # output by output: small enough to stay in the cache
-        gradient = columns @ delta
-        squares = torch.addcmul(squares, gradient, gradient)
-    by_kernel = squares.transpose(2, 3).flatten(1)
-    adaptive = by_kernel @ layer.weight.square().reshape(-1)
+    deltas = _by_position(layer, rows)
+    squares = _kernel_squares(patches(layer, inputs), deltas)
+    adaptive = squares @ layer.weight.square().reshape(-1)
     bias = deltas.sum(-2).square().sum(0).flatten(1)
-    return _with_bias(layer, bias, by_kernel.sum(1), adaptive)
+    return _with_bias(layer, bias, squares.sum(1), adaptive)
 
 
 def _by_position(layer: Layer, rows: Tensor) -> Tensor:
@@ -140,6 +138,17 @@ def _by_position(layer: Layer, rows: Tensor) -> Tensor:
         return rows.flatten(2, -2).unsqueeze(2)
     positions = rows.permute(0, 1, 3, 4, 2).flatten(2, 3)
     return positions.unflatten(3, (layer.module.groups, -1)).transpose(2, 3)
+
+
+def _kernel_squares(columns: Tensor, deltas: Tensor) -> Tensor:
+    """Σ_k (δ_k Uᵀ)², each entry squared, in the order of the kernel's entries, (c, numel)."""
+    width = deltas.shape[-1]
+    squares = columns.new_zeros(*columns.shape[:-1], width)
+    for block in deltas.split(max(1, PRODUCT_WIDTH // width)):
+        products = columns @ torch.cat(block.unbind(), dim=-1)
+        for gradient in products.split(width, dim=-1):
+            squares.addcmul_(gradient, gradient)
+    return squares.transpose(2, 3).flatten(1)
 
 
 def _with_bias(layer: Layer, squares: Tensor, weight: Tensor, adaptive: Tensor) -> GradientSquares:

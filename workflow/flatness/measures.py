@@ -200,6 +200,7 @@ def _flags(network: Network, samples: Samples) -> tuple[str, ...]:
     n = len(samples)
     dead = int((samples.mls == 0).sum())
     empty = int((samples.input_squared == 0).sum())
+    crowded = ", ".join(layer.name for layer in network.layers if not layer.bounds_jacobian)
     flags = {
         f"{dead} of {n} samples have J = 0: local dimensionality is not defined": dead > 0,
         f"{empty} of {n} samples are zero: the bounds that divide by ||x|| are infinite": empty > 0,
@@ -207,6 +208,7 @@ def _flags(network: Network, samples: Samples) -> tuple[str, ...]:
         "MLS and LVR bounds are not defined: x is not the first layer's input": (
             not samples.first_is_input.all()
         ),
+        "theorems not defined, more positions than rows of patches in layer: " + crowded: crowded,
         "relative flatness is not defined: the output is not a linear layer's": (
             not samples.last_is_output.all()
         ),

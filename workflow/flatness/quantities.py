@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import create_model
-
-from flatness.tables import Row, column
+from flatness.tables import column
 
 #: definition: as written. theorem: an inequality that always holds. heuristic: a bound that may
 #: fail. released: as the authors' code computes it.
@@ -181,8 +179,3 @@ def columns() -> dict[str, tuple[type, Any]]:
             column(f"standard error of {name}, jackknife over samples", unit=quantity.unit),
         )
     return found
-
-
-MeasuredRow = create_model(
-    "MeasuredRow", __base__=Row, __doc__="All quantities of one model.", **columns()
-)

@@ -88,6 +88,7 @@ def measure_samples(
 
     Returns:
         The values.
+
     Raises:
         UserError: the first sample's rows do not stand up to plain backpropagation.
     """

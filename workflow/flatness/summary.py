@@ -1,57 +1,106 @@
-"""The table a run ends with: what was found, in the terminal."""
+"""What a run ends with in the terminal: the ledger, the models left out, where to look."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from flatness.epfl.rows import PoolCorrelation
-from flatness.tables import read_tables
+from flatness.claims import CLAIMS, read_claims
+from flatness.ledger import Outcome, commit_of, evaluate, tally
+from flatness.left_out import LeftOut, left_out_models
+
+STYLES = {
+    "reproduced": "green",
+    "holds": "green",
+    "not reproduced": "red",
+    "violated": "bold red",
+    "inconclusive": "yellow",
+    "not run here": "dim",
+}
+WIDTH = 100  # of logs and pipes, which have none of their own
 
 
-def print_summary(results: Path) -> None:
-    """Prints pool, models, τ, interval and p of every finished pool, and where the figures are.
+def print_summary(results: Path, claims: Path = CLAIMS) -> None:
+    """Prints the ledger of a run, how often each verdict fell, what was left out, where to look.
 
     Args:
         results: folder of one config, as `results/demo`.
+        claims: the claims.
     """
-    console = Console()
-    paths = sorted(results.glob("correlations/epfl/*/*/*/correlations.csv"))
-    if paths:
-        console.print(epfl_table(paths))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    outcomes = evaluate(read_claims(claims), results, commit_of(claims))
+    if any(outcome.verdict != "not run here" for outcome in outcomes):
+        console.print(ledger_table(outcomes))
+    console.print(counts_line(outcomes))
+    for line in left_out_lines(left_out_models(results)):
+        console.print(escape(line))
     figures = sorted(results.glob("figures/*.png"))
     if figures:
-        console.print(f"{len(figures)} figures in {results / 'figures'}/", highlight=False)
+        console.print(f"{len(figures)} figures in {results / 'figures'}/", soft_wrap=True)
+    if (results / "report.html").exists():
+        console.print(f"report: {results / 'report.html'}", soft_wrap=True)
 
 
-def epfl_table(paths: list[Path]) -> Table:
-    """Lays out the correlations of the pools."""
-    found = read_tables(paths, PoolCorrelation)
-    demo = " (demo data)" if found["demo"].any() else ""
-    table = Table(title=f"Kendall's τ: adaptive worst-case sharpness with test loss{demo}")
-    for name in (
-        "pool",
-        "data",
-        "trained",
-        "measured",
-        "models",
-        "τ",
-        "interval",
-        "p",
-        "published",
-    ):
-        table.add_column(name, justify="left" if name in {"pool", "data"} else "right")
-    for row in found[found["sharpness"] == "sharpness"].itertuples():
-        left_out = f" ({row.excluded} left out)" if row.excluded else ""
-        table.add_row(
-            row.pool,
-            row.dataset,
-            row.trained,
-            row.measured,
-            f"{row.n}{left_out}",
-            f"{row.tau:+.3f}",
-            f"\\[{row.low:+.2f}, {row.high:+.2f}]",
-            f"{row.p_permutation:.2g}",
-            f"{row.published_tau:+.3f}",
-        )
+def ledger_table(outcomes: Sequence[Outcome]) -> Table:
+    """Lays out claims and checks, one line each; those that were not run here are only counted."""
+    demo = " · DEMO DATA" if any(outcome.demo for outcome in outcomes) else ""
+    table = Table(
+        title=f"Claims of the papers and this run{demo}",
+        caption=f"claims fixed in commit {outcomes[0].fixed_in}",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
+        show_edge=False,
+    )
+    for name in ("id", "claim", "paper", "ours", "n", "verdict"):
+        right = name in {"paper", "ours", "n"}
+        table.add_column(name, justify="right" if right else "left", no_wrap=name != "claim")
+    for outcome in outcomes:
+        if outcome.verdict != "not run here":
+            table.add_row(*map(escape, cells(outcome)), style=STYLES[outcome.verdict])
     return table
+
+
+def cells(outcome: Outcome) -> tuple[str, ...]:
+    """Id, claim, published value, ours with its interval, n and verdict, as text."""
+    published = "" if math.isnan(outcome.published) else f"{outcome.published:+.3f}"
+    return (
+        outcome.id,
+        outcome.short,
+        published,
+        value_text(outcome),
+        str(outcome.n or ""),
+        outcome.verdict,
+    )
+
+
+def value_text(outcome: Outcome) -> str:
+    """Our value and its interval, such as "+0.31 [+0.10, +0.52]"; a check's violations."""
+    if outcome.verdict == "not run here":
+        return ""
+    if outcome.kind == "check":
+        return f"{outcome.estimate:g} violations"
+    return f"{outcome.estimate:+.2f} [{outcome.low:+.2f}, {outcome.high:+.2f}]"
+
+
+def counts_line(outcomes: Sequence[Outcome]) -> str:
+    """How many claims came out each way, such as "40 claims: 3 reproduced, 1 inconclusive, …"."""
+    counts = tally(outcomes)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return f"{sum(counts.values())} claims: {verdicts}"
+
+
+def left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
+    """Says which models the results do without, and why."""
+    if not left_out:
+        return ["no model diverged or was left out"]
+    total = sum(len(entry.models) for entry in left_out)
+    return [f"{total} models left out:"] + [
+        f"  {entry.group}: {', '.join(entry.models)}: {entry.reason}" for entry in left_out
+    ]

@@ -13,6 +13,7 @@ LIBRARY = Path(workflow.basedir) / "workflow"
 ENVIRONMENT = str(Path(workflow.basedir) / "envs/environment.yaml")
 sys.path.insert(0, str(LIBRARY))
 
+from flatness.chen import config as chen
 from flatness.config import validate
 from flatness.epfl import config as epfl
 from flatness.errors import UserError
@@ -51,8 +52,16 @@ wildcard_constraints:
     pool=alternatives(CONFIG.epfl.pools),
     trained=alternatives(epfl.training_protocols()),
     measured=alternatives(epfl.measuring_protocols()),
+    family=alternatives(CONFIG.chen.families),
+    setting=alternatives(
+        setting.name
+        for family in CONFIG.chen.families.values()
+        for setting in family.settings
+    ),
     block=alternatives(
-        block for pool in CONFIG.epfl.pools.values() for block in pool.blocks
+        block
+        for group in (*CONFIG.epfl.pools.values(), *CONFIG.chen.families.values())
+        for block in group.blocks
     ),
 
 
@@ -127,3 +136,67 @@ def epfl_tables(pattern):
     """The tables of every pool under the config's protocol, in the papers' order."""
     protocol = CONFIG.epfl.protocol
     return expand(pattern, pool=CONFIG.epfl.pools, trained=protocol, measured=protocol)
+
+
+# The same for the rules of Chen, Recanatesi and Shea-Brown.
+
+
+def chen_training(wildcards):
+    return chen.training(
+        CONFIG.chen, wildcards.family, wildcards.setting, wildcards.block, DEVICE
+    )
+
+
+def chen_measurement(wildcards):
+    return chen.measurement(
+        CONFIG.chen, wildcards.family, wildcards.setting, wildcards.block, DEVICE
+    )
+
+
+def chen_blocks(wildcards):
+    family = CONFIG.chen.families[wildcards.family]
+    return expand(
+        rules.measure_chen.output[0],
+        family=wildcards.family,
+        setting=[setting.name for setting in family.settings],
+        block=family.blocks,
+    )
+
+
+# Figure -> verb and its options, families in the paper's order. Families the config does not have,
+# or has no trends of, are left out; a figure without a family is not a target.
+CHEN_FIGURES = {
+    "chen_fig1": ("draw-chen-trends --by learning_rate", ["vgg11"]),
+    "chen_fig2": ("draw-chen-trends --by batch_size", ["vgg11"]),
+    "chen_mlp_lr": ("draw-chen-trends --by learning_rate", ["mlp_tanh"]),
+    "chen_mlp_batch": ("draw-chen-trends --by batch_size", ["mlp_tanh"]),
+    "chen_fig3": ("draw-chen-fig3", ["mlp_relu", "lenet5", "vgg11"]),
+    "chen_scatter_mlp_relu": ("draw-chen-scatter", ["mlp_relu"]),
+    "chen_scatter_lenet5": ("draw-chen-scatter", ["lenet5"]),
+    "chen_scatter_vgg11": ("draw-chen-scatter", ["vgg11"]),
+    "chen_figG5": ("draw-chen-figg5", ["mlp_tanh"]),
+    "chen_test_samples": ("draw-chen-test-samples", ["vgg11"]),
+    "chen_ten_classes": ("draw-chen-trends --by learning_rate", ["vgg11_ten_classes"]),
+    "chen_optimisers": ("draw-chen-trends --by setting", ["optimisers"]),
+}
+CHEN_FIGURES = {
+    figure: (verb, [family for family in families if family in CONFIG.chen.families])
+    for figure, (verb, families) in CHEN_FIGURES.items()
+    if any(family in CONFIG.chen.families for family in families)
+}
+
+
+def chen_tables(kind):
+    return lambda wildcards: expand(
+        getattr(rules.correlate_chen.output, kind),
+        family=CHEN_FIGURES[wildcards.figure][1],
+    )
+
+
+def chen_draw_module(verb):
+    kind = {
+        "draw-chen-fig3": "bounds",
+        "draw-chen-figg5": "bounds",
+        "draw-chen-scatter": "scatter",
+    }
+    return f"flatness.chen.draw.{kind.get(verb.split()[0], 'trends')}"

@@ -27,3 +27,29 @@ rule correlate_epfl:
         " --trained {wildcards.trained} --measured {wildcards.measured}"
         " --statistics {params.statistics:q} --models {output.models:q} --output {output.table:q}"
         " {params.training} {params.measurements} 2> >(tee {log:q} >&2)"
+
+
+rule correlate_chen:
+    input:
+        measurements=chen_blocks,
+    output:
+        checkpoints=f"{RESULTS}/correlations/chen/{{family}}/checkpoints.csv",
+        correlations=f"{RESULTS}/correlations/chen/{{family}}/correlations.csv",
+        bounds=f"{RESULTS}/correlations/chen/{{family}}/bounds.csv",
+    log:
+        f"{LOGS}/correlate/chen/{{family}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="30m",
+    params:
+        statistics=canonical_json(CONFIG.statistics),
+        measurements=repeated("--measurements", "measurements"),
+        code=code_version("flatness.chen.correlate"),
+    message:
+        "Correlate the measures of {wildcards.family}"
+    shell:
+        "python -m flatness correlate-chen --statistics {params.statistics:q}"
+        " --checkpoints {output.checkpoints:q} --correlations {output.correlations:q}"
+        " --bounds {output.bounds:q} {params.measurements} 2> >(tee {log:q} >&2)"

@@ -36,3 +36,63 @@ rule epfl:
     input:
         rules.draw_epfl_fig1.output,
     localrule: True
+
+
+rule draw_chen:
+    input:
+        checkpoints=chen_tables("checkpoints"),
+        correlations=chen_tables("correlations"),
+    output:
+        png=report(
+            f"{RESULTS}/figures/{{figure}}.png",
+            caption="../report/chen.rst",
+            category="Loss flatness and compressed representations",
+            labels={"figure": "{figure}"},
+        ),
+        svg=f"{RESULTS}/figures/{{figure}}.svg",
+    log:
+        f"{LOGS}/draw/{{figure}}.log",
+    wildcard_constraints:
+        figure=alternatives(CHEN_FIGURES),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        dpi=CONFIG.figures.dpi,
+        verb=lambda wildcards: CHEN_FIGURES[wildcards.figure][0],
+        checkpoints=repeated("--checkpoints", "checkpoints"),
+        # trends, test samples and figure G.5 read no correlations
+        correlations=lambda wildcards, input: (
+            repeated("--correlations", "correlations")(wildcards, input)
+            if CHEN_FIGURES[wildcards.figure][0]
+            in ("draw-chen-fig3", "draw-chen-scatter")
+            else ""
+        ),
+        code=lambda wildcards: code_version(
+            chen_draw_module(CHEN_FIGURES[wildcards.figure][0])
+        ),
+    message:
+        "Draw {wildcards.figure}"
+    shell:
+        "python -m flatness {params.verb} --dpi {params.dpi} --png {output.png:q} --svg {output.svg:q}"
+        " {params.checkpoints} {params.correlations} 2> >(tee {log:q} >&2)"
+
+
+rule chen:
+    input:
+        expand(rules.draw_chen.output, figure=CHEN_FIGURES),
+    localrule: True
+
+
+# __main__.py VERBS ------------------------------------------------------------------------------
+#    "train-chen": "flatness.chen.train:train_block",
+#    "measure-chen": "flatness.chen.measure:measure_block",
+#    "correlate-chen": "flatness.chen.correlate:correlate_family",
+#    "draw-chen-trends": "flatness.chen.draw.trends:draw_trends",
+#    "draw-chen-test-samples": "flatness.chen.draw.trends:draw_test_samples",
+#    "draw-chen-fig3": "flatness.chen.draw.bounds:draw_fig3",
+#    "draw-chen-figg5": "flatness.chen.draw.bounds:draw_fig_g5",
+#    "draw-chen-scatter": "flatness.chen.draw.scatter:draw_scatter",
+# config.py: from flatness.chen.config import ChenSettings; Config.chen: ChenSettings

@@ -32,3 +32,32 @@ rule measure_epfl:
         "python -m flatness measure-epfl --experiment {params.experiment:q} --data {input.data:q}"
         " --checkpoints {input.checkpoints:q} --scratch {params.scratch:q}"
         " --output {output:q} 2> >(tee {log:q} >&2)"
+
+
+rule measure_chen:
+    input:
+        data=rules.train_chen.input.data,
+        final=rules.train_chen.output.final,
+        trajectory=rules.train_chen.output.trajectory,
+        training=rules.train_chen.output.table,
+    output:
+        f"{RESULTS}/measurements/chen/{{family}}/{{setting}}/{{block}}.csv",
+    log:
+        f"{LOGS}/measure/chen/{{family}}/{{setting}}/{{block}}.log",
+    benchmark:
+        f"{BENCHMARKS}/measure/chen/{{family}}/{{setting}}/{{block}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="4h",
+    params:
+        experiment=lambda wildcards: canonical_json(chen_measurement(wildcards)),
+        code=code_version("flatness.chen.measure"),
+    message:
+        "Measure {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
+    shell:
+        "python -m flatness measure-chen --experiment {params.experiment:q} --data {input.data:q}"
+        " --final {input.final:q} --trajectory {input.trajectory:q} --training {input.training:q}"
+        " --output {output:q} 2> >(tee {log:q} >&2)"

@@ -32,3 +32,41 @@ rule train_epfl:
         "python -m flatness train-epfl --experiment {params.experiment:q} --data {input.data:q}"
         " --seeds {wildcards.block} --scratch {params.scratch:q}"
         " --output {output.checkpoints:q} --table {output.table:q} 2> >(tee {log:q} >&2)"
+
+
+rule train_chen:
+    input:
+        data=lambda wildcards: data_file(CONFIG.chen.families[wildcards.family].dataset),
+    output:
+        final=f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}.safetensors",
+        trajectory=(
+            lambda path: path if CONFIG.chen.keep_trajectories else temp(path)
+        )(
+            f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}.trajectory.safetensors"
+        ),
+        table=f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}.csv",
+    log:
+        f"{LOGS}/train/chen/{{family}}/{{setting}}/{{block}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train/chen/{{family}}/{{setting}}/{{block}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="24h",
+    params:
+        experiment=lambda wildcards: canonical_json(chen_training(wildcards)),
+        code=code_version("flatness.chen.train"),
+        scratch=lambda wildcards: scratch(
+            "train-chen",
+            chen_training(wildcards),
+            "flatness.chen.train",
+            wildcards.block,
+        ),
+    message:
+        "Train {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
+    shell:
+        "python -m flatness train-chen --experiment {params.experiment:q} --data {input.data:q}"
+        " --seeds {wildcards.block} --scratch {params.scratch:q} --final {output.final:q}"
+        " --trajectory {output.trajectory:q} --table {output.table:q} 2> >(tee {log:q} >&2)"

@@ -11,8 +11,8 @@ import typer
 from scipy import stats
 
 from flatness.chen.inequalities import INEQUALITIES, TOLERANCE, log10_ratio
-from flatness.chen.quantities import SCATTER_LABELS, last_on_train, one_factor, with_derived
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
+from flatness.chen.quantities import SCATTER_LABELS, last_on_train, one_factor, with_derived
 from flatness.config import Statistics
 from flatness.frozen import canonical_json, content_hash
 from flatness.statistics import MINIMUM_MODELS, correlate

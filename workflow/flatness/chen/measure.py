@@ -113,11 +113,13 @@ def measure_checkpoint(
     by_sampling = columns["last"] and columns["seed"] < experiment.trace_seeds
     measured = measure_images(model, "train", train, by_sampling=by_sampling)
     yield measured | _trace(model, train, wanted=by_sampling and columns["interpolated"])
-    for sampled, part in test_images(experiment, model, images.test).items():
+    for sampled, part in sampled_test_images(experiment, model, images.test).items():
         yield measure_images(model, sampled, part) if len(part) else undefined(sampled, 0)
 
 
-def test_images(experiment: Measurement, model: nn.Module, test: Labelled) -> dict[str, Labelled]:
+def sampled_test_images(
+    experiment: Measurement, model: nn.Module, test: Labelled
+) -> dict[str, Labelled]:
     """The test images to measure on, all of a sample and those of it that the model gets wrong.
 
     Args:

@@ -23,9 +23,9 @@ from tqdm import tqdm
 from flatness.chen.config import Setting, Training
 from flatness.chen.images import Images, Labelled, build_network, load_images, loss_and_accuracy
 from flatness.chen.rows import TrainedCheckpoint
-from flatness.tensor_files import Scratch, save_tensors
 from flatness.frozen import content_hash, seeds_of
 from flatness.tables import provenance, write_table
+from flatness.tensor_files import Scratch, save_tensors
 
 #: Steps between two looks at the loss: progress, divergence, and the clock for saving.
 STRIDE = 100
@@ -48,9 +48,10 @@ def train_block(
     name = content_hash(chosen)
     *before, last = chosen.steps
     everyone = seeds_of(seeds)
-    with Scratch(scratch, name) as state, tqdm(
-        total=len(everyone) * last, unit="step", mininterval=2
-    ) as bar:
+    with (
+        Scratch(scratch, name) as state,
+        tqdm(total=len(everyone) * last, unit="step", mininterval=2) as bar,
+    ):
         for seed in everyone:
             bar.set_description(f"{chosen.family} {chosen.setting.name} seed {seed}")
             train_seed(chosen, images, seed, state, bar)

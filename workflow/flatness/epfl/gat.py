@@ -6,6 +6,7 @@ are computed, and the product of the sparse word matrix with the first weights i
 models. Tensors are node-major, (nodes or edges, M, channels): rows to gather are contiguous.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flatness.adaptive import Parameters
+from flatness.ascent import Parameters
 
 HIDDEN = 8
 DROPOUT = 0.6
@@ -65,7 +66,11 @@ def receptive(features: Tensor, edge_index: Tensor, nodes: Tensor, dtype: torch.
     second, middle = _hop(edge_index, nodes, len(features))
     first, inputs = _hop(edge_index, middle, len(features))
     words = features[inputs].to(dtype)
-    return Receptive(words.to_sparse_csr(), words.t().to_sparse_csr(), (first, second))
+    with warnings.catch_warnings():
+        # PyTorch calls sparse CSR a beta feature, once in every job's log.
+        warnings.simplefilter("ignore", UserWarning)
+        sparse, transposed = words.to_sparse_csr(), words.t().to_sparse_csr()
+    return Receptive(sparse, transposed, (first, second))
 
 
 def _hop(edge_index: Tensor, outputs: Tensor, nodes: int) -> tuple[Hop, Tensor]:

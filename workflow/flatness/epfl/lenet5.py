@@ -134,7 +134,7 @@ def train_epoch(
     optimiser = torch.optim.SGD(model.parameters(), settings.learning_rate, weight_decay=decay)
     order = torch.randperm(len(targets), generator=generator("epoch", seed, epoch))
     batches = order.to(targets.device).split(settings.batch_size)
-    total = torch.zeros((), device=targets.device)
+    total = torch.zeros((), dtype=torch.float64, device=targets.device)
     devices = [targets.device] if targets.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed_of("dropout", seed, epoch))

@@ -12,17 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from flatness.adaptive import (
+from flatness.adaptive import evaluation_mode, module_losses, require_repeatable, summarise
+from flatness.ascent import (
     Maximiser,
     Parameters,
     draw_batches,
-    evaluation_mode,
     loss_rises,
-    module_losses,
     plain_rise,
-    require_repeatable,
     strong_rise,
-    summarise,
 )
 from flatness.data import Dataset, load
 from flatness.epfl.config import PoolMeasurement
@@ -129,7 +126,8 @@ def measure_stack(
     generators = [generator("measure", settings.seed, seed) for seed in seeds]
     if settings.defects:
         return RELEASED[settings.pool](pool, settings, centre, generators)
-    batches = _draw(settings, pool.samples, generators)
+    ascent = settings.ascent
+    batches = draw_batches(pool.samples, ascent.restarts, ascent.batch_size, generators)
     maximise = _maximiser(settings, generators)
     return loss_rises(pool.losses, centre, pool.batch(batches), maximise)
 
@@ -159,18 +157,13 @@ def measure_lenet5(settings: PoolMeasurement, model: LeNet5, data: Batch, seed: 
             torch.manual_seed(seed_of("measure dropout", settings.seed, seed))
             return lenet5_rises(model, settings, data, one)
     centre = {name: weights.detach()[None] for name, weights in model.named_parameters()}
-    batches = _draw(settings, len(data[1]), [one]).to(data[1].device)
+    ascent = settings.ascent
+    batches = draw_batches(len(data[1]), ascent.restarts, ascent.batch_size, [one])
+    batches = batches.to(data[1].device)
     losses = module_losses(model, functional.cross_entropy, data)
     with evaluation_mode(model):
         require_repeatable(model, lambda: losses(centre, batches[:, 0]))
         return loss_rises(losses, centre, batches, _maximiser(settings, [one]))[0]
-
-
-def _draw(settings: PoolMeasurement, samples: int, generators: Sequence[torch.Generator]) -> Tensor:
-    ascent = settings.ascent
-    return torch.stack(
-        [draw_batches(samples, ascent.restarts, ascent.batch_size, one) for one in generators]
-    )
 
 
 def _maximiser(settings: PoolMeasurement, generators: Sequence[torch.Generator]) -> Maximiser:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flatness.adaptive import Parameters
+from flatness.ascent import Parameters
 
 FCNN_WIDTHS = (64, 64, 1)
 

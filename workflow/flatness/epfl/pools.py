@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from flatness.adaptive import Parameters
+from flatness.ascent import Parameters
 from flatness.data import Dataset, abalone_split, standardise
 from flatness.epfl.gat import Receptive, gat_log_probabilities, initial_gat, receptive
 from flatness.epfl.networks import fcnn, stack, stacked_fcnn, xavier

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from flatness.adaptive import Parameters
+from flatness.ascent import Parameters
 from flatness.epfl.config import PoolTraining
 
 #: Warm-up epoch included, as the released FCNN notebook has it.

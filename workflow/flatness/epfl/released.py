@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flatness.adaptive import Parameters, ascent_path, box, draw_batches
+from flatness.ascent import Parameters, ascent_path, box, draw_batches
 from flatness.epfl.config import PoolMeasurement
 from flatness.epfl.lenet5 import Batch, evaluate
 from flatness.epfl.pools import FcnnPool, GatPool
@@ -49,8 +49,9 @@ def fcnn_rises(
         restarts = [pool.whole]
         passes, length = FCNN_PASSES, math.ceil(pool.samples / settings.ascent.batch_size)
     else:
-        batches = pool.batch(_draw(pool.samples, settings.ascent.restarts, settings, generators))
-        restarts = [partial(pool.losses, batch=batch) for batch in batches.unbind(1)]
+        ascent = settings.ascent
+        drawn = draw_batches(pool.samples, ascent.restarts, ascent.batch_size, generators)
+        restarts = [partial(pool.losses, batch=batch) for batch in pool.batch(drawn).unbind(1)]
         passes, length = settings.ascent.steps, 1
     rises = []
     for losses in restarts:
@@ -82,6 +83,9 @@ def gat_rises(
 ) -> Tensor:
     """Loss rises of a stack of GATs.
 
+    Under `single_draw` all restarts share one loss at the centre: the spread over restarts leaves
+    that loss's own noise out.
+
     Args:
         pool: graph and network.
         settings: ascent and defects.
@@ -94,8 +98,9 @@ def gat_rises(
     defects = settings.defects
     dropout = generators if "train_dropout" in defects else None
     restarts = GAT_RESTARTS if "five_restarts" in defects else settings.ascent.restarts
+    drawn = draw_batches(pool.samples, restarts, settings.ascent.batch_size, generators)
     clean, rises = None, []
-    for indices in _draw(pool.samples, restarts, settings, generators).unbind(1):
+    for indices in drawn.unbind(1):
         climbed = pool.batch(indices, collapse="collapsed_masks" in defects)
         scored = [climbed]
         if "mismatched_loss" in defects:
@@ -147,12 +152,14 @@ def lenet5_rises(
             ((inputs[indices], targets[indices]) for indices in order.split(ascent.batch_size))
             for order in orders
         ]
-        return torch.tensor([_lenet5_rise(model, settings, passes, data)])
+        rises = [_lenet5_rise(model, settings, passes, data)]
+        return torch.tensor(rises, dtype=torch.float64)
     rises = []
-    for indices in draw_batches(len(targets), ascent.restarts, ascent.batch_size, generator):
+    (batches,) = draw_batches(len(targets), ascent.restarts, ascent.batch_size, [generator])
+    for indices in batches:
         drawn = inputs[indices], targets[indices]
         rises.append(_lenet5_rise(model, settings, [[drawn]] * ascent.steps, drawn))
-    return torch.tensor(rises)
+    return torch.tensor(rises, dtype=torch.float64)
 
 
 def _lenet5_rise(
@@ -194,17 +201,6 @@ def _set_modes(model: nn.Module, defects: Sequence[str]) -> None:
             module.train("train_dropout" in defects)
         if isinstance(module, nn.BatchNorm2d):
             module.train("train_batch_norm" in defects)
-
-
-def _draw(
-    samples: int,
-    restarts: int,
-    settings: PoolMeasurement,
-    generators: Sequence[torch.Generator],
-) -> Tensor:
-    """Sample numbers (M, restarts, batch_size)."""
-    size = settings.ascent.batch_size
-    return torch.stack([draw_batches(samples, restarts, size, one) for one in generators])
 
 
 def _move(settings: PoolMeasurement) -> Callable[[int, Tensor, Tensor], Tensor]:

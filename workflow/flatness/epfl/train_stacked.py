@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from flatness.adaptive import Parameters
+from flatness.ascent import Parameters
 from flatness.epfl.config import PoolTraining
 from flatness.epfl.networks import stack
 from flatness.epfl.pools import StackedPool

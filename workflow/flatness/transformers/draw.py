@@ -1,5 +1,6 @@
 """Figure 4 of Chen et al.: adaptive sharpness against normalized MLS, a colour a family."""
 
+from collections.abc import Iterable
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +50,7 @@ def draw_fig4(
         save_figure(figure, png, svg, dpi=dpi, demo=bool(placed["demo"].any()))
 
 
-def family_styles(families: pd.Series) -> dict[str, tuple[tuple[float, ...], str]]:
+def family_styles(families: Iterable[str]) -> dict[str, tuple[tuple[float, ...], str]]:
     """A colour and a marker for each family; no two alike up to 60."""
     palette = sns.color_palette("colorblind")
     return dict(zip(sorted(set(families)), zip(cycle(palette), cycle(MARKERS)), strict=False))

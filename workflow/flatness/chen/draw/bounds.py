@@ -1,5 +1,7 @@
 """Figure 3, bounds against what they bound over models, and figure G.5, the chain along one run."""
 
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -21,8 +23,8 @@ from flatness.chen.draw.common import (
     title,
 )
 from flatness.chen.draw.trends import trend_runs
-from flatness.chen.quantities import CHAIN_LABELS, last_on_train
 from flatness.chen.measured_rows import FamilyCorrelation
+from flatness.chen.quantities import CHAIN_LABELS, last_on_train
 from flatness.figures import figure_style, save_figure
 from flatness.tables import read_tables
 
@@ -97,7 +99,7 @@ def pearson_text(correlations: pd.DataFrame, x: str, y: str) -> str:
         y: the other, in either order.
 
     Returns:
-        Such as "r = 0.87\n[0.80, 0.92]".
+        Such as "r = 0.87" above "[0.80, 0.92]".
     """
     over = (correlations["over"] == "models") & (correlations["method"] == "pearson")
     pair = correlations["x"].isin([x, y]) & correlations["y"].isin([x, y])
@@ -117,11 +119,13 @@ def draw_fig_g5(checkpoints: Checkpoints, png: Png, svg: Svg, dpi: Dpi = 150) ->
         figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.6), layout="constrained")
         styles = ("-", "--", "-.", ":", "-")
         palette = sns.color_palette("colorblind")
-        for (name, label), style, colour in zip(CHAIN_LABELS.items(), styles, palette, strict=False):
+        for (name, label), style, colour in zip(
+            CHAIN_LABELS.items(), styles, palette, strict=False
+        ):
             left.plot(run["step"], run[name], style, color=colour, label=label, marker=".")
         left.set(yscale="log", xlabel="step of training", title="A ≤ B ≤ C ≤ D, and √S")
         chain = list(CHAIN_LABELS)[:4]
-        for index, (low, high) in enumerate(zip(chain, chain[1:], strict=False)):
+        for index, (low, high) in enumerate(pairwise(chain)):
             gap = f"{'BCD'[index]}/{'ABC'[index]}"
             right.plot(run["step"], run[high] / run[low], styles[index], label=gap, marker=".")
         right.set(yscale="log", xlabel="step of training", title="ratio at each gap")

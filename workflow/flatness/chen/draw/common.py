@@ -11,8 +11,8 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flatness.chen.quantities import with_derived
 from flatness.chen.measured_rows import MeasuredCheckpoint
+from flatness.chen.quantities import with_derived
 from flatness.tables import read_tables
 
 Checkpoints = Annotated[list[Path], typer.Option(help="tables of checkpoints, one a family")]

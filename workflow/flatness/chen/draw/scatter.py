@@ -20,8 +20,8 @@ from flatness.chen.draw.common import (
     shown,
     title,
 )
-from flatness.chen.quantities import SCATTER_LABELS, last_on_train
 from flatness.chen.measured_rows import FamilyCorrelation
+from flatness.chen.quantities import SCATTER_LABELS, last_on_train
 from flatness.figures import figure_style, save_figure
 from flatness.tables import read_tables
 

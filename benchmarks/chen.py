@@ -1,0 +1,122 @@
+"""Benchmark of the compression study's training: `python benchmarks/chen.py --output chen.json`.
+
+For each network at batch 20, one thread, in one run and alternating: core time of training through
+the library (state, looks, checkpoints) over that of a bare loop with the same steps; of measuring a
+model once over training it for `--iterations` steps; peak memory; and start-up.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+import typer
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from flatness.chen.config import Setting, Training
+from flatness.chen.images import Images, Labelled, build_network, memory_format
+from flatness.chen.train import train_seed
+from flatness.measures import measure
+from flatness.tensor_files import Scratch
+
+SHAPES = {"mlp": (1, 28, 28), "lenet5": (3, 32, 32), "vgg11": (3, 32, 32)}
+IMAGES, BATCH, SAMPLES = 200, 20, 50
+
+
+def main(output: Path, steps: int = 300, repeats: int = 5, iterations: int = 5000) -> None:
+    """Times every network, prints a table and writes it as JSON."""
+    torch.set_num_threads(1)
+    rows = [time_network(network, steps, repeats, iterations) for network in SHAPES]
+    startup = median(core_seconds_of_import() for _ in range(3))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for row in rows:
+        print(
+            f"{row['network']:8s} bare {row['bare_ms']:5.2f} ms a step, library "
+            f"{row['library_ms']:5.2f} ms, ratio {row['ratio']:.2f} (target 1.3); measuring "
+            f"{row['measuring_s']:.2f} s, {row['measuring_share']:.1%} of training (target 10 %)"
+        )
+    print(f"start-up {startup:.1f} core-seconds; peak memory {peak:.0f} MB (target 2000)")
+    result = {"networks": rows, "startup_s": startup, "peak_mb": peak, "torch": torch.__version__}
+    output.write_text(json.dumps(result, indent=2))
+
+
+def time_network(network: str, steps: int, repeats: int, iterations: int) -> dict[str, object]:
+    experiment = Training(
+        family="benchmark",
+        network=network,
+        activation="relu",
+        dataset="cifar10",
+        classes=None,
+        train_size=IMAGES,
+        setting=Setting(learning_rate=0.05, batch_size=BATCH),
+        steps=(steps,),
+        device="cpu",
+    )
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(IMAGES, *SHAPES[network], generator=generator)
+    train = Labelled(
+        inputs.to(memory_format=memory_format(network)),
+        torch.randint(0, 2, (IMAGES,), generator=generator),
+    )
+    images = Images(train, train.take(torch.arange(20)), demo=True)
+    bare, library = [], []
+    for _ in range(repeats):
+        bare.append(core_seconds(bare_loop, experiment, train, steps) / steps)
+        library.append(core_seconds(through_library, experiment, images) / steps)
+    model = build_network(experiment, seed=0).double()
+    sample = train.inputs[:SAMPLES].double()
+    measuring = min(core_seconds(measure, model, sample) for _ in range(2))
+    return {
+        "network": network,
+        "bare_ms": 1e3 * min(bare),
+        "library_ms": 1e3 * min(library),
+        "ratio": median(a / b for a, b in zip(library, bare, strict=True)),
+        "measuring_s": measuring,
+        "measuring_share": measuring / (min(library) * iterations),
+    }
+
+
+def bare_loop(experiment: Training, train: Labelled, steps: int) -> None:
+    """The same steps with nothing around them."""
+    model: nn.Module = build_network(experiment, seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=experiment.setting.learning_rate)
+    inputs, targets = train.inputs, train.targets
+    for _ in range(steps):
+        batch = torch.randint(0, IMAGES, (BATCH,))
+        loss = functional.mse_loss(model(inputs[batch]), targets[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def through_library(experiment: Training, images: Images) -> None:
+    with tempfile.TemporaryDirectory() as folder, Scratch(Path(folder), "benchmark") as scratch:
+        with tqdm(disable=True) as bar:
+            train_seed(experiment, images, 0, scratch, bar)
+
+
+def core_seconds(function, *arguments) -> float:
+    start = time.process_time()
+    function(*arguments)
+    return time.process_time() - start
+
+
+def core_seconds_of_import() -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "import flatness.chen.train"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == "__main__":
+    typer.run(main)

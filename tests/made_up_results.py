@@ -1,0 +1,101 @@
+"""A made-up results folder: some tables of each study, as the pipeline would leave them."""
+
+import math
+
+import matplotlib.pyplot as plt
+
+from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
+from flatness.epfl.rows import PoolCorrelation, PoolModel
+from flatness.tables import provenance, write_table
+from flatness.transformers.rows import PlacedVit, VitCorrelation
+
+EMPTY = {str: "", int: 0, float: math.nan, bool: False}
+
+
+def made_up(row, **values):
+    """A row of a model: the given values, nothing in all other columns."""
+    empty = {name: EMPTY[field.annotation] for name, field in row.model_fields.items()}
+    made = {k: v for k, v in provenance("abc").items() if k in row.model_fields}
+    return row(**(empty | made | values))
+
+
+def pool(results, name="fcnn", tau=-0.3, low=-0.5, high=-0.1, lost=(), demo=False):
+    """Tables of one EPFL pool of 50 models, of which some are left out."""
+    folder = results / f"correlations/epfl/{name}/written/written"
+    shared = {"pool": name, "trained": "written", "measured": "written", "demo": demo}
+    correlation = made_up(
+        PoolCorrelation, **shared, sharpness="sharpness", tau=tau, low=low, high=high,
+        confidence=0.95, p_permutation=0.01, n=50 - len(lost), excluded=len(lost),
+        published_tau=-0.311, published_p=0.001,
+    )  # fmt: skip
+    clamped = correlation.model_copy(update={"sharpness": "sharpness_clamped", "tau": 0.9})
+    write_table(folder / "correlations.csv", [correlation, clamped])
+    models = [
+        made_up(
+            PoolModel, **shared, seed=seed, used=seed not in lost, test_loss=0.5, sharpness=0.1,
+            reason="the loss became nan in epoch 2" if seed in lost else "",
+        )
+        for seed in range(50)
+    ]  # fmt: skip
+    write_table(folder / "models.csv", models)
+
+
+def family(results, name="vgg11", estimate=0.6, low=0.4, high=0.8, violations=0):
+    """Tables of one Chen family: one correlation over models, bounds, two checkpoints."""
+    folder = results / f"correlations/chen/{name}"
+    correlation = made_up(
+        FamilyCorrelation, family=name, over="models", x="mls", y="bound_d_released",
+        method="pearson", estimate=estimate, low=low, high=high, confidence=0.95,
+        n=97, interpolated=95, excluded=3, reasons="3 × training loss not finite by step 400",
+    )  # fmt: skip
+    write_table(folder / "correlations.csv", [correlation])
+    bounds = [("mls", "bound_d", "theorem", violations), ("nmls", "nmls_bound", "heuristic", 7)]
+    write_table(
+        folder / "bounds.csv",
+        [
+            made_up(
+                BoundTightness, family=name, value=value, bound=bound, kind=kind,
+                median_log10_ratio=1.0, violations=broken, n=200,
+            )
+            for value, bound, kind, broken in bounds
+        ],
+    )  # fmt: skip
+    checkpoints = [
+        made_up(
+            MeasuredCheckpoint, family=name, setting="lr0.2_batch20", seed=seed, step=step,
+            last=step == 800, sampled="train", diverged=seed == 3,
+            reason="training loss not finite by step 400" if seed == 3 else "",
+        )
+        for seed in (2, 3)
+        for step in (400, 800)
+    ]  # fmt: skip
+    write_table(folder / "checkpoints.csv", checkpoints)
+
+
+def transformers(results):
+    """Tables of the transformer study: one correlation, two models."""
+    folder = results / "correlations/transformers"
+    correlation = made_up(
+        VitCorrelation, estimator="exact", x="nmls", y="adaptive_sharpness", group="all",
+        method="kendall", estimate=0.1, low=-0.2, high=0.4, n=13, excluded=1,
+    )  # fmt: skip
+    write_table(folder / "correlations.csv", [correlation])
+    models = [
+        made_up(PlacedVit, estimator="exact", model="vit_a", used=True),
+        made_up(PlacedVit, estimator="exact", model="levit_b", reason="untrained: 12%"),
+    ]
+    write_table(folder / "models.csv", models)
+
+
+def picture(results, name):
+    """A picture of a figure."""
+    path = results / f"figures/{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plt.imsave(path, [[0.0, 1.0]])
+
+
+def benchmark(results, place, seconds):
+    """Snakemake's record of one job."""
+    path = results / f"benchmarks/{place}.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{seconds}\t0:01:00\t500.5\t-\n")

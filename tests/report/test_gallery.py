@@ -1,0 +1,66 @@
+import base64
+from pathlib import Path
+
+import pytest
+
+import made_up_results
+from flatness.report.gallery import caption, figures, missing_figures
+
+CAPTIONS = Path(__file__).parents[2] / "workflow/report"
+
+
+def test_figures_come_in_the_papers_order_unknown_ones_last(tmp_path):
+    for name in ("new_figure", "epfl_fig1", "chen_scatter_vgg11", "chen_fig3"):
+        made_up_results.picture(tmp_path, name)
+    shown = figures(tmp_path, CAPTIONS)
+    names = [figure.name for figure in shown]
+    assert names == ["chen_fig3", "chen_scatter_vgg11", "epfl_fig1", "new_figure"]
+    assert shown[1].heading == "Every pair of quantities: vgg11"
+    encoded = shown[0].image.removeprefix("data:image/png;base64,")
+    assert base64.b64decode(encoded) == (tmp_path / "figures/chen_fig3.png").read_bytes()
+    assert shown[0].size == (2, 1)
+
+
+def test_a_figure_says_what_stands_behind_it(tmp_path):
+    made_up_results.picture(tmp_path, "chen_scatter_vgg11")
+    made_up_results.picture(tmp_path, "epfl_fig1")
+    made_up_results.family(tmp_path, "vgg11")
+    made_up_results.family(tmp_path, "lenet5")
+    made_up_results.pool(tmp_path, "gat", lost=(1,))
+    made_up_results.benchmark(tmp_path, "train/chen/vgg11/a/0-4", 60)
+    made_up_results.benchmark(tmp_path, "train/chen/lenet5/a/0-4", 600)
+    scatter, fig1 = figures(tmp_path, CAPTIONS)
+    assert scatter.counts == ("vgg11: 97 models, 3 left out",)
+    assert scatter.tables == ("correlations/chen/vgg11/correlations.csv",)
+    assert scatter.minutes == 1
+    assert fig1.counts == ("gat written written: 49 models, 1 left out",)
+
+
+def test_a_partial_run_shows_what_it_has(tmp_path):
+    made_up_results.picture(tmp_path, "chen_fig3")
+    [figure] = figures(tmp_path, CAPTIONS)
+    assert (figure.counts, figure.tables, figure.minutes) == ((), (), 0)
+    assert "epfl_fig1" in missing_figures(tmp_path, CAPTIONS)
+    assert figures(tmp_path / "nowhere", CAPTIONS) == []
+
+
+@pytest.fixture
+def captions(tmp_path):
+    (tmp_path / "chen_scatter.rst").write_text(
+        'Pairs of {{ snakemake.wildcards.family }};\nconfig {{ snakemake.config["name"] }}.\n'
+    )
+    (tmp_path / "chen_scatter_all.rst").write_text("All of {{ snakemake.params.nothing.here }}it.")
+    return tmp_path
+
+
+def test_captions_are_filled_in_as_by_snakemake(captions):
+    assert caption("chen_scatter_vgg11", "demo", captions) == "Pairs of vgg11; config demo."
+    assert caption("chen_scatter_all", "demo", captions) == "All of it."
+    assert caption("epfl_fig1", "demo", captions) == ""
+
+
+@pytest.mark.parametrize("path", sorted(CAPTIONS.glob("*.rst")), ids=lambda path: path.stem)
+def test_every_caption_of_the_project_is_one_paragraph(path):
+    text = caption(path.stem, "demo", CAPTIONS)
+    assert text.endswith(".")
+    assert "{" not in text

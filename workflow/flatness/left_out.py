@@ -1,0 +1,71 @@
+"""Models that diverged, failed or were excluded: every one is named, with the reason."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Models that were left out for one reason.
+
+    Attributes:
+        study: epfl, chen or transformers.
+        group: which pool, grid setting or estimator they belong to.
+        reason: why.
+        models: their names or seeds.
+    """
+
+    study: str
+    group: str
+    reason: str
+    models: tuple[str, ...]
+
+
+def left_out_models(results: Path) -> list[LeftOut]:
+    """Finds all models of a run that its correlations do without.
+
+    Args:
+        results: folder of one config, as `results/laptop`.
+
+    Returns:
+        One entry a group and reason; empty if every model was used.
+    """
+    found = [table for table in _tables(results) if len(table)]
+    if not found:
+        return []
+    table = pd.concat(found, ignore_index=True)
+    table["reason"] = table["reason"].replace("", "a quantity is not finite")
+    return [
+        LeftOut(*names, models=tuple(dict.fromkeys(models["model"])))
+        for names, models in table.groupby(["study", "group", "reason"], sort=False)
+    ]
+
+
+def _tables(results: Path) -> Iterator[pd.DataFrame]:
+    """Columns study, group, model, reason of each study."""
+    for path in sorted(results.glob("correlations/epfl/*/*/*/models.csv")):
+        table = _read(path, ["pool", "trained", "measured", "seed", "used", "reason"])
+        group = table["pool"] + " (" + table["trained"] + ", " + table["measured"] + ")"
+        yield _columns("epfl", table, group, "seed " + table["seed"])
+    for path in sorted(results.glob("correlations/chen/*/checkpoints.csv")):
+        table = _read(path, ["family", "setting", "seed", "diverged", "reason"])
+        table = table[(table["diverged"] == "True") | (table["reason"] != "")]
+        group = table["family"] + " " + table["setting"]
+        yield _columns("chen", table, group, "seed " + table["seed"])
+    for path in sorted(results.glob("correlations/transformers/models.csv")):
+        table = _read(path, ["estimator", "model", "used", "reason"])
+        group = "transformers, " + table["estimator"] + " estimators"
+        yield _columns("transformers", table, group, table["model"])
+
+
+def _read(path: Path, names: list[str]) -> pd.DataFrame:
+    """The models of a table that were not used."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=names)
+    return table[table["used"] == "False"] if "used" in names else table
+
+
+def _columns(study: str, table: pd.DataFrame, group: pd.Series, model: pd.Series) -> pd.DataFrame:
+    return pd.DataFrame({"study": study, "group": group, "reason": table["reason"], "model": model})

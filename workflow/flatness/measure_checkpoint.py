@@ -1,0 +1,143 @@
+"""The `measure` command: every quantity of one checkpoint, as a printed table and a row."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from pydantic import create_model
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from flatness.data import load, scale_pixels
+from flatness.errors import DataError, UserError
+from flatness.frozen import content_hash
+from flatness.measures import QUANTITIES, Measurements, measure
+from flatness.models import OUTPUTS, build
+from flatness.quantities import columns
+from flatness.tables import Provenance, column, provenance, write_table
+from flatness.tensor_files import load_tensors
+
+CheckpointRow = create_model(
+    "CheckpointRow",
+    __base__=Provenance,
+    __doc__="One checkpoint, measured by the `measure` command.",
+    model=(str, column("name of the network")),
+    weights=(str, column("file of its weights")),
+    prefix=(str, column("prefix of their names in the file; empty for none")),
+    dataset=(str, column("name of the data set")),
+    demo=(bool, column("whether the data set is a stand-in made for the demo")),
+    part=(str, column("images measured: train or test")),
+    samples=(int, column("images measured", symbol="n")),
+    flags=(str, column("what a reader of the numbers should know")),
+    **columns(),
+)
+
+
+def measure_checkpoint(
+    model: Annotated[str, typer.Option(help="mlp, lenet5 or vgg11")],
+    weights: Annotated[Path, typer.Option(help="safetensors file of the weights")],
+    data: Annotated[Path, typer.Option(help="image data set written by fetch")],
+    output: Annotated[Path | None, typer.Option(help="table to write, of one row")] = None,
+    samples: Annotated[int, typer.Option(help="images to measure", min=1)] = 200,
+    part: Annotated[str, typer.Option(help="train or test")] = "train",
+    seed: Annotated[int, typer.Option(help="of the draw of images", min=0)] = 0,
+    prefix: Annotated[str, typer.Option(help="such as seed0/step100/, in a file of many")] = "",
+    activation: Annotated[str, typer.Option(help="of the mlp: relu or tanh")] = "relu",
+) -> None:
+    """Measures sharpness, compression and their bounds on one checkpoint, in float64."""
+    options = {"activation": activation} if model == "mlp" else {}
+    network = load_network(build(model, seed=0, **options), weights, prefix).double().eval()
+    dataset = load(data)
+    inputs, labels = draw_images(data, dataset.tensors, part, samples, seed)
+    _check_fit(network, inputs, labels, model, data)
+    found = measure(network, inputs, one_hot(labels, OUTPUTS).double())
+    print_table(found, f"{model}, {samples} {part} images of {dataset.name}")
+    if output is None:
+        return
+    asked = {"model": model, "part": part, "samples": samples, "prefix": prefix}
+    asked |= {"weights": str(weights), "dataset": dataset.name}
+    values = {name: estimate.value for name, estimate in found.items()}
+    values |= {f"{name}_se": estimate.standard_error for name, estimate in found.items()}
+    row = provenance(content_hash(asked | {"seed": seed, **options})) | asked | values
+    write_table(output, [CheckpointRow(**row, demo=dataset.demo, flags="; ".join(found.flags))])
+
+
+def load_network(network: nn.Module, path: Path, prefix: str) -> nn.Module:
+    """Puts a file's weights into a network.
+
+    Args:
+        network: of the file's architecture.
+        path: safetensors file.
+        prefix: of the weights' names; tensors without it are ignored.
+
+    Returns:
+        The network.
+
+    Raises:
+        DataError: the file is damaged, or a weight is missing, unknown or of another shape.
+    """
+    tensors = load_tensors(path)[0]
+    found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    wanted = network.state_dict()
+    for name in sorted(wanted.keys() | found.keys()):
+        shapes = [tuple(t[name].shape) if name in t else "missing" for t in (found, wanted)]
+        if shapes[0] != shapes[1]:
+            raise DataError(
+                f"{path}: weight {prefix}{name} is {shapes[0]} in the file and {shapes[1]} in the "
+                "network; check --model and --prefix"
+            )
+    network.load_state_dict(found)
+    return network
+
+
+def draw_images(
+    path: Path, tensors: dict[str, Tensor], part: str, samples: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Draws images without replacement.
+
+    Args:
+        path: of the data set, for messages.
+        tensors: of the data set.
+        part: "train" or "test".
+        samples: how many.
+        seed: of the draw.
+
+    Returns:
+        Inputs (n, C, H, W) in [0, 1], float64; labels (n,).
+
+    Raises:
+        UserError: no images, no such part, or fewer of them than asked for.
+    """
+    if f"{part}_inputs" not in tensors:
+        raise UserError(f"{path}: has no {part} images; --part is train or test, --data images")
+    images, labels = tensors[f"{part}_inputs"], tensors[f"{part}_targets"]
+    if samples > len(images):
+        raise UserError(f"--samples: {samples} asked for, {path} has {len(images)} {part} images")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:samples]
+    return scale_pixels(images[order], torch.float64), labels[order]
+
+
+def _check_fit(network: nn.Module, inputs: Tensor, labels: Tensor, model: str, data: Path) -> None:
+    try:
+        with torch.no_grad():
+            network(inputs[:1])
+    except RuntimeError as error:
+        shape = tuple(inputs.shape[1:])
+        raise UserError(f"{model} does not take the images of {data}, of shape {shape}") from error
+    if int(labels.max()) >= OUTPUTS:
+        raise UserError(f"{data}: label {int(labels.max())}; {model} has {OUTPUTS} outputs")
+
+
+def print_table(found: Measurements, title: str) -> None:
+    """Prints values, standard errors and flags."""
+    table = Table("quantity", "value", "± standard error", "unit", "kind", title=title)
+    for name, estimate in found.items():
+        values = (f"{estimate.value:.6g}", f"{estimate.standard_error:.2g}")
+        table.add_row(name, *values, QUANTITIES[name].unit, QUANTITIES[name].kind)
+    console = Console(soft_wrap=True)
+    console.print(table)
+    for flag in found.flags:
+        console.print(f"note: {flag}", markup=False)

@@ -1,0 +1,123 @@
+"""The verb `plan`: jobs, minutes and gigabytes of a config, before anything starts.
+
+Jobs are counted by a dry run of the workflow, so finished ones do not count. Minutes and gigabytes
+are those of the whole config from nothing, from the rates below.
+"""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flatness.chen.config import Family
+from flatness.config import Config
+from flatness.epfl.config import PoolSettings
+from flatness.errors import UserError
+from flatness.frozen import DATASETS
+from flatness.run import load_config
+
+#: Core-seconds of one training step at the papers' batch sizes on one thread of an AMD EPYC core.
+STEP_SECONDS = {"mlp": 1.1e-3, "lenet5": 1.7e-3, "vgg11": 5.5e-3}
+#: Core-seconds of measuring one checkpoint on 20 samples.
+CHECKPOINT_SECONDS = {"mlp": 0.2, "lenet5": 0.1, "vgg11": 0.2}
+#: Core-seconds of one model of a pool, training and ascent; of one step for LeNet-5.
+POOL_SECONDS = {"fcnn": 0.1, "gat": 0.8}
+LENET_STEP_SECONDS = 5.8e-3
+LENET_EPOCHS = 7
+#: Core-seconds that every job spends on starting Python and reading its input.
+START_SECONDS = 3.5
+#: Parameters of each network, 4 bytes each.
+PARAMETERS = {"mlp": 898_510, "lenet5": 62_006, "vgg11": 97_018, "fcnn": 4929, "gat": 11_564}
+POOL_LENET_PARAMETERS = 176_000
+#: Training samples of the image data sets, and gigabytes of every normalised data set.
+TRAIN_IMAGES = {"fashion_mnist": 60_000, "cifar10": 50_000, "digits": 1437, "digits32": 1437}
+DATA_GIGABYTES = {"fashion_mnist": 0.09, "cifar10": 0.55}
+
+
+def plan(
+    configs: Annotated[list[Path], typer.Argument(help="configuration files")],
+) -> None:
+    """Says what each config will take; nothing is started."""
+    cores = os.cpu_count() or 1
+    table = Table(title=f"What a run takes, on the {cores} cores here")
+    for name in ("config", "jobs still to run", "minutes from nothing", "GB on disk"):
+        table.add_column(name, justify="left" if name == "config" else "right")
+    for path in configs:
+        settings = load_config(path)
+        minutes = core_seconds(settings) / cores / 60
+        table.add_row(
+            str(path), str(jobs_to_run(path)), f"{minutes:,.0f}", f"{gigabytes(settings):.1f}"
+        )
+    Console().print(table)
+
+
+def jobs_to_run(config: Path) -> int:
+    """Counts by a dry run the jobs that are not done.
+
+    Args:
+        config: a configuration file.
+
+    Returns:
+        How many jobs Snakemake would start.
+
+    Raises:
+        UserError: the dry run failed; gives its last line.
+    """
+    done = subprocess.run(
+        ["snakemake", "--configfile", str(config), "--dry-run", "--quiet", "rules"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise UserError(f"{config}: the dry run failed: {(done.stdout + done.stderr).strip()}")
+    total = re.search(r"^total +(\d+)$", done.stdout, re.MULTILINE)
+    return int(total.group(1)) if total else 0
+
+
+def core_seconds(config: Config) -> float:
+    """Core-seconds of a whole config from nothing."""
+    pools = sum(pool_seconds(name, pool) for name, pool in config.epfl.pools.items())
+    return pools + sum(family_seconds(family) for family in config.chen.families.values())
+
+
+def pool_seconds(name: str, pool: PoolSettings) -> float:
+    """Core-seconds of training and measuring one pool."""
+    jobs = 2 * len(pool.blocks) * START_SECONDS
+    if name != "lenet5":
+        return jobs + pool.models * POOL_SECONDS[name]
+    images = pool.train_size or TRAIN_IMAGES[pool.dataset]
+    epochs = min(LENET_EPOCHS, pool.max_epochs)
+    steps = epochs * images / pool.batch_size + pool.ascent.restarts * (pool.ascent.steps + 1)
+    return jobs + pool.models * steps * LENET_STEP_SECONDS
+
+
+def family_seconds(family: Family) -> float:
+    """Core-seconds of training and measuring one family."""
+    grid = len(family.settings)
+    checkpoints = family.trend_seeds * family.checkpoints.count + family.seeds
+    return grid * (
+        2 * len(family.blocks) * START_SECONDS
+        + family.seeds * family.iterations * STEP_SECONDS[family.network]
+        + checkpoints * CHECKPOINT_SECONDS[family.network] * family.samples / 20
+    )
+
+
+def gigabytes(config: Config) -> float:
+    """Disk that data and checkpoints take."""
+    used = {pool.dataset for pool in config.epfl.pools.values()}
+    used |= {family.dataset for family in config.chen.families.values()}
+    data = sum(DATA_GIGABYTES.get(name, 0.01) for name in DATASETS if name in used)
+    weights = sum(
+        pool.models * (POOL_LENET_PARAMETERS if name == "lenet5" else PARAMETERS[name])
+        for name, pool in config.epfl.pools.items()
+    )
+    for family in config.chen.families.values():
+        kept = family.seeds + family.trend_seeds * family.checkpoints.count
+        weights += len(family.settings) * kept * PARAMETERS[family.network]
+    return data + 2 * 4 * weights / 1e9  # once in scratch, once in results

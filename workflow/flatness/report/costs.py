@@ -1,0 +1,63 @@
+"""What a run cost and what made it, read from benchmarks and from the tables' last columns."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+
+def job_minutes(paths: Iterable[Path]) -> float:
+    """Wall minutes of jobs added up, each on one thread.
+
+    Args:
+        paths: Snakemake's benchmark files.
+
+    Returns:
+        Minutes; 0 without files.
+    """
+    return sum(pd.read_csv(path, sep="\t", na_values="-")["s"].sum() for path in paths) / 60
+
+
+def stage_costs(results: Path) -> pd.DataFrame:
+    """Jobs, minutes and largest memory of each stage and study.
+
+    Args:
+        results: folder of one config; benchmarks are `benchmarks/<stage>/<study>/**/*.tsv`.
+
+    Returns:
+        Columns stage, study, jobs, minutes, memory_mb; empty without benchmarks.
+    """
+    rows = [
+        pd.read_csv(path, sep="\t", na_values="-")[["s", "max_rss"]].assign(
+            stage=path.relative_to(results).parts[1], study=path.relative_to(results).parts[2]
+        )
+        for path in sorted(results.glob("benchmarks/*/*/**/*.tsv"))
+    ]
+    if not rows:
+        return pd.DataFrame(columns=["stage", "study", "jobs", "minutes", "memory_mb"])
+    found = pd.concat(rows).groupby(["study", "stage"], sort=False)
+    costs = found.agg(jobs=("s", "size"), minutes=("s", "sum"), memory_mb=("max_rss", "max"))
+    return costs.assign(minutes=costs["minutes"] / 60).reset_index()
+
+
+def made_by(paths: Iterable[Path]) -> list[str]:
+    """Which code and versions made some tables.
+
+    Args:
+        paths: tables; those without provenance columns are passed over.
+
+    Returns:
+        One line a combination, such as "commit 1a2b (files changed), PyTorch 2.11.0, Python 3.11.9,
+        cpu".
+    """
+    names = ["commit", "dirty", "torch_version", "python_version", "device"]
+    lines = {}
+    for path in paths:
+        header = pd.read_csv(path, nrows=0).columns
+        if set(names) <= set(header):
+            table = pd.read_csv(path, usecols=names, dtype=str, keep_default_na=False)
+            for row in table.drop_duplicates().itertuples():
+                changed = " (files changed)" if row.dirty == "True" else ""
+                versions = f"PyTorch {row.torch_version}, Python {row.python_version}"
+                lines[f"commit {row.commit}{changed}, {versions}, {row.device}"] = None
+    return list(lines)

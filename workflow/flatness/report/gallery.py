@@ -1,0 +1,182 @@
+"""The figures of a run with what stands behind each: caption, counts, tables, code, minutes."""
+
+import base64
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+from jinja2 import ChainableUndefined, Environment
+
+from flatness.report.costs import job_minutes, made_by
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Figures of one kind, and where their numbers come from.
+
+    Attributes:
+        name: of the figure; a trailing * stands for a family.
+        heading: title on the page.
+        tables: patterns below `results/<config>`, {family} standing for the figure's; the first
+            that matches anything is taken.
+        benchmarks: pattern of the benchmark files of the jobs behind it.
+        over: which rows of a table count; their n is shown.
+        unit: what n counts.
+    """
+
+    name: str
+    heading: str
+    tables: tuple[str, ...]
+    benchmarks: str
+    over: str = ""
+    unit: str = "models"
+
+    def family(self, figure: str) -> str | None:
+        """What * stands for in a figure's name; None if the figure is of another kind."""
+        if not self.name.endswith("*"):
+            return "" if figure == self.name else None
+        prefix = self.name[:-1]
+        return figure.removeprefix(prefix) if figure.startswith(prefix) else None
+
+
+def _chen(name: str, heading: str, family: str, over: str) -> Kind:
+    unit = "models" if over == "models" else "runs over all settings"
+    return Kind(
+        name,
+        heading,
+        (f"correlations/chen/{family}/correlations.csv",),
+        f"benchmarks/*/chen/{family}/**/*.tsv",
+        over,
+        unit,
+    )
+
+
+#: In the order of the page. A figure that is not here is shown after them, without counts.
+KINDS = (
+    _chen("chen_fig1", "Figure 1: VGG-11 by learning rate", "vgg11", "checkpoints"),
+    _chen("chen_fig2", "Figure 2: VGG-11 by batch size", "vgg11", "checkpoints"),
+    _chen("chen_fig3", "Figure 3: measures against their bounds", "*", "models"),
+    Kind(
+        "chen_fig4",
+        "Figure 4: transformers",
+        ("correlations/transformers/correlations.csv",),
+        "benchmarks/*/transformers/**/*.tsv",
+    ),
+    _chen("chen_figG5", "Figure G.5: the chain of bounds", "mlp_tanh", "checkpoints"),
+    _chen("chen_mlp_lr", "MLP by learning rate", "mlp_tanh", "checkpoints"),
+    _chen("chen_mlp_batch", "MLP by batch size", "mlp_tanh", "checkpoints"),
+    _chen("chen_test_samples", "VGG-11 on test images", "vgg11", "checkpoints"),
+    _chen("chen_scatter_*", "Every pair of quantities: {family}", "{family}", "models"),
+    Kind(
+        "epfl_fig1",
+        "Figure 1: sharpness and test loss",
+        tuple(f"correlations/epfl/*/{p}/{p}/correlations.csv" for p in ("written", "released")),
+        "benchmarks/*/epfl/**/*.tsv",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure as the page shows it.
+
+    Attributes:
+        name: of its files.
+        heading: title.
+        caption: one sentence; empty if there is none.
+        image: the picture as a data address.
+        size: its width and height in pixels.
+        counts: n of each table, as text.
+        tables: paths below `results/<config>`.
+        made_by: code and versions behind the tables.
+        minutes: of the jobs behind it; 0 where unknown.
+    """
+
+    name: str
+    heading: str
+    caption: str
+    image: str
+    size: tuple[int, int]
+    counts: tuple[str, ...]
+    tables: tuple[str, ...]
+    made_by: tuple[str, ...]
+    minutes: float
+
+
+def figures(results: Path, captions: Path) -> list[Figure]:
+    """All figures of a run, in the order of `KINDS`, others after them.
+
+    Args:
+        results: folder of one config.
+        captions: folder of one-sentence captions, `<figure>.rst`.
+
+    Returns:
+        Those whose picture exists.
+    """
+    found = {path.stem: path for path in sorted(results.glob("figures/*.png"))}
+    order = [(kind, name) for kind in KINDS for name in found if kind.family(name) is not None]
+    named = {name for _, name in order}
+    order += [(Kind(name, name, (), ""), name) for name in found if name not in named]
+    return [_figure(kind, found[name], results, captions) for kind, name in order]
+
+
+def missing_figures(results: Path, captions: Path) -> list[str]:
+    """Names of figures that have a caption but no picture in this run."""
+    found = [path.stem for path in results.glob("figures/*.png")]
+    known = sorted(path.stem for path in captions.glob("*.rst"))
+    return [name for name in known if not any(figure.startswith(name) for figure in found)]
+
+
+def _figure(kind: Kind, picture: Path, results: Path, captions: Path) -> Figure:
+    family = kind.family(picture.stem)
+    matches = (sorted(results.glob(pattern.format(family=family))) for pattern in kind.tables)
+    tables = next((paths for paths in matches if paths), [])
+    png = picture.read_bytes()
+    jobs = results.glob(kind.benchmarks.format(family=family)) if kind.benchmarks else ()
+    return Figure(
+        name=picture.stem,
+        heading=kind.heading.format(family=family),
+        caption=caption(picture.stem, results.name, captions),
+        image="data:image/png;base64," + base64.b64encode(png).decode(),
+        size=struct.unpack(">II", png[16:24]),
+        counts=tuple(_counts(kind, tables, results)),
+        tables=tuple(str(path.relative_to(results)) for path in tables),
+        made_by=tuple(made_by(tables)),
+        minutes=job_minutes(jobs),
+    )
+
+
+def _counts(kind: Kind, tables: list[Path], results: Path) -> Iterator[str]:
+    """Such as "vgg11: 97 models, 3 left out", one a table."""
+    for path in tables:
+        table = pd.read_csv(path, keep_default_na=False)
+        rows = table[table["over"] == kind.over] if kind.over else table
+        if len(rows):
+            largest = rows.loc[rows["n"].idxmax()]
+            left_out = f", {largest['excluded']} left out" if largest["excluded"] else ""
+            group = " ".join(path.relative_to(results).parts[2:-1]) or path.parent.name
+            yield f"{group}: {largest['n']} {kind.unit}{left_out}"
+
+
+def caption(figure: str, config: str, captions: Path) -> str:
+    """A figure's caption, filled in as Snakemake's own report does.
+
+    Args:
+        figure: name of the figure; its caption's name is the figure's or begins it.
+        config: name of the configuration.
+        captions: folder of the captions.
+
+    Returns:
+        One sentence; empty if there is none.
+    """
+    names = [path for path in captions.glob("*.rst") if figure.startswith(path.stem)]
+    if not names:
+        return ""
+    longest = max(names, key=lambda path: len(path.stem))
+    wildcards = SimpleNamespace(family=figure.removeprefix(longest.stem).lstrip("_"))
+    snakemake = SimpleNamespace(config={"name": config}, wildcards=wildcards)
+    template = Environment(undefined=ChainableUndefined).from_string(longest.read_text())
+    return " ".join(template.render(snakemake=snakemake).split())

@@ -1,0 +1,95 @@
+"""The verb `report`: the ledger as a table, and one self-contained page with all figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from flatness.claims import CLAIMS, PAPERS, read_claims
+from flatness.errors import UserError
+from flatness.files import atomic_path
+from flatness.ledger import Outcome, commit_of, evaluate, tally
+from flatness.left_out import left_out_models
+from flatness.report.costs import made_by, stage_costs
+from flatness.report.gallery import figures, missing_figures
+from flatness.summary import value_text
+from flatness.tables import write_table
+
+LARGEST_PAGE = 10_000_000  # bytes
+SYMBOLS = {
+    "reproduced": "✓",
+    "holds": "✓",
+    "not reproduced": "✗",
+    "violated": "✗",
+    "inconclusive": "~",
+    "not run here": "–",
+}
+
+
+def report(
+    results: Annotated[Path, typer.Option(help="folder of one config, as results/demo")],
+    ledger: Annotated[Path, typer.Option(help="table of claims and verdicts to write")],
+    html: Annotated[Path, typer.Option(help="page to write, beside the folders it links to")],
+    captions: Annotated[Path, typer.Option(help="folder of the figures' captions")],
+    claims: Annotated[Path, typer.Option(help="what the papers claim")] = CLAIMS,
+) -> None:
+    """Judges the papers' claims by a run's tables and writes ledger and page."""
+    outcomes = evaluate(read_claims(claims), results, commit_of(claims))
+    page = render(results, outcomes, captions)
+    if len(page.encode()) > LARGEST_PAGE:
+        raise UserError(
+            f"{html}: the page would have {len(page.encode()) / 1e6:.1f} MB, more than 10; "
+            "lower figures.dpi in the config and run again"
+        )
+    write_table(ledger, outcomes)
+    with atomic_path(html) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def render(results: Path, outcomes: Sequence[Outcome], captions: Path) -> str:
+    """The page as text.
+
+    Args:
+        results: folder of one config.
+        outcomes: the ledger.
+        captions: folder of the figures' captions.
+
+    Returns:
+        HTML with styles and pictures inside; links lead to tables in `results`.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["value"] = value_text
+    return environment.get_template("page.html.j2").render(
+        config=results.name,
+        demo=any(outcome.demo for outcome in outcomes),
+        fixed_in=outcomes[0].fixed_in,
+        claims=[
+            (title, [o for o in outcomes if o.kind == "claim" and o.paper == paper])
+            for paper, title in PAPERS.items()
+        ],
+        checks=[outcome for outcome in outcomes if outcome.kind == "check"],
+        tally=tally(outcomes),
+        symbols=SYMBOLS,
+        left_out=left_out_models(results),
+        galleries=_by_paper(figures(results, captions)),
+        missing=missing_figures(results, captions),
+        costs=stage_costs(results).to_dict("records"),
+        made_by=made_by(sorted(results.glob("correlations/**/*.csv"))),
+    )
+
+
+def _by_paper(shown: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    """Figures under their paper's name; what belongs to none comes last."""
+    titles = PAPERS | {"": "Both papers"}
+    groups = {title: [] for title in titles.values()}
+    for figure in shown:
+        groups[titles.get(figure.name.split("_")[0], titles[""])].append(figure)
+    return [(title, members) for title, members in groups.items() if members]
