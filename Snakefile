@@ -16,6 +16,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/correlate.smk"
 include: "workflow/rules/draw.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
@@ -23,4 +24,5 @@ rule all:
     input:
         rules.epfl.input,
         rules.chen.input,
+        rules.reports.input,
     localrule: True

@@ -1,4 +1,4 @@
-"""Benchmark of the compression study's training: `python benchmarks/chen.py --output chen.json`.
+"""Benchmark of the compression study's training: `python -m benchmarks.chen OUTPUT.json`.
 
 For each network at batch 20, one thread, in one run and alternating: core time of training through
 the library (state, looks, checkpoints) over that of a bare loop with the same steps; of measuring a
@@ -100,9 +100,12 @@ def bare_loop(experiment: Training, train: Labelled, steps: int) -> None:
 
 
 def through_library(experiment: Training, images: Images) -> None:
-    with tempfile.TemporaryDirectory() as folder, Scratch(Path(folder), "benchmark") as scratch:
-        with tqdm(disable=True) as bar:
-            train_seed(experiment, images, 0, scratch, bar)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Scratch(Path(folder), "benchmark") as scratch,
+        tqdm(disable=True) as bar,
+    ):
+        train_seed(experiment, images, 0, scratch, bar)
 
 
 def core_seconds(function, *arguments) -> float:

@@ -27,6 +27,8 @@ SHAPES = {"mlp": (1, 28, 28), "lenet5": (3, 32, 32), "vgg11": (3, 32, 32)}
 TARGETS = {"mlp": (100, 30), "lenet5": (10, 10), "vgg11": (10, 10)}
 SAMPLES = 20
 REPEATS = 3
+#: CPU seconds that a function's turn takes at least.
+TURN = 0.5
 TOLERANCE = 1e-9
 WITHOUT_NORMS = set(QUANTITIES) - BOUND_NAMES - {SAMPLED}
 CHEAP = ("sharpness", "mls", "nmls", "local_dimensionality")
@@ -125,13 +127,15 @@ def loop(model: nn.Sequential, inputs: Tensor, *, norms: bool) -> dict[str, floa
 
 
 def seconds(*functions: Callable[[], Any], repeats: int = REPEATS) -> list[float]:
-    """Lowest CPU time of each function, taking turns."""
+    """Lowest CPU time of one run of each function, taking turns; short runs are repeated more."""
     best = [math.inf] * len(functions)
     for _ in range(repeats):
         for index, function in enumerate(functions):
-            start = time.process_time()
-            function()
-            best[index] = min(best[index], time.process_time() - start)
+            first = time.process_time()
+            while time.process_time() - first < TURN:
+                start = time.process_time()
+                function()
+                best[index] = min(best[index], time.process_time() - start)
     return best
 
 
@@ -152,10 +156,9 @@ def against_loops(name: str) -> dict[str, Any]:
     authors, bare, batched, batched_bare = seconds(
         lambda: loop(model, inputs, norms=True),
         lambda: loop(model, inputs, norms=False),
-        lambda: [measure(model, inputs) for _ in range(5)],
-        lambda: [measure(model, inputs, quantities=WITHOUT_NORMS) for _ in range(5)],
+        lambda: measure(model, inputs),
+        lambda: measure(model, inputs, quantities=WITHOUT_NORMS),
     )
-    batched, batched_bare = batched / 5, batched_bare / 5
     ratio, bare_ratio = authors / batched, bare / batched_bare
     return {
         "network": name,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from flatness.config import validate
 from flatness.epfl.config import measurement, training
 from flatness.errors import UserError

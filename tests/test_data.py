@@ -3,6 +3,12 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
 from flatness.data import (
     Dataset,
     abalone_split,
@@ -13,11 +19,6 @@ from flatness.data import (
     subset_classes_and_size,
 )
 from flatness.errors import DataError, UserError
-from hypothesis import given
-from hypothesis import strategies as st
-from safetensors.torch import save_file
-from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
 
 
 def images(per_class=(30, 20, 25), test_per_class=4, demo=False) -> Dataset:

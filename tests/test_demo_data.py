@@ -1,10 +1,11 @@
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
+from torch_geometric.nn import GAT
+
 from flatness.data import load, save
 from flatness.demo_data import MAKERS
 from flatness.sources import DEMO, PUBLISHED
-from torch.nn.functional import cross_entropy
-from torch_geometric.nn import GAT
 
 
 def test_every_demo_set_has_a_maker_and_stands_in_for_a_published_one():

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pooch.core
 import pytest
 import torch
+
 from flatness import published_data
 from flatness import sources as sources_module
 from flatness.__main__ import main

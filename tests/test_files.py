@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+
 from flatness.errors import DataError
 from flatness.files import atomic_path
 from flatness.tensor_files import Scratch, load_tensors, save_tensors

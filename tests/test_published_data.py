@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from flatness.data import load
 from flatness.fetch import fetch
 from flatness.published_data import READERS

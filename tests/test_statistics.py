@@ -4,9 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from flatness.errors import NumericalError
 from flatness.statistics import correlate
-from scipy import stats
 
 METHODS = {"kendall": stats.kendalltau, "pearson": stats.pearsonr, "spearman": stats.spearmanr}
 

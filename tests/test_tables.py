@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from flatness.errors import DataError
 from flatness.tables import (
     Provenance,

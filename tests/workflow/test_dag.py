@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 import yaml
+
 from workflow.real_snakefile import ROOT, job_counts, snakemake
 
 

@@ -4,10 +4,10 @@ import os
 
 import pytest
 import yaml
-from workflow.real_snakefile import ROOT, job_counts, snakemake
 
 from flatness.epfl.rows import PoolCorrelation, PoolModel
 from flatness.tables import read_table
+from workflow.real_snakefile import ROOT, job_counts, snakemake
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("FLATNESS_DATA_MIRROR"),

@@ -29,6 +29,8 @@ VERBS = {
     "draw-chen-fig3": "flatness.chen.draw.bounds:draw_fig3",
     "draw-chen-figg5": "flatness.chen.draw.bounds:draw_fig_g5",
     "draw-chen-scatter": "flatness.chen.draw.scatter:draw_scatter",
+    "contrast-chen": "flatness.chen.contrasts:contrast_family",
+    "report": "flatness.report.page:report",
     "measure": "flatness.measure_checkpoint:measure_checkpoint",
 }
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from flatness.guard import check_first_sample
 from flatness.jacobians import LayerRows, Network, Rows, backward_rows, parameter_rows
 from flatness.layers import Layer, gradient_squares, smallest_singular_values
+from flatness.spectra import Spectrum, features, spectrum
 
-#: Memory that the tensors of one chunk may take, in bytes.
-CHUNK_BYTES = 1 << 27
+#: Memory that the tensors of one chunk may take, in bytes; more costs page faults, not speed.
+CHUNK_BYTES = 80_000_000
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def measure_samples(
         chunk = max(1, CHUNK_BYTES // _bytes_per_sample(network, inputs[0]))
     wanted = [smallest and has_theorem(network, index) for index in range(len(network.layers))]
     parts = []
-    for part in inputs.split(chunk):
+    for part in inputs.tensor_split(math.ceil(len(inputs) / chunk)):
         rows = backward_rows(network, part)
         if not parts:
             check_first_sample(network, part, rows)
@@ -125,62 +126,45 @@ def _bytes_per_sample(network: Network, sample: Tensor) -> int:
 
 
 def _measure_chunk(network: Network, inputs: Tensor, rows: Rows, wanted: list[bool]) -> Samples:
-    flat_inputs = inputs.flatten(1)
-    jacobian = rows.jacobian.flatten(2)
-    invariant = torch.einsum("ncd,cd->cn", jacobian, flat_inputs).square().sum(1)
+    x, jacobian = features(inputs.unsqueeze(0))[0], features(rows.jacobian)
+    spectra = [spectrum(features(seen.input_rows)) for seen in rows.layers]
+    first_is_input = _first_is_input(rows, x, jacobian)
+    invariant = torch.einsum("ncd,cd->cn", jacobian, x).square().sum(1)
     values = {
-        "invariant": invariant / flat_inputs.shape[1],
-        "input_squared": flat_inputs.square().sum(1),
-        **_spectral(jacobian),
+        "invariant": invariant / x.shape[1],
+        "input_squared": x.square().sum(1),
+        **_spectral(spectra[0] if first_is_input else spectrum(jacobian)),
         **_other_parameters(network, inputs),
-        **_of_layers(network, rows, wanted),
-        "first_is_input": _first_is_input(rows, flat_inputs),
-        "last_is_output": _last_is_output(network, rows),
+        **_of_layers(network, rows, spectra, wanted),
+        "first_is_input": torch.full((len(x),), first_is_input),
+        "last_is_output": torch.full((len(x),), _last_is_output(network, rows)),
     }
     return Samples(
         **{k: v.cpu() if v.dtype == torch.bool else v.cpu().double() for k, v in values.items()}
     )
 
 
-def _spectral(jacobian: Tensor) -> dict[str, Tensor]:
-    """All that follows from the singular values of J, (N, c, d)."""
-    values, rank, log_volume = spectrum(jacobian)
+def _spectral(of_input: Spectrum) -> dict[str, Tensor]:
+    """All that follows from the singular values of J."""
+    values = of_input.values
     squares = (values / values[:, :1]).square()
     top = min(3, values.shape[1])
+    volume = torch.where(of_input.rank >= top, values[:, :top].log().sum(1), -torch.inf)
     return {
         "mls": values[:, 0],
         "jacobian_squared": values.square().sum(1),
         "local_dimensionality": squares.sum(1).square() / squares.square().sum(1),
-        "log_volume": log_volume,
-        "log_volume_top3": torch.where(rank >= top, values[:, :top].log().sum(1), -torch.inf),
-        "rank": rank,
+        "log_volume": of_input.log_volume,
+        "log_volume_top3": volume,
+        "rank": of_input.rank,
     }
 
 
-def spectrum(jacobian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Singular values by QR and SVD of the triangular factor; no Gram matrix, which squares them.
-
-    Args:
-        jacobian: (N, c, d).
-
-    Returns:
-        Singular values (c, min(N, d)) in float64, descending; rank (c,), counting
-        σ > max(N, d)·eps·σ₁; log sqrt(det(J Jᵀ)) (c,), −inf where the rank is below N.
-    """
-    outputs, _, width = jacobian.shape
-    triangular = torch.linalg.qr(jacobian.permute(1, 2, 0), mode="r")[1]
-    values = torch.linalg.svdvals(triangular).double()
-    negligible = max(outputs, width) * torch.finfo(jacobian.dtype).eps * values[:, :1]
-    rank = (values > negligible).sum(1)
-    log_volume = torch.where(rank == outputs, values.log().sum(1), -torch.inf)
-    return values, rank, log_volume
-
-
-def _of_layers(network: Network, rows: Rows, wanted: list[bool]) -> dict[str, Tensor]:
-    parts = [
-        _of_layer(layer, seen, has_theorem)
-        for layer, seen, has_theorem in zip(network.layers, rows.layers, wanted, strict=True)
-    ]
+def _of_layers(
+    network: Network, rows: Rows, spectra: list[Spectrum], wanted: list[bool]
+) -> dict[str, Tensor]:
+    each = zip(network.layers, rows.layers, spectra, wanted, strict=True)
+    parts = [_of_layer(*arguments) for arguments in each]
     empty = rows.outputs.new_zeros(len(rows.outputs), 0)
     return {
         name: torch.stack([part[name] for part in parts], dim=1) if parts else empty
@@ -188,16 +172,17 @@ def _of_layers(network: Network, rows: Rows, wanted: list[bool]) -> dict[str, Te
     }
 
 
-def _of_layer(layer: Layer, seen: LayerRows, has_theorem: bool) -> dict[str, Tensor]:
-    singular, _, log_volume = spectrum(seen.input_rows.flatten(2))
+def _of_layer(
+    layer: Layer, seen: LayerRows, of_layer: Spectrum, has_theorem: bool
+) -> dict[str, Tensor]:
     squares = gradient_squares(layer, seen.inputs, seen.output_rows)
-    undefined = torch.full_like(log_volume, torch.nan)
+    undefined = torch.full_like(of_layer.log_volume, torch.nan)
     plain, bias = undefined, undefined
     if has_theorem:
         plain, bias = smallest_singular_values(layer, seen.inputs)
     return {
-        "layer_mls": singular[:, 0],
-        "layer_log_volume": log_volume,
+        "layer_mls": of_layer.values[:, 0],
+        "layer_log_volume": of_layer.log_volume,
         "layer_input_squared": seen.inputs.flatten(1).square().sum(1),
         "layer_smallest": plain,
         "layer_smallest_bias": bias,
@@ -218,20 +203,18 @@ def _other_parameters(network: Network, inputs: Tensor) -> dict[str, Tensor]:
     return {"others": totals[0], "others_adaptive": totals[1]}
 
 
-def _first_is_input(rows: Rows, flat_inputs: Tensor) -> Tensor:
-    same = False
-    if rows.layers:
-        first = rows.layers[0]
-        same = torch.equal(first.inputs.flatten(1), flat_inputs) and torch.equal(
-            first.input_rows.flatten(2), rows.jacobian.flatten(2)
-        )
-    return torch.full((len(flat_inputs),), same)
+def _first_is_input(rows: Rows, x: Tensor, jacobian: Tensor) -> bool:
+    """Whether x is the first layer's input and reaches the output through it alone."""
+    if not rows.layers:
+        return False
+    first, rows_of_first = rows.layers[0], features(rows.layers[0].input_rows)
+    same_input = torch.equal(features(first.inputs.unsqueeze(0))[0], x)
+    return same_input and torch.equal(rows_of_first, jacobian)
 
 
-def _last_is_output(network: Network, rows: Rows) -> Tensor:
+def _last_is_output(network: Network, rows: Rows) -> bool:
+    if not rows.layers or not network.layers[-1].is_dense:
+        return False
     count, width = rows.outputs.shape
-    same = False
-    if rows.layers and network.layers[-1].is_dense:
-        units = torch.eye(width).to(rows.outputs).unsqueeze(1).expand(width, count, width)
-        same = torch.equal(rows.layers[-1].output_rows, units)
-    return torch.full((count,), same)
+    units = torch.eye(width).to(rows.outputs).unsqueeze(1).expand(width, count, width)
+    return torch.equal(rows.layers[-1].output_rows, units)

@@ -53,3 +53,25 @@ rule correlate_chen:
         "python -m flatness correlate-chen --statistics {params.statistics:q}"
         " --checkpoints {output.checkpoints:q} --correlations {output.correlations:q}"
         " --bounds {output.bounds:q} {params.measurements} 2> >(tee {log:q} >&2)"
+
+
+rule contrast_chen:
+    input:
+        f"{RESULTS}/correlations/chen/{{family}}/checkpoints.csv",
+    output:
+        f"{RESULTS}/correlations/chen/{{family}}/contrasts.csv",
+    log:
+        f"{LOGS}/correlate/chen/{{family}}/contrasts.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        statistics=canonical_json(CONFIG.statistics),
+        code=code_version("flatness.chen.contrasts"),
+    message:
+        "Contrast gaps and correlations: {wildcards.family}"
+    shell:
+        "python -m flatness contrast-chen --statistics {params.statistics:q}"
+        " --checkpoints {input:q} --output {output:q} 2> >(tee {log:q} >&2)"

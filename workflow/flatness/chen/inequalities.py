@@ -12,6 +12,8 @@ from flatness.errors import NumericalError
 
 #: Rounding of a bound relative to what it bounds; the two may be equal, as for one output.
 TOLERANCE = 1e-9
+#: Networks without convolutions: their released bounds are the published theorems.
+DENSE_NETWORKS = ("mlp",)
 
 
 @dataclass(frozen=True)

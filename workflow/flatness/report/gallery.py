@@ -20,17 +20,17 @@ class Kind:
     Attributes:
         name: of the figure; a trailing * stands for a family.
         heading: title on the page.
-        tables: patterns below `results/<config>`, {family} standing for the figure's; the first
-            that matches anything is taken.
-        benchmarks: pattern of the benchmark files of the jobs behind it.
+        tables: groups of patterns below `results/<config>`, {family} standing for the figure's; the
+            first group that matches anything is taken.
+        benchmarks: patterns of the benchmark files of the jobs behind it.
         over: which rows of a table count; their n is shown.
         unit: what n counts.
     """
 
     name: str
     heading: str
-    tables: tuple[str, ...]
-    benchmarks: str
+    tables: tuple[tuple[str, ...], ...]
+    benchmarks: tuple[str, ...]
     over: str = ""
     unit: str = "models"
 
@@ -42,39 +42,42 @@ class Kind:
         return figure.removeprefix(prefix) if figure.startswith(prefix) else None
 
 
-def _chen(name: str, heading: str, family: str, over: str) -> Kind:
-    unit = "models" if over == "models" else "runs over all settings"
+def _chen(name: str, heading: str, *families: str, over: str = "checkpoints") -> Kind:
     return Kind(
         name,
         heading,
-        (f"correlations/chen/{family}/correlations.csv",),
-        f"benchmarks/*/chen/{family}/**/*.tsv",
+        (tuple(f"correlations/chen/{family}/correlations.csv" for family in families),),
+        tuple(f"benchmarks/*/chen/{family}/**/*.tsv" for family in families),
         over,
-        unit,
+        unit="models" if over == "models" else "runs over all settings",
     )
 
 
 #: In the order of the page. A figure that is not here is shown after them, without counts.
 KINDS = (
-    _chen("chen_fig1", "Figure 1: VGG-11 by learning rate", "vgg11", "checkpoints"),
-    _chen("chen_fig2", "Figure 2: VGG-11 by batch size", "vgg11", "checkpoints"),
-    _chen("chen_fig3", "Figure 3: measures against their bounds", "*", "models"),
+    _chen("chen_fig1", "Figure 1: VGG-11 by learning rate", "vgg11"),
+    _chen("chen_fig2", "Figure 2: VGG-11 by batch size", "vgg11"),
+    _chen(
+        "chen_fig3", "Figure 3: measures and bounds", "mlp_relu", "lenet5", "vgg11", over="models"
+    ),
     Kind(
         "chen_fig4",
         "Figure 4: transformers",
-        ("correlations/transformers/correlations.csv",),
-        "benchmarks/*/transformers/**/*.tsv",
+        (("correlations/transformers/correlations.csv",),),
+        ("benchmarks/*/transformers/**/*.tsv",),
     ),
-    _chen("chen_figG5", "Figure G.5: the chain of bounds", "mlp_tanh", "checkpoints"),
-    _chen("chen_mlp_lr", "MLP by learning rate", "mlp_tanh", "checkpoints"),
-    _chen("chen_mlp_batch", "MLP by batch size", "mlp_tanh", "checkpoints"),
-    _chen("chen_test_samples", "VGG-11 on test images", "vgg11", "checkpoints"),
-    _chen("chen_scatter_*", "Every pair of quantities: {family}", "{family}", "models"),
+    _chen("chen_figG5", "Figure G.5: the chain of bounds", "mlp_tanh"),
+    _chen("chen_mlp_lr", "MLP by learning rate", "mlp_tanh"),
+    _chen("chen_mlp_batch", "MLP by batch size", "mlp_tanh"),
+    _chen("chen_test_samples", "VGG-11 on test images", "vgg11"),
+    _chen("chen_ten_classes", "VGG-11 on all ten classes", "vgg11_ten_classes"),
+    _chen("chen_optimisers", "Other optimisers", "optimisers"),
+    _chen("chen_scatter_*", "Every pair of quantities: {family}", "{family}", over="models"),
     Kind(
         "epfl_fig1",
         "Figure 1: sharpness and test loss",
-        tuple(f"correlations/epfl/*/{p}/{p}/correlations.csv" for p in ("written", "released")),
-        "benchmarks/*/epfl/**/*.tsv",
+        tuple((f"correlations/epfl/*/{p}/{p}/correlations.csv",) for p in ("written", "released")),
+        ("benchmarks/*/epfl/**/*.tsv",),
     ),
 )
 
@@ -119,23 +122,21 @@ def figures(results: Path, captions: Path) -> list[Figure]:
     found = {path.stem: path for path in sorted(results.glob("figures/*.png"))}
     order = [(kind, name) for kind in KINDS for name in found if kind.family(name) is not None]
     named = {name for _, name in order}
-    order += [(Kind(name, name, (), ""), name) for name in found if name not in named]
+    order += [(Kind(name, name, (), ()), name) for name in found if name not in named]
     return [_figure(kind, found[name], results, captions) for kind, name in order]
 
 
-def missing_figures(results: Path, captions: Path) -> list[str]:
-    """Names of figures that have a caption but no picture in this run."""
+def missing_figures(results: Path) -> list[str]:
+    """Names of the kinds of figures that this run has no picture of."""
     found = [path.stem for path in results.glob("figures/*.png")]
-    known = sorted(path.stem for path in captions.glob("*.rst"))
-    return [name for name in known if not any(figure.startswith(name) for figure in found)]
+    return [kind.name for kind in KINDS if all(kind.family(name) is None for name in found)]
 
 
 def _figure(kind: Kind, picture: Path, results: Path, captions: Path) -> Figure:
     family = kind.family(picture.stem)
-    matches = (sorted(results.glob(pattern.format(family=family))) for pattern in kind.tables)
-    tables = next((paths for paths in matches if paths), [])
+    groups = (_matches(results, patterns, family) for patterns in kind.tables)
+    tables = next((paths for paths in groups if paths), [])
     png = picture.read_bytes()
-    jobs = results.glob(kind.benchmarks.format(family=family)) if kind.benchmarks else ()
     return Figure(
         name=picture.stem,
         heading=kind.heading.format(family=family),
@@ -145,8 +146,13 @@ def _figure(kind: Kind, picture: Path, results: Path, captions: Path) -> Figure:
         counts=tuple(_counts(kind, tables, results)),
         tables=tuple(str(path.relative_to(results)) for path in tables),
         made_by=tuple(made_by(tables)),
-        minutes=job_minutes(jobs),
+        minutes=job_minutes(_matches(results, kind.benchmarks, family)),
     )
+
+
+def _matches(results: Path, patterns: tuple[str, ...], family: str) -> list[Path]:
+    filled = [pattern.format(family=family) for pattern in patterns]
+    return [path for pattern in filled for path in sorted(results.glob(pattern))]
 
 
 def _counts(kind: Kind, tables: list[Path], results: Path) -> Iterator[str]:
@@ -176,7 +182,8 @@ def caption(figure: str, config: str, captions: Path) -> str:
     if not names:
         return ""
     longest = max(names, key=lambda path: len(path.stem))
-    wildcards = SimpleNamespace(family=figure.removeprefix(longest.stem).lstrip("_"))
+    family = figure.removeprefix(longest.stem).lstrip("_")
+    wildcards = SimpleNamespace(figure=figure, family=family)
     snakemake = SimpleNamespace(config={"name": config}, wildcards=wildcards)
     template = Environment(undefined=ChainableUndefined).from_string(longest.read_text())
     return " ".join(template.render(snakemake=snakemake).split())

@@ -80,7 +80,7 @@ def render(results: Path, outcomes: Sequence[Outcome], captions: Path) -> str:
         symbols=SYMBOLS,
         left_out=left_out_models(results),
         galleries=_by_paper(figures(results, captions)),
-        missing=missing_figures(results, captions),
+        missing=missing_figures(results),
         costs=stage_costs(results).to_dict("records"),
         made_by=made_by(sorted(results.glob("correlations/**/*.csv"))),
     )

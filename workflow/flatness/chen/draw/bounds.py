@@ -40,7 +40,7 @@ def draw_fig3(
     """Draws MLS and NMLS against their bounds, one point a model, one column a family."""
     models = last_on_train(read_checkpoints(checkpoints))
     table = read_tables(correlations, FamilyCorrelation)
-    families = list(models["family"].unique())
+    families, levels = list(models["family"].unique()), setting_order(models)
     with figure_style():
         figure, axes = plt.subplots(
             2, len(families), figsize=(2.9 * len(families), 6), layout="constrained", squeeze=False
@@ -49,7 +49,7 @@ def draw_fig3(
             part = models[models["family"] == family]
             found = table[table["family"] == family]
             for axis, (value, bound, name, bound_name) in zip(column, PANELS, strict=True):
-                draw_bound(axis, part, found, value, bound)
+                draw_bound(axis, part, levels, pearson_text(found, value, bound), value, bound)
                 axis.set(xlabel=bound_name, ylabel=name)
             column[0].set_title(title(part))
             used = np.isfinite(part[["mls", "bound_d_released"]]).all(axis=1)
@@ -59,10 +59,9 @@ def draw_fig3(
 
 
 def draw_bound(
-    axis: Axes, models: pd.DataFrame, correlations: pd.DataFrame, value: str, bound: str
+    axis: Axes, models: pd.DataFrame, levels: list[str], text: str, value: str, bound: str
 ) -> None:
-    """Draws one value against its bound, with Pearson's r and its interval in the corner."""
-    levels = setting_order(models)
+    """Draws one value against its bound, coloured by setting, with a text in the corner."""
     sns.scatterplot(
         data=models[np.isfinite(models[[value, bound]]).all(axis=1)],
         x=bound,
@@ -81,7 +80,7 @@ def draw_bound(
     axis.text(
         0.04,
         0.97,
-        pearson_text(correlations, value, bound),
+        text,
         transform=axis.transAxes,
         va="top",
         fontsize=8,
@@ -130,8 +129,12 @@ def draw_fig_g5(checkpoints: Checkpoints, png: Png, svg: Svg, dpi: Dpi = 150) ->
             right.plot(run["step"], run[high] / run[low], styles[index], label=gap, marker=".")
         right.set(yscale="log", xlabel="step of training", title="ratio at each gap")
         for axis in (left, right):
-            axis.legend(frameon=False, fontsize=8)
+            axis.legend(
+                frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2)
+            )
             thousands(axis)
+        right.yaxis.set_major_formatter("{x:g}")
+        right.yaxis.set_minor_formatter("{x:g}")
         first = run.iloc[0]
         n_runs = runs.groupby(["setting", "seed"]).ngroups
         figure.supxlabel(

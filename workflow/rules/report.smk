@@ -1,0 +1,65 @@
+# The ledger, the page and the notebooks: what was found, from tables and figures only.
+
+
+rule report:
+    input:
+        # The collectors of the studies: every figure, and every table the claims read.
+        studies=[*rules.epfl.input, *rules.chen.input],
+        contrasts=expand(rules.contrast_chen.output, family=CONFIG.chen.families),
+        claims=str(LIBRARY / "claims.yaml"),
+        template=str(LIBRARY / "flatness/report/page.html.j2"),
+    output:
+        ledger=f"{RESULTS}/report/claims.csv",
+        html=f"{RESULTS}/report.html",
+    log:
+        f"{LOGS}/report/report.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        results=lambda wildcards, output: Path(output.html).parent,
+        captions=str(LIBRARY / "report"),
+        code=code_version("flatness.report.page"),
+    message:
+        "Report: ledger and page"
+    shell:
+        "python -m flatness report --results {params.results:q} --claims {input.claims:q}"
+        " --captions {params.captions:q} --ledger {output.ledger:q} --html {output.html:q}"
+        " 2> >(tee {log:q} >&2)"
+
+
+rule notebook:
+    input:
+        ledger=rules.report.output.ledger,
+        notebook=str(Path(workflow.basedir) / "notebooks/{paper}.ipynb"),
+    output:
+        f"{RESULTS}/notebooks/{{paper}}.html",
+    log:
+        f"{LOGS}/report/notebook_{{paper}}.log",
+    wildcard_constraints:
+        paper="chen|epfl",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        code=code_version("flatness.report.notebook"),
+        results=lambda wildcards, output: Path(output[0]).parents[1],
+    message:
+        "Run notebook {wildcards.paper}"
+    # The empty addresses keep the page from asking the network for scripts it does not need.
+    shell:
+        "FLATNESS_RESULTS=$(realpath {params.results:q}) jupyter nbconvert --log-level=WARN --execute"
+        " --to html --HTMLExporter.mathjax_url= --HTMLExporter.require_js_url="
+        " --output-dir $(dirname {output:q}) --output $(basename {output:q}) {input.notebook:q}"
+        " > {log:q} 2>&1"
+
+
+rule reports:
+    input:
+        rules.report.output,
+        expand(rules.notebook.output, paper=["chen", "epfl"]),
+    localrule: True
