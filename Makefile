@@ -27,7 +27,9 @@ check: $(READY) ## style of the code and of the workflow
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && \
 	    snakemake --lint
 
-bench: $(READY) ## the benchmarks: ratios in one run, on a quiet machine
+bench: $(READY) ## the benchmarks: ratios in one run, on a quiet machine; needs the published data
+	@$(ACTIVATE) snakemake --quiet all --configfile config/laptop.yaml -- \
+	    data/abalone.safetensors data/cora.safetensors
 	@$(ACTIVATE) python -m benchmarks
 
 clean: ## removes results of the configs, fetched data and scratch state; keeps results/reference

@@ -169,7 +169,7 @@ def oracle(model: nn.Module, inputs: Tensor) -> dict[str, float]:
         "normalized_mls": np.mean([p["x2"] * float(p["values"][0]) ** 2 for p in parts]),
         "input_invariant_mls": np.mean([p["invariant"] for p in parts]),
         "adaptive_sharpness": np.mean([p["adaptive"] for p in parts]),
-        "relative_flatness": float(parts[0]["layers"][-1]["weight"].square().sum())
+        "relative_flatness": parts[0]["layers"][-1]["weight"].square().sum().item()
         * np.mean([p["layers"][-1]["input"] for p in parts]),
         "log_lvr_bound_jacobian": math.log(
             N ** (-N / 2) * np.mean([p["G"] ** (N / 2) for p in parts])

@@ -59,6 +59,12 @@ def test_blocks_cover_all_seeds_once():
     assert [s for block in seed_blocks(7, 3) for s in seeds_of(block)] == list(range(7))
 
 
+@pytest.mark.parametrize("block", ["", "3", "a-b", "5-2", "1-2; touch x"])
+def test_a_malformed_block_of_seeds_is_named(block):
+    with pytest.raises(UserError, match="write the first and the last"):
+        seeds_of(block)
+
+
 def test_more_models_or_another_rho_do_not_change_training():
     more = values()
     more["epfl"]["pools"]["fcnn"]["models"] = 75

@@ -49,3 +49,10 @@ def test_drawing_does_not_import_torch():
     code = "import sys, flatness.epfl.draw; sys.exit('torch' in sys.modules)"
     environment = {"PYTHONPATH": str(ROOT / "workflow"), "HOME": str(ROOT)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+def test_malformed_settings_are_one_line(capsys):
+    options = ["--pool", "gat", "--trained", "written", "--measured", "written"]
+    files = ["--training=t", "--measurements=m", "--models=o", "--output=p"]
+    assert main(["correlate-epfl", *options, "--statistics", '{"resamples": 3}', *files]) == 2
+    assert capsys.readouterr().err.startswith("error: settings given as JSON: resamples: ")

@@ -1,10 +1,12 @@
+import math
+
 import pytest
 from rich.console import Console
 
 import made_up_results
 from flatness.claims import read_claims
 from flatness.ledger import evaluate
-from flatness.summary import WIDTH, cells, ledger_table, print_summary
+from flatness.summary import WIDTH, cells, ledger_table, print_summary, value_text
 
 
 def test_an_empty_run_says_so_without_a_table(tmp_path, capsys):
@@ -44,3 +46,10 @@ def test_every_claim_fits_one_line_of_the_terminal(tmp_path, n):
     for outcome in outcomes:
         line = next(line for line in lines if line.startswith(f"{outcome.id} "))
         assert all(cell in line for cell in cells(outcome))
+
+
+def test_a_correlation_of_too_few_is_called_undefined(tmp_path):
+    made_up_results.pool(tmp_path, tau=math.nan, low=math.nan, high=math.nan)
+    [found] = [o for o in evaluate(read_claims(), tmp_path, "") if o.id == "tau-fcnn"]
+    assert value_text(found) == "undefined"
+    assert found.verdict == "inconclusive"

@@ -9,6 +9,7 @@ import os
 import sys
 
 import typer
+from pydantic import ValidationError
 
 from flatness.errors import UserError
 
@@ -61,6 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "JSON"
+        print(f"error: settings given as JSON: {place}: {first['msg']}", file=sys.stderr)
+        return UserError.exit_code
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
     return 0

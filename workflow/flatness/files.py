@@ -51,8 +51,10 @@ def _umask() -> int:
 def __getattr__(name):  # TEMPORARY SHIM, removed at integration
     if name in ("save_tensors", "load_tensors", "Scratch"):
         import flatness.tensor_files as t
+
         return getattr(t, name)
     if name in ("content_hash", "canonical_json"):
         import flatness.frozen as f
+
         return getattr(f, name)
     raise AttributeError(name)

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from flatness.errors import UserError
+
 #: Data sets there are, published and made for the demo, and what each consists of.
 DATASETS = {
     "abalone": "table",
@@ -53,6 +55,12 @@ def seed_blocks(seeds: int, size: int) -> list[str]:
 
 
 def seeds_of(block: str) -> range:
-    """The seeds of a block named by `seed_blocks`."""
-    first, last = block.split("-")
+    """The seeds of a block named by `seed_blocks`.
+
+    Raises:
+        UserError: the name is not of the form first-last.
+    """
+    first, _, last = block.partition("-")
+    if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
+        raise UserError(f"seeds {block!r}: write the first and the last, such as 0-24")
     return range(int(first), int(last) + 1)

@@ -143,8 +143,10 @@ def _check_inputs(model: nn.Module, inputs: Tensor) -> None:
     kind = next((p.dtype for p in model.parameters()), inputs.dtype)
     if inputs.dim() < 2 or len(inputs) == 0:
         raise UserError(f"inputs: shape {tuple(inputs.shape)}; needs samples along the first axis")
-    if inputs.dtype != kind or not inputs.is_floating_point():
-        raise UserError(f"inputs are {inputs.dtype}, the parameters {kind}; convert the inputs")
+    if inputs.dtype != kind or kind not in (torch.float32, torch.float64):
+        raise UserError(
+            f"inputs are {inputs.dtype}, the parameters {kind}; make both float32 or float64"
+        )
     if not torch.isfinite(inputs).all():
         raise NumericalError("inputs are not finite; look for nan or inf in the data")
 

@@ -128,7 +128,7 @@ def _bytes_per_sample(network: Network, sample: Tensor) -> int:
 def _measure_chunk(network: Network, inputs: Tensor, rows: Rows, wanted: list[bool]) -> Samples:
     x, jacobian = features(inputs.unsqueeze(0))[0], features(rows.jacobian)
     spectra = [spectrum(features(seen.input_rows)) for seen in rows.layers]
-    first_is_input = _first_is_input(rows, x, jacobian)
+    first_is_input = _first_is_input(rows, inputs)
     invariant = torch.einsum("ncd,cd->cn", jacobian, x).square().sum(1)
     values = {
         "invariant": invariant / x.shape[1],
@@ -203,13 +203,13 @@ def _other_parameters(network: Network, inputs: Tensor) -> dict[str, Tensor]:
     return {"others": totals[0], "others_adaptive": totals[1]}
 
 
-def _first_is_input(rows: Rows, x: Tensor, jacobian: Tensor) -> bool:
+def _first_is_input(rows: Rows, inputs: Tensor) -> bool:
     """Whether x is the first layer's input and reaches the output through it alone."""
-    if not rows.layers:
+    if not rows.layers or rows.layers[0].inputs.numel() != inputs.numel():
         return False
-    first, rows_of_first = rows.layers[0], features(rows.layers[0].input_rows)
-    same_input = torch.equal(features(first.inputs.unsqueeze(0))[0], x)
-    return same_input and torch.equal(rows_of_first, jacobian)
+    first = rows.layers[0]
+    same_input = torch.equal(first.inputs.reshape(inputs.shape), inputs)
+    return same_input and torch.equal(first.input_rows.reshape(rows.jacobian.shape), rows.jacobian)
 
 
 def _last_is_output(network: Network, rows: Rows) -> bool:

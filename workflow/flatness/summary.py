@@ -81,11 +81,16 @@ def cells(outcome: Outcome) -> tuple[str, ...]:
 
 
 def value_text(outcome: Outcome) -> str:
-    """Our value and its interval, such as "+0.31 [+0.10, +0.52]"; a check's violations."""
+    """Our value and its interval, such as "+0.31 [+0.10, +0.52]"; a check's violations.
+
+    Undefined is what was run with too few models, or where a quantity does not vary.
+    """
     if outcome.verdict == "not run here":
         return ""
     if outcome.kind == "check":
         return f"{outcome.estimate:g} violations"
+    if math.isnan(outcome.estimate):
+        return "undefined"
     return f"{outcome.estimate:+.2f} [{outcome.low:+.2f}, {outcome.high:+.2f}]"
 
 

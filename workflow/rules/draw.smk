@@ -45,7 +45,7 @@ rule draw_chen:
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",
-            caption="../report/chen.rst",
+            caption="../report/chen_figures.rst",
             category="Loss flatness and compressed representations",
             labels={"figure": "{figure}"},
         ),

@@ -88,7 +88,7 @@ def show_rows(
     if not paths:
         show_text(f"*No table {pattern} in this run.*")
         return
-    table = pd.concat([pd.read_csv(path, keep_default_na=False) for path in paths])
+    table = pd.concat([pd.read_csv(path, na_values="nan", keep_default_na=False) for path in paths])
     for name, value in (where or {}).items():
         table = table[table[name].astype(str) == value]
     if table.empty:

@@ -86,6 +86,8 @@ def draw_bound(
         fontsize=8,
         bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
     )
+    bottom, top = axis.get_ylim()
+    axis.set_ylim(bottom, top + 0.25 * (top - bottom))  # room for the text
     axis.ticklabel_format(style="sci", axis="both", scilimits=(-2, 4))
 
 

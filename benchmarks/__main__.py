@@ -1,0 +1,25 @@
+"""Runs every benchmark, one after the other, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+NAMES = ("measures", "epfl", "chen")
+
+
+def main() -> int:
+    """Writes results/benchmarks/<name>.json for each; returns how many failed."""
+    folder = Path("results/benchmarks")
+    folder.mkdir(parents=True, exist_ok=True)
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    failed = 0
+    for name in NAMES:
+        print(f"\n{name}", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{name}", str(folder / f"{name}.json")]
+        failed += bool(subprocess.run(command, env=one_thread, check=False).returncode)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Time per transformer and the tightness of the released MLS, on the models of the demo.
+
+Run as `python -m benchmarks.transformers OUTPUT.json`. Trains each model of `config/demo.yaml` on
+the demo's digits, which are made here, and measures it part by part. One thread, CPU seconds. The
+largest singular value is also taken from the explicit Jacobian, as a check of the power iteration.
+"""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, TypeVar
+
+import timm
+import torch
+import typer
+import yaml
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flatness.demo_data import digits32
+from flatness.files import atomic_path
+from flatness.tensor_files import Scratch
+from flatness.transformers.config import Measuring, Training, TransformersSettings, VitModel
+from flatness.transformers.images import draw_index, small_images
+from flatness.transformers.models import build, family
+from flatness.transformers.perturb import adaptive_sharpness, released_adaptive_sharpness
+from flatness.transformers.slopes import adam_slopes, jacobian_norms
+from flatness.transformers.train import train
+
+Result = TypeVar("Result")
+
+
+def timed(work: Callable[[], Result]) -> tuple[Result, float]:
+    start = time.process_time()
+    return work(), time.process_time() - start
+
+
+def trained(model: VitModel, training: Training) -> tuple[nn.Module, float]:
+    """The model in evaluation mode, and CPU seconds of its training."""
+    images = small_images(digits32(), "train", model.image_size, "cpu")
+    module = build(model, 10, training.seed)
+    with TemporaryDirectory() as folder, Scratch(Path(folder), "benchmark") as state:
+        _, seconds = timed(lambda: train(module, images, training, state, model))
+    return module.eval().requires_grad_(False), seconds
+
+
+def explicit_norms(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """||J||_2 of each image from its explicit Jacobian."""
+    rows = torch.func.vmap(torch.func.jacrev(lambda x: function(x[None])[0]))(inputs)
+    return torch.linalg.matrix_norm(rows.flatten(2), 2)
+
+
+def measure_model(model: VitModel, training: Training, how: Measuring) -> dict[str, float | str]:
+    module, seconds = trained(model, training)
+    images = small_images(digits32(), "test", model.image_size, "cpu")
+    inputs, labels = images.take(draw_index(images, how.images, how.seed))
+    targets = functional.one_hot(labels, 10).to(inputs.dtype)
+    options = {"seed": how.seed, "chunk": how.chunk}
+
+    def squashed(x: Tensor) -> Tensor:
+        return module(x).sigmoid()
+
+    exact, exact_seconds = timed(lambda: jacobian_norms(squashed, inputs, how.power, **options))
+    slopes, adam_seconds = timed(lambda: adam_slopes(squashed, inputs, how.adam, **options))
+    pairs, pairs_seconds = timed(
+        lambda: adaptive_sharpness(module, inputs, targets, how.perturbations, **options)
+    )
+    single, single_seconds = timed(
+        lambda: released_adaptive_sharpness(
+            module, inputs, targets, how.perturbations, seed=how.seed
+        )
+    )
+    explicit = explicit_norms(squashed, inputs[:8])
+    ratios = slopes / exact.values
+    return {
+        "model": model.name,
+        "family": family(model),
+        "train_seconds": seconds,
+        "exact_mls_seconds": exact_seconds,
+        "released_mls_seconds": adam_seconds,
+        "pairs_seconds": pairs_seconds,
+        "single_seconds": single_seconds,
+        "power_iterations": exact.iterations.double().mean().item(),
+        "largest_error_against_svd": (exact.values[:8] / explicit - 1).abs().max().item(),
+        "tightness_median": ratios.median().item(),
+        "tightness_least": ratios.min().item(),
+        "tightness_most": ratios.max().item(),
+        "pairs_relative_error": pairs.estimate.standard_error / abs(pairs.estimate.value),
+        "single_relative_error": single.estimate.standard_error / abs(single.estimate.value),
+    }
+
+
+def main(
+    output: Annotated[Path, typer.Argument(help="JSON to write")],
+    config: Annotated[Path, typer.Option(help="its transformers are trained")] = Path(
+        "config/demo.yaml"
+    ),
+) -> None:
+    """Measures every model and prints one line each."""
+    torch.set_num_threads(1)
+    values = yaml.safe_load(config.read_text())["transformers"]
+    settings = TransformersSettings.model_validate(values)
+    rows = []
+    print(f"{'model':18}{'train':>8}{'exact':>8}{'Adam':>8}{'pairs':>8}{'single':>8}", end="")
+    print(f"{'vs SVD':>10}   released MLS / exact: median [range]")
+    for model in settings.models:
+        row = measure_model(model, settings.trained.training, settings.measuring)
+        rows.append(row)
+        times = [row[f"{part}_seconds"] for part in ("train", "exact_mls", "released_mls")]
+        times += [row["pairs_seconds"], row["single_seconds"]]
+        print(f"{row['model']:18}" + "".join(f"{t:7.2f}s" for t in times), end="")
+        print(f"{row['largest_error_against_svd']:10.1e}", end="")
+        print(
+            f"   {row['tightness_median']:.2f} "
+            f"[{row['tightness_least']:.2f}, {row['tightness_most']:.2f}]",
+            flush=True,
+        )
+    medians = {
+        name: statistics.median(row[name] for row in rows)
+        for name in rows[0]
+        if isinstance(rows[0][name], float)
+    }
+    versions = {
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "python": platform.python_version(),
+    }
+    with atomic_path(output) as temporary:
+        text = json.dumps({"models": rows, "medians": medians} | versions, indent=1, sort_keys=True)
+        temporary.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
