@@ -7,6 +7,7 @@ rule report:
         studies=[*rules.epfl.input, *rules.chen.input],
         contrasts=expand(rules.contrast_chen.output, family=CONFIG.chen.families),
         claims=str(LIBRARY / "claims.yaml"),
+        captions=sorted(map(str, (LIBRARY / "report").glob("*.rst"))),
         template=str(LIBRARY / "flatness/report/page.html.j2"),
     output:
         ledger=f"{RESULTS}/report/claims.csv",
