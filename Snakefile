@@ -24,5 +24,6 @@ rule all:
     input:
         rules.epfl.input,
         rules.chen.input,
+        rules.transformers.input,
         rules.reports.input,
     localrule: True

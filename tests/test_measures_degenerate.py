@@ -189,7 +189,7 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_inputs_of_another_type_are_refused():
-    with pytest.raises(UserError, match="inputs are torch.uint8, .* make both float32"):
+    with pytest.raises(UserError, match=r"inputs are torch.uint8, .* make both float32"):
         measure(dense(4, 2), torch.ones(3, 4, dtype=torch.uint8))
     with pytest.raises(UserError, match="needs samples along the first axis"):
         measure(dense(4, 2), rand(0, 4))

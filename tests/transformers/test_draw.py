@@ -46,7 +46,7 @@ def test_the_title_gives_numbers_of_models_and_correlations(tmp_path):
     ]
     tau = table[(table["group"] == "all") & (table["method"] == "kendall")]["estimate"].item()
     line = describe(table)
-    assert line.startswith("n = 7 (1 left out), ")
+    assert line.startswith("n = 7 models, 1 left out\n")
     assert f"τ = {tau:+.2f} [" in line
 
 

@@ -14,7 +14,7 @@ from flatness.errors import DataError
 from flatness.frozen import canonical_json
 from flatness.tables import read_table
 from flatness.transformers import measure as measure_module
-from flatness.transformers.config import VitMeasurement, VitModel
+from flatness.transformers.config import Pretrained, VitMeasurement, VitModel
 from flatness.transformers.measure import measure_models
 from flatness.transformers.models import build
 from flatness.transformers.rows import MeasuredVit
@@ -169,6 +169,11 @@ def test_missing_folders_end_the_verb_with_one_line(tmp_path, capsys, monkeypatc
     monkeypatch.setitem(
         VERBS, "measure-transformers", "flatness.transformers.measure:measure_models"
     )
+    source = Pretrained(
+        models_file="", images_dir=str(tmp_path / "val"), weights_dir=None, download=False
+    )
+    for name, value in source.exports.items():
+        monkeypatch.setenv(name, value)
     settings = VitMeasurement(dataset=None, models=(VIT,), measuring=MEASURING, device="cpu")
     code = main(
         ["measure-transformers", "--experiment", canonical_json(settings)]
@@ -176,6 +181,7 @@ def test_missing_folders_end_the_verb_with_one_line(tmp_path, capsys, monkeypatc
     )
     message = capsys.readouterr().err
     assert code == DataError.exit_code
-    assert message.startswith("error: transformers: transformers.pretrained.images_dir is not set")
+    assert message.startswith(f"error: transformers: {tmp_path / 'val'}: no such folder")
+    assert "set transformers.pretrained.download to true" in message
     assert message.count("\n") == 1 and "these would run (1): vit_tiny" in message
     assert not (tmp_path / "out.csv").exists()

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import yaml
+
 from workflow.real_snakefile import ROOT
 
 KILLS = 4

@@ -13,6 +13,7 @@ from flatness.chen.config import ChenSettings
 from flatness.epfl.config import EpflSettings
 from flatness.errors import UserError
 from flatness.frozen import Frozen
+from flatness.transformers.config import TransformersSettings
 
 
 class Data(Frozen):
@@ -45,6 +46,7 @@ class Config(Frozen):
     figures: Figures
     epfl: EpflSettings
     chen: ChenSettings
+    transformers: TransformersSettings
 
     @property
     def device_kind(self) -> str:

@@ -46,15 +46,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def __getattr__(name):  # TEMPORARY SHIM, removed at integration
-    if name in ("save_tensors", "load_tensors", "Scratch"):
-        import flatness.tensor_files as t
-
-        return getattr(t, name)
-    if name in ("content_hash", "canonical_json"):
-        import flatness.frozen as f
-
-        return getattr(f, name)
-    raise AttributeError(name)

@@ -24,7 +24,7 @@ def check_first_sample(network: Network, inputs: Tensor, rows: Rows) -> None:
         UserError: its outputs depend on the other samples or are random; or a layer's parameters
             are used outside of it, so that the layer's gradient is not all of theirs.
     """
-    parameters = {name: p.clone().requires_grad_() for name, p in network.parameters.items()}
+    parameters = {name: p.detach().requires_grad_() for name, p in network.parameters.items()}
     with torch.enable_grad():
         output = flat_outputs(functional_call(network.module, parameters, (inputs[:1],)))[0]
     if len(rows.outputs) != len(inputs) or _differ(
@@ -52,7 +52,7 @@ def _check_layer(
     row = torch.einsum("k,k...->...", weights, seen.output_rows[:, :1]).unsqueeze(0)
     squares = gradient_squares(layer, seen.inputs[:1], row)
     fast = (squares.weight + squares.bias).sqrt()
-    slow = sum(gradient.square().sum() for gradient in own if gradient is not None) ** 0.5
+    slow = torch.stack([torch.zeros(()).to(fast)] + [g.norm() for g in own if g is not None]).norm()
     if _differ(fast, slow, torch.maximum(fast, 1e-2 * row.norm() * (1 + seen.inputs[:1].norm()))):
         raise UserError(
             f"the parameters of layer {layer.name} are also used outside of it, so its gradient "

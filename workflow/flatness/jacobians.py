@@ -201,7 +201,7 @@ def parameter_rows(network: Network, names: Sequence[str], sample: Tensor) -> di
     Returns:
         Parameter name to gradients (N, ...); zeros where an output does not depend on it.
     """
-    chosen = {name: network.parameters[name].clone().requires_grad_() for name in names}
+    chosen = {name: network.parameters[name].detach().requires_grad_() for name in names}
     with torch.enable_grad():
         output = flat_outputs(
             functional_call(network.module, {**network.parameters, **chosen}, (sample,))

@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 #: Relative accuracy of the eigenvalues that a Lanczos iteration stops at.
-LANCZOS_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-11}
+LANCZOS_TOLERANCE = {"float32": 1e-6, "float64": 1e-11}
 #: Columns of a matrix product that run at full speed and stay in the cache.
 PRODUCT_WIDTH = 64
 #: Up to this size eigenvalues of a dense Gram matrix are faster than a Lanczos iteration.
@@ -211,35 +211,34 @@ def operator_norm(layer: Layer) -> float:
         return 0.0
     weight = layer.weight / scale
     if isinstance(layer.module, nn.Linear):
-        weight = weight if weight.shape[0] <= weight.shape[1] else weight.T
-        return scale * _root_of_largest(lambda v: (v @ weight) @ weight.T, weight[:, :1].T)
+        matrix = weight.cpu().numpy()
+        matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+        return scale * _root_of_largest(
+            lambda columns: matrix @ (matrix.T @ columns), len(matrix), matrix.dtype
+        )
     parameters = {"weight": weight}
     if layer.bias is not None:
         parameters["bias"] = torch.zeros_like(layer.bias)
 
-    def gram(vectors: Tensor) -> Tensor:
-        leaf = vectors.unflatten(1, layer.input_shape).requires_grad_()
+    def gram(columns: np.ndarray) -> np.ndarray:
+        leaf = torch.from_numpy(columns.T.reshape(-1, *layer.input_shape)).to(weight)
+        leaf.requires_grad_()
         with torch.enable_grad():  # the gradient of ½||Wv||² is WᵀWv
             image = functional_call(layer.module, parameters, (leaf,))
-            return torch.autograd.grad(image, leaf, image.detach())[0].flatten(1)
+            gradient = torch.autograd.grad(image, leaf, image.detach())[0]
+        return gradient.flatten(1).T.cpu().numpy().reshape(columns.shape)
 
-    return scale * _root_of_largest(gram, weight.new_zeros(1, math.prod(layer.input_shape)))
+    dtype = weight[:0].cpu().numpy().dtype
+    return scale * _root_of_largest(gram, math.prod(layer.input_shape), dtype)
 
 
-def _root_of_largest(gram: Callable[[Tensor], Tensor], like: Tensor) -> float:
-    """Square root of the largest eigenvalue of a symmetric map of rows like `like`, (1, m)."""
-    size = like.shape[1]
+def _root_of_largest(gram: Callable[[np.ndarray], np.ndarray], size: int, dtype: np.dtype) -> float:
+    """Square root of the largest eigenvalue of a symmetric map of columns (size, ...)."""
     if size <= DENSE_SIZE:
-        matrix = gram(torch.eye(size, dtype=like.dtype, device=like.device)).double()
-        return float(torch.linalg.eigvalsh(matrix)[-1].clamp(min=0).sqrt())
-
-    def apply(vector: np.ndarray) -> np.ndarray:
-        row = torch.from_numpy(vector.reshape(1, -1)).to(like)
-        return gram(row).detach().cpu().numpy().ravel()
-
-    dtype = torch.empty(0, dtype=like.dtype).numpy().dtype
-    start = np.random.default_rng(0).standard_normal(size).astype(dtype)
-    operator = LinearOperator((size, size), matvec=apply, dtype=dtype)
-    tolerance = LANCZOS_TOLERANCE[like.dtype]
-    values = eigsh(operator, k=1, ncv=40, tol=tolerance, v0=start, return_eigenvectors=False)
-    return float(np.sqrt(max(values[0], 0.0)))
+        largest = np.linalg.eigvalsh(gram(np.eye(size, dtype=dtype)).astype(np.float64))[-1]
+    else:
+        start = np.random.default_rng(0).standard_normal(size).astype(dtype)
+        operator = LinearOperator((size, size), matvec=gram, dtype=dtype)
+        tolerance = LANCZOS_TOLERANCE[dtype.name]
+        (largest,) = eigsh(operator, 1, ncv=40, tol=tolerance, v0=start, return_eigenvectors=False)
+    return math.sqrt(max(largest, 0.0))

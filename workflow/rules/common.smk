@@ -18,6 +18,7 @@ from flatness.config import validate
 from flatness.epfl import config as epfl
 from flatness.errors import UserError
 from flatness.frozen import DATASETS, canonical_json, content_hash
+from flatness.transformers import config as transformers
 
 try:
     CONFIG = validate(config)
@@ -29,6 +30,8 @@ EXPORTS = {"PYTHONPATH": str(LIBRARY)}
 # Not a parameter of any rule: where verified data come from does not change them.
 if CONFIG.data.mirror:
     EXPORTS["FLATNESS_DATA_MIRROR"] = CONFIG.data.mirror
+if CONFIG.transformers.pretrained:
+    EXPORTS |= CONFIG.transformers.pretrained.exports
 shell.prefix(
     "set -euo pipefail; "
     + "".join(
@@ -60,7 +63,11 @@ wildcard_constraints:
     ),
     block=alternatives(
         block
-        for group in (*CONFIG.epfl.pools.values(), *CONFIG.chen.families.values())
+        for group in (
+            *CONFIG.epfl.pools.values(),
+            *CONFIG.chen.families.values(),
+            CONFIG.transformers,
+        )
         for block in group.blocks
     ),
 
@@ -200,3 +207,19 @@ def chen_draw_module(verb):
         "draw-chen-scatter": "scatter",
     }
     return f"flatness.chen.draw.{kind.get(verb.split()[0], 'trends')}"
+
+
+# The same for the transformers.
+
+
+def vit_training(wildcards):
+    return transformers.training(CONFIG.transformers, wildcards.block, DEVICE)
+
+
+def vit_measurement(wildcards):
+    return transformers.measurement(CONFIG.transformers, wildcards.block, DEVICE)
+
+
+def vit_options(wildcards, input):
+    """Models trained here come with data and weights, pretrained ones through the environment."""
+    return " ".join(f"--{name} {shlex.quote(path)}" for name, path in input.items())

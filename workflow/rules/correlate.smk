@@ -75,3 +75,30 @@ rule contrast_chen:
     shell:
         "python -m flatness contrast-chen --statistics {params.statistics:q}"
         " --checkpoints {input:q} --output {output:q} 2> >(tee {log:q} >&2)"
+
+
+rule correlate_transformers:
+    input:
+        measurements=expand(
+            rules.measure_transformers.output, block=CONFIG.transformers.blocks
+        ),
+    output:
+        models=f"{RESULTS}/correlations/transformers/models.csv",
+        table=f"{RESULTS}/correlations/transformers/correlations.csv",
+    log:
+        f"{LOGS}/correlate/transformers.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        statistics=canonical_json(CONFIG.statistics),
+        measurements=repeated("--measurements", "measurements"),
+        code=code_version("flatness.transformers.correlate"),
+    message:
+        "Correlate adaptive sharpness of transformers with normalized MLS and test loss"
+    shell:
+        "python -m flatness correlate-transformers --statistics {params.statistics:q}"
+        " --models {output.models:q} --output {output.table:q} {params.measurements}"
+        " 2> >(tee {log:q} >&2)"

@@ -96,3 +96,39 @@ rule chen:
 #    "draw-chen-figg5": "flatness.chen.draw.bounds:draw_fig_g5",
 #    "draw-chen-scatter": "flatness.chen.draw.scatter:draw_scatter",
 # config.py: from flatness.chen.config import ChenSettings; Config.chen: ChenSettings
+
+
+rule draw_chen_fig4:
+    input:
+        models=rules.correlate_transformers.output.models,
+        correlations=rules.correlate_transformers.output.table,
+    output:
+        png=report(
+            f"{RESULTS}/figures/chen_fig4.png",
+            caption="../report/chen_fig4.rst",
+            category="Loss flatness and compressed representations",
+            labels={"figure": "chen_fig4"},
+        ),
+        svg=f"{RESULTS}/figures/chen_fig4.svg",
+    log:
+        f"{LOGS}/draw/chen_fig4.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        dpi=CONFIG.figures.dpi,
+        code=code_version("flatness.transformers.draw"),
+    message:
+        "Draw chen_fig4"
+    shell:
+        "python -m flatness draw-chen-fig4 --dpi {params.dpi} --models {input.models:q}"
+        " --correlations {input.correlations:q} --png {output.png:q} --svg {output.svg:q}"
+        " 2> >(tee {log:q} >&2)"
+
+
+rule transformers:
+    input:
+        rules.draw_chen_fig4.output,
+    localrule: True

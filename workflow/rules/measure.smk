@@ -61,3 +61,43 @@ rule measure_chen:
         "python -m flatness measure-chen --experiment {params.experiment:q} --data {input.data:q}"
         " --final {input.final:q} --trajectory {input.trajectory:q} --training {input.training:q}"
         " --output {output:q} 2> >(tee {log:q} >&2)"
+
+
+rule measure_transformers:
+    input:
+        **(
+            {
+                "data": rules.train_transformers.input.data,
+                "checkpoints": rules.train_transformers.output.checkpoints,
+            }
+            if CONFIG.transformers.trained
+            else {}
+        ),
+    output:
+        f"{RESULTS}/measurements/transformers/{{block}}.csv",
+    log:
+        f"{LOGS}/measure/transformers/{{block}}.log",
+    benchmark:
+        f"{BENCHMARKS}/measure/transformers/{{block}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2500 if CONFIG.transformers.trained else 32000,
+        runtime="4h" if CONFIG.transformers.trained else "24h",
+    params:
+        experiment=lambda wildcards: canonical_json(vit_measurement(wildcards)),
+        options=vit_options,
+        code=code_version("flatness.transformers.measure"),
+        scratch=lambda wildcards: scratch(
+            "measure-transformers",
+            vit_measurement(wildcards),
+            "flatness.transformers.measure",
+            wildcards.block,
+        ),
+    message:
+        "Measure transformers {wildcards.block}"
+    shell:
+        "python -m flatness measure-transformers --experiment {params.experiment:q}"
+        " --scratch {params.scratch:q} --output {output:q} {params.options}"
+        " 2> >(tee {log:q} >&2)"

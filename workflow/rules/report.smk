@@ -4,7 +4,7 @@
 rule report:
     input:
         # The collectors of the studies: every figure, and every table the claims read.
-        studies=[*rules.epfl.input, *rules.chen.input],
+        studies=[*rules.epfl.input, *rules.chen.input, *rules.transformers.input],
         contrasts=expand(rules.contrast_chen.output, family=CONFIG.chen.families),
         claims=str(LIBRARY / "claims.yaml"),
         captions=sorted(map(str, (LIBRARY / "report").glob("*.rst"))),
@@ -21,7 +21,7 @@ rule report:
         runtime="10m",
     params:
         results=lambda wildcards, output: Path(output.html).parent,
-        captions=str(LIBRARY / "report"),
+        captions=lambda wildcards, input: Path(input.captions[0]).parent,
         code=code_version("flatness.report.page"),
     message:
         "Report: ledger and page"

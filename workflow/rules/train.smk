@@ -70,3 +70,38 @@ rule train_chen:
         "python -m flatness train-chen --experiment {params.experiment:q} --data {input.data:q}"
         " --seeds {wildcards.block} --scratch {params.scratch:q} --final {output.final:q}"
         " --trajectory {output.trajectory:q} --table {output.table:q} 2> >(tee {log:q} >&2)"
+
+
+if CONFIG.transformers.trained:
+
+    rule train_transformers:
+        input:
+            data=data_file(CONFIG.transformers.trained.dataset),
+        output:
+            checkpoints=f"{RESULTS}/checkpoints/transformers/{{block}}.safetensors",
+            table=f"{RESULTS}/checkpoints/transformers/{{block}}.csv",
+        log:
+            f"{LOGS}/train/transformers/{{block}}.log",
+        benchmark:
+            f"{BENCHMARKS}/train/transformers/{{block}}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=2500,
+            runtime="4h",
+        params:
+            experiment=lambda wildcards: canonical_json(vit_training(wildcards)),
+            code=code_version("flatness.transformers.train"),
+            scratch=lambda wildcards: scratch(
+                "train-transformers",
+                vit_training(wildcards),
+                "flatness.transformers.train",
+                wildcards.block,
+            ),
+        message:
+            "Train small transformers {wildcards.block}"
+        shell:
+            "python -m flatness train-transformers --experiment {params.experiment:q}"
+            " --data {input.data:q} --scratch {params.scratch:q}"
+            " --output {output.checkpoints:q} --table {output.table:q} 2> >(tee {log:q} >&2)"

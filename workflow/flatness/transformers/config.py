@@ -18,6 +18,11 @@ from flatness.frozen import DatasetName, Frozen, seed_blocks, seeds_of
 Share = Annotated[float, Field(ge=0, lt=1)]
 Device = Literal["cpu", "cuda"]
 
+#: Environment variables by which jobs learn where pretrained models come from.
+IMAGES_DIR = "FLATNESS_IMAGENET_DIR"
+WEIGHTS_DIR = "FLATNESS_VIT_WEIGHTS_DIR"
+DOWNLOAD = "FLATNESS_VIT_DOWNLOAD"
+
 #: Relative paths in the configuration start at the folder that holds `config/`.
 PROJECT = Path(__file__).parents[3]
 
@@ -122,6 +127,14 @@ class Pretrained(Frozen):
     images_dir: str | None
     weights_dir: str | None
     download: bool
+
+    @property
+    def exports(self) -> dict[str, str]:
+        """Environment variables for the jobs that measure."""
+        given = {IMAGES_DIR: self.images_dir, WEIGHTS_DIR: self.weights_dir}
+        return {name: value for name, value in given.items() if value} | {
+            DOWNLOAD: str(int(self.download))
+        }
 
 
 class TransformersSettings(Frozen):

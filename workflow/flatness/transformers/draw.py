@@ -37,11 +37,12 @@ def draw_fig4(
     table = table[(table["x"] == "nmls") & (table["y"] == "adaptive_sharpness")]
     with figure_style():
         styles = family_styles(placed["family"])
-        figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.9), layout="constrained")
+        figure, axes = plt.subplots(1, 2, figsize=(7.6, 4.4), layout="constrained", sharey=True)
         for axis, (estimator, title) in zip(axes, PANELS.items(), strict=True):
             draw_panel(axis, placed[placed["estimator"] == estimator], styles)
             found = describe(table[table["estimator"] == estimator])
-            axis.set_title(f"{subject(placed)}\n{title}\n{found}")
+            axis.set_title(f"{subject(placed)}\n{title}\n{found}", fontsize=8)
+            axis.label_outer()
         handles = [
             Line2D([], [], color=colour, marker=marker, linestyle="none", label=family)
             for family, (colour, marker) in styles.items()
@@ -106,13 +107,13 @@ def describe(table: pd.DataFrame) -> str:
         table: rows of `VitCorrelation` of one estimator and one pair of quantities.
 
     Returns:
-        One line for a title.
+        Lines for a title.
     """
     whole = table[table["group"] == "all"].set_index("method")
     pearson, kendall = whole.loc["pearson of logarithms"], whole.loc["kendall"]
-    left_out = f" ({kendall['excluded']} left out)" if kendall["excluded"] else ""
-    parts = [
+    left_out = f", {kendall['excluded']} left out" if kendall["excluded"] else ""
+    coefficients = [
         f"{symbol} = {row['estimate']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
-        for symbol, row in (("log r", pearson), ("τ", kendall))
+        for symbol, row in (("Pearson's r of logarithms", pearson), ("Kendall's τ", kendall))
     ]
-    return ", ".join([f"n = {kendall['n']}{left_out}", *parts])
+    return "\n".join([f"n = {kendall['n']} models{left_out}", *coefficients])

@@ -19,6 +19,9 @@ from flatness.frozen import content_hash
 from flatness.tables import provenance, write_table
 from flatness.tensor_files import Scratch, load_tensors
 from flatness.transformers.config import (
+    DOWNLOAD,
+    IMAGES_DIR,
+    WEIGHTS_DIR,
     Measuring,
     VitMeasurement,
     VitModel,
@@ -57,9 +60,15 @@ def measure_models(
     output: Annotated[Path, typer.Option(help="table to write")],
     data: Annotated[Path | None, typer.Option(help="data set, for models trained here")] = None,
     checkpoints: Annotated[Path | None, typer.Option(help="their weights, by train")] = None,
-    images_dir: Annotated[Path | None, typer.Option(help="ImageNet's validation folder")] = None,
-    weights_dir: Annotated[Path | None, typer.Option(help="folder of pretrained weights")] = None,
-    download: Annotated[bool, typer.Option(help="take pretrained weights from the hub")] = False,
+    images_dir: Annotated[
+        Path | None, typer.Option(envvar=IMAGES_DIR, help="ImageNet's validation folder")
+    ] = None,
+    weights_dir: Annotated[
+        Path | None, typer.Option(envvar=WEIGHTS_DIR, help="folder of pretrained weights")
+    ] = None,
+    download: Annotated[
+        bool, typer.Option(envvar=DOWNLOAD, help="take pretrained weights from the hub")
+    ] = False,
 ) -> None:
     """Measures one block of models, trained here or pretrained; goes on where it was killed."""
     settings = VitMeasurement.model_validate_json(experiment)

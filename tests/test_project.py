@@ -1,0 +1,55 @@
+"""The project's own promises: locks agree, the README shows the real graph, no large files."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+LIMIT = 2_000_000
+
+
+def test_the_conda_environment_has_the_pins_of_the_lock():
+    environment = yaml.safe_load((ROOT / "envs/environment.yaml").read_text())
+    pins = next(part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
+    assert pins == (ROOT / "envs/requirements.lock").read_text().splitlines()
+
+
+def test_the_readme_shows_the_real_rule_graph(tmp_path):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
+    command += ["--configfile", ROOT / "config/demo.yaml", "--rulegraph", "mermaid-js"]
+    shown = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True
+    ).stdout
+    assert edges(shown) == edges((ROOT / "README.md").read_text())
+    assert len(edges(shown)) > 10
+
+
+def edges(text):
+    """Edges of a mermaid graph by rule name, whatever the numbers of its nodes."""
+    names = dict(re.findall(r"(id\d+)\[(\w+)\]", text))
+    return {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", text)}
+
+
+@pytest.mark.skipif(
+    not shutil.which("git") or not (ROOT / ".git").exists(), reason="not a git checkout"
+)
+def test_no_file_is_large_but_the_reference_results():
+    files = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    large = [
+        name
+        for name in files
+        if name
+        and not name.startswith("results/reference/")
+        and (ROOT / name).exists()
+        and (ROOT / name).stat().st_size > LIMIT
+    ]
+    assert large == []
