@@ -25,7 +25,7 @@ from flatness.demo_data import digits32
 from flatness.files import atomic_path
 from flatness.tensor_files import Scratch
 from flatness.transformers.config import Measuring, Training, TransformersSettings, VitModel
-from flatness.transformers.images import draw_index, small_images
+from flatness.transformers.images import draw_index, endless_batches, small_images
 from flatness.transformers.models import build, family
 from flatness.transformers.perturb import adaptive_sharpness, released_adaptive_sharpness
 from flatness.transformers.slopes import adam_slopes, jacobian_norms
@@ -57,17 +57,20 @@ def explicit_norms(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tens
 def measure_model(model: VitModel, training: Training, how: Measuring) -> dict[str, float | str]:
     module, seconds = trained(model, training)
     images = small_images(digits32(), "test", model.image_size, "cpu")
-    inputs, labels = images.take(draw_index(images, how.images, how.seed))
-    targets = functional.one_hot(labels, 10).to(inputs.dtype)
-    options = {"seed": how.seed, "chunk": how.chunk}
+
+    def with_targets(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return batch[0], functional.one_hot(batch[1], 10).to(batch[0].dtype)
 
     def squashed(x: Tensor) -> Tensor:
         return module(x).sigmoid()
 
+    inputs, targets = with_targets(images.take(draw_index(images, how.images, how.seed)))
+    rounds = map(with_targets, endless_batches(images, how.perturbations.pairs.images, how.seed))
+    options = {"seed": how.seed, "chunk": how.chunk}
     exact, exact_seconds = timed(lambda: jacobian_norms(squashed, inputs, how.power, **options))
     slopes, adam_seconds = timed(lambda: adam_slopes(squashed, inputs, how.adam, **options))
     pairs, pairs_seconds = timed(
-        lambda: adaptive_sharpness(module, inputs, targets, how.perturbations, **options)
+        lambda: adaptive_sharpness(module, rounds, how.perturbations, seed=how.seed)
     )
     single, single_seconds = timed(
         lambda: released_adaptive_sharpness(

@@ -35,9 +35,9 @@ def measured_rows(families=None, changes=None, shift=None, noise=0.3, pretrained
             "nmls_se": 0.05 * nmls, "mls": 1.0, "mls_residual": 0.01, "mls_iterations": 16.0,
             "nmls_released": nmls / 2, "nmls_released_se": 0.05 * nmls, "tightness": 0.7,
             "adaptive_sharpness": sharpness, "adaptive_sharpness_se": 0.1 * sharpness,
-            "perturbation_se": 0.05 * sharpness, "pairs": 50.0,
+            "pairs": 50, "pair_images": 500,
             "adaptive_sharpness_released": sharpness,
-            "adaptive_sharpness_released_se": 0.1 * sharpness, "perturbations_released": 50.0,
+            "adaptive_sharpness_released_se": 0.1 * sharpness, "perturbations_released": 500,
             "reliable": True, "reliable_released": True, "reason": "", **provenance("abc"),
         }  # fmt: skip
         rows.append(MeasuredVit(**(values | (changes or {}).get(number, {}))))

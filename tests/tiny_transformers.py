@@ -5,9 +5,11 @@ import torch
 from flatness.data import Dataset
 from flatness.transformers.config import (
     Adam,
+    Counts,
     Measuring,
     Perturbations,
     PowerIteration,
+    Rounds,
     Training,
     VitMeasurement,
     VitModel,
@@ -58,7 +60,12 @@ MEASURING = Measuring(
     untrained_below=0.4,
     adam=Adam(steps=5, learning_rate=0.1, start=0.1),
     power=PowerIteration(tolerance=1e-2, limit=64),
-    perturbations=Perturbations(rho=0.1, least=4, most=8, tolerance=0.05, stack=3),
+    perturbations=Perturbations(
+        rho=0.1,
+        stack=3,
+        single=Counts(least=4, most=8),
+        pairs=Rounds(least=4, most=8, images=5, tolerance=0.05),
+    ),
 )
 
 

@@ -6,7 +6,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from flatness.transformers.images import draw_index, imagenet_images, small_images
+from flatness.transformers.images import (
+    draw_index,
+    endless_batches,
+    imagenet_images,
+    small_images,
+)
 from tiny_transformers import striped_images
 
 
@@ -61,3 +66,14 @@ def test_a_folder_of_classes_goes_through_the_models_transform(tmp_path):
     assert labels.tolist() == [1, 0]
     shades = (torch.tensor([200.0, 20.0]) / 255 - 0.5) / 0.25
     torch.testing.assert_close(inputs.mean((1, 2, 3)), shades, rtol=1e-4, atol=1e-4)
+
+
+def test_endless_batches_repeat_no_image_before_its_turn():
+    images = small_images(striped_images(), "test", 8, "cpu")
+    drawn = endless_batches(images, 6, seed=0)
+    first = torch.cat([next(drawn)[0] for _ in range(3)])
+    second = torch.cat([next(drawn)[0] for _ in range(3)])
+    assert torch.equal(first, images.take(draw_index(images, 18, seed=0))[0])
+    assert len(torch.unique(second.flatten(1), dim=0)) == 18
+    assert not torch.equal(first, second)
+    assert len(next(endless_batches(images, 99, seed=0))[1]) == 20

@@ -58,7 +58,8 @@ def test_a_row_a_model_in_the_models_order(tmp_path):
     vit = table.iloc[0]
     assert vit["test_accuracy"] > 0.9 and not vit["untrained"]
     assert vit["parameters"] == sum(p.numel() for p in build(VIT, 4, 0).parameters())
-    assert 4 <= vit["pairs"] <= 8
+    assert 4 <= vit["pairs"] <= 8 and vit["pair_images"] == 5 * vit["pairs"]
+    assert 24 <= vit["perturbations_released"] <= 48
     assert 0.2 < vit["tightness"] < 5
 
 

@@ -8,6 +8,7 @@ network by the kernel is then `δ Uᵀ`, with δ (C_out, P) the gradient arrivin
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -43,6 +44,11 @@ class Layer:
     bias: Tensor | None
     input_shape: tuple[int, ...]
     positions: int
+
+    @cached_property
+    def weight_squared(self) -> Tensor:
+        """w_p² of the kernel, in its shape."""
+        return self.weight.square()
 
     @property
     def is_dense(self) -> bool:
@@ -123,11 +129,11 @@ def gradient_squares(layer: Layer, inputs: Tensor, rows: Tensor) -> GradientSqua
     if layer.is_dense:
         squares = rows.square().sum(0)
         weight = squares.sum(1) * inputs.square().sum(1)
-        adaptive = (squares * (inputs.square() @ layer.weight.square().T)).sum(1)
+        adaptive = (squares * (inputs.square() @ layer.weight_squared.T)).sum(1)
         return _with_bias(layer, squares, weight, adaptive)
     deltas = _by_position(layer, rows)
     squares = _kernel_squares(patches(layer, inputs), deltas)
-    adaptive = squares @ layer.weight.square().reshape(-1)
+    adaptive = squares @ layer.weight_squared.reshape(-1)
     bias = deltas.sum(-2).square().sum(0).flatten(1)
     return _with_bias(layer, bias, squares.sum(1), adaptive)
 
@@ -240,5 +246,5 @@ def _root_of_largest(gram: Callable[[np.ndarray], np.ndarray], size: int, dtype:
         start = np.random.default_rng(0).standard_normal(size).astype(dtype)
         operator = LinearOperator((size, size), matvec=gram, dtype=dtype)
         tolerance = LANCZOS_TOLERANCE[dtype.name]
-        (largest,) = eigsh(operator, 1, ncv=40, tol=tolerance, v0=start, return_eigenvectors=False)
+        (largest,) = eigsh(operator, 1, tol=tolerance, v0=start, return_eigenvectors=False)
     return math.sqrt(max(largest, 0.0))

@@ -54,31 +54,47 @@ class PowerIteration(Frozen):
     limit: PositiveInt
 
 
-class Perturbations(Frozen):
-    """Adaptive sharpness: Gaussian perturbations of relative size `rho`, `least` to `most`.
+class Counts(Frozen):
+    """How often to draw: `least` times, then as long as needed, `most` times in all."""
 
-    Between the two, drawing stops once their standard error is below `tolerance`, relatively.
-    `stack` bounds memory: perturbed copies of the model held and run at once.
-    """
-
-    rho: PositiveFloat
     least: Annotated[int, Field(ge=2)]
     most: PositiveInt
-    tolerance: PositiveFloat
-    stack: PositiveInt
 
     @model_validator(mode="after")
-    def _counts_are_ordered(self) -> "Perturbations":
+    def _are_ordered(self) -> "Counts":
         if self.least > self.most:
             raise ValueError(f"least {self.least} exceeds most {self.most}")
         return self
 
 
+class Rounds(Counts):
+    """The better adaptive sharpness: rounds of one pair ±δ and `images` images, all of them new.
+
+    They end once the standard error over rounds is below `tolerance`, relatively.
+    """
+
+    images: PositiveInt
+    tolerance: PositiveFloat
+
+
+class Perturbations(Frozen):
+    """Adaptive sharpness: Gaussian perturbations of relative size `rho`.
+
+    `single` is the released estimator, `pairs` the better one. `stack` bounds memory: perturbed
+    copies of the model held and run at once.
+    """
+
+    rho: PositiveFloat
+    stack: PositiveInt
+    single: Counts
+    pairs: Rounds
+
+
 class Measuring(Frozen):
     """Both quantities, by the released estimator and by the better one.
 
-    `images` are measured, `evaluated` (all where null) give test loss and accuracy. `chunk` bounds
-    memory: images in one pass.
+    `images` are behind MLS and the released sharpness, `evaluated` (all where null) behind test
+    loss and accuracy. `chunk` bounds memory: images in one pass.
     """
 
     images: Annotated[int, Field(ge=2)]
@@ -93,7 +109,7 @@ class Measuring(Frozen):
 
 
 class Training(Frozen):
-    """Training from scratch: AdamW, a linear rise and fall of the learning rate."""
+    """Training from scratch: AdamW on `images` images, the learning rate rises and falls."""
 
     images: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -121,22 +122,42 @@ def imagenet_images(folder: Path, model: nn.Module, device: str) -> FolderImages
     return FolderImages(ImageFolder(folder, create_transform(**settings)), device)
 
 
-def draw_index(images: LabelledImages, count: int | None, seed: int) -> Tensor:
-    """Numbers of the first `count` images of a random order; fewer where there are fewer.
+def draw_index(images: LabelledImages, size: int | None, seed: int) -> Tensor:
+    """Numbers of the first `size` images of a random order; fewer where there are fewer.
 
     Args:
         images: to draw from.
-        count: how many; None takes all.
+        size: how many; None takes all.
         seed: of the order, so that every model sees the same images.
 
     Returns:
-        (count,), int64.
+        (size,), int64.
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    return order[:count]
+    return order[:size]
 
 
 def batches(images: LabelledImages, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Inputs and labels of some images, a few at a time."""
     for part in index.split(BATCH):
         yield images.take(part)
+
+
+def endless_batches(
+    images: LabelledImages, size: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of `size` images without end: none repeats before all have had their turn.
+
+    Args:
+        images: to draw from.
+        size: images in a batch; all of them where there are fewer.
+        seed: of the orders; the first is that of `draw_index`.
+
+    Yields:
+        Inputs and labels.
+    """
+    size = min(size, len(images))
+    for turn in count(seed):
+        for index in draw_index(images, None, turn).split(size):
+            if len(index) == size:
+                yield images.take(index)

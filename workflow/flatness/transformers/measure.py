@@ -31,6 +31,7 @@ from flatness.transformers.images import (
     LabelledImages,
     batches,
     draw_index,
+    endless_batches,
     imagenet_images,
     small_images,
 )
@@ -147,14 +148,11 @@ def measure_model(
     subject.module.requires_grad_(False)
     index = draw_index(subject.images, measuring.evaluated, measuring.seed)
     test_loss, test_accuracy = evaluate(subject.module, batches(subject.images, index))
-    inputs, labels = subject.images.take(
-        draw_index(subject.images, measuring.images, measuring.seed)
-    )
     reason = subject.reason
     quantities = VitQuantities.missing()
     if not reason:
         try:
-            quantities = measure(subject.module, inputs, labels, measuring)
+            quantities = measure(subject.module, subject.images, measuring)
         except torch.OutOfMemoryError:
             reason = OUT_OF_MEMORY
         else:
@@ -167,12 +165,11 @@ def measure_model(
         demo=subject.demo,
         pretrained=subject.dataset == "imagenet",
         parameters=sum(p.numel() for p in subject.module.parameters()),
-        input_size=inputs.shape[-1],
+        input_size=subject.images.take(index[:1])[0].shape[-1],
         test_loss=test_loss,
         test_accuracy=test_accuracy,
         evaluated=len(index),
         untrained=not test_accuracy >= measuring.untrained_below,
-        images=len(inputs),
         reason=reason,
         **quantities.model_dump(),
         **provenance(identity, device=device),
@@ -191,15 +188,12 @@ def evaluate(module: nn.Module, labelled: Iterable[tuple[Tensor, Tensor]]) -> tu
     return loss / count, right / count
 
 
-def measure(
-    module: nn.Module, inputs: Tensor, labels: Tensor, measuring: Measuring
-) -> VitQuantities:
+def measure(module: nn.Module, images: LabelledImages, measuring: Measuring) -> VitQuantities:
     """Normalized MLS and adaptive sharpness by both estimators.
 
     Args:
         module: in evaluation mode, parameters without gradients.
-        inputs: (n, C, H, W).
-        labels: (n,).
+        images: test images to draw from.
         measuring: how to measure.
 
     Returns:
@@ -209,18 +203,18 @@ def measure(
     def squashed(x: Tensor) -> Tensor:
         return module(x).sigmoid()
 
-    seed, chunk = measuring.seed, measuring.chunk
-    with torch.no_grad():
-        classes = module(inputs[:1]).shape[1]
-    targets = functional.one_hot(labels, classes).to(inputs.dtype)
+    seed, how = measuring.seed, measuring.perturbations
+    inputs, targets = _with_targets(module, images.take(draw_index(images, measuring.images, seed)))
+    exact = jacobian_norms(squashed, inputs, measuring.power, seed=seed, chunk=measuring.chunk)
+    slopes = adam_slopes(squashed, inputs, measuring.adam, seed=seed, chunk=measuring.chunk)
     squares = inputs.flatten(1).square().sum(1)
-    exact = jacobian_norms(squashed, inputs, measuring.power, seed=seed, chunk=chunk)
-    slopes = adam_slopes(squashed, inputs, measuring.adam, seed=seed, chunk=chunk)
     nmls, nmls_released = (mean(squares * s.square()) for s in (exact.values, slopes))
-    how = measuring.perturbations
-    paired = adaptive_sharpness(module, inputs, targets, how, seed=seed, chunk=chunk)
     single = released_adaptive_sharpness(module, inputs, targets, how, seed=seed)
+    drawn = endless_batches(images, how.pairs.images, seed)
+    rounds = (_with_targets(module, batch) for batch in drawn)
+    paired = adaptive_sharpness(module, rounds, how, seed=seed)
     return VitQuantities(
+        images=len(inputs),
         nmls=nmls.value,
         nmls_se=nmls.standard_error,
         mls=exact.values.mean().item(),
@@ -231,14 +225,22 @@ def measure(
         tightness=(slopes / exact.values).median().item(),
         adaptive_sharpness=paired.estimate.value,
         adaptive_sharpness_se=paired.estimate.standard_error,
-        perturbation_se=paired.perturbation_error,
         pairs=paired.perturbations,
+        pair_images=paired.images,
         adaptive_sharpness_released=single.estimate.value,
         adaptive_sharpness_released_se=single.estimate.standard_error,
         perturbations_released=single.perturbations,
         reliable=_reliable(measuring.quality, nmls, paired.estimate),
         reliable_released=_reliable(measuring.quality, nmls_released, single.estimate),
     )
+
+
+def _with_targets(module: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Inputs and one-hot targets (n, N) of a batch of inputs and labels."""
+    inputs, labels = batch
+    with torch.no_grad():
+        classes = module(inputs[:1]).shape[1]
+    return inputs, functional.one_hot(labels, classes).to(inputs.dtype)
 
 
 #: The two quantities of the study, by both estimators.

@@ -1,10 +1,12 @@
-"""Average-case adaptive sharpness: from pairs of perturbations, and as the released code does.
+"""Average-case adaptive sharpness: from rounds of new pairs and images, and as released.
 
 E_δ[L(w + δ) − L(w)] / ρ²,   δ_p ~ ρ |w_p| N(0, 1),   L = Σ_k (σ(f)_k − y_k)², mean over images
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -13,68 +15,62 @@ from torch.func import functional_call, vmap
 from flatness.estimates import Estimate, mean
 from flatness.transformers.config import Perturbations
 
+LOOK = 10  # rounds between looks at the standard error
+
 
 @dataclass(frozen=True)
 class AdaptiveSharpness:
     """Average-case adaptive sharpness.
 
     Attributes:
-        estimate: mean over images and perturbations; its standard error counts both.
-        perturbation_error: the part of the standard error that more perturbations would shrink.
-        perturbations: mean over images of the number of perturbations.
+        estimate: mean over images and perturbations, with its standard error.
+        images: images behind it, repeats counted.
+        perturbations: perturbations behind it, a pair ±δ counted once.
     """
 
     estimate: Estimate
-    perturbation_error: float
-    perturbations: float
+    images: int
+    perturbations: int
 
 
 def adaptive_sharpness(
     model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
+    rounds: Iterator[tuple[Tensor, Tensor]],
     settings: Perturbations,
     *,
     seed: int,
-    chunk: int,
 ) -> AdaptiveSharpness:
-    """Estimates adaptive sharpness, stopping once perturbations add little error.
+    """Estimates adaptive sharpness in independent rounds until the standard error is small.
 
-    Perturbations come in pairs ±δ: what is odd in δ, the gradient foremost, cancels exactly, and
-    the mean is the same. All images see the same pairs, so one pass serves them all.
+    A round is the mean over new images of a new pair ±δ. What is odd in δ, the gradient foremost,
+    cancels exactly, and the spread of the rounds counts images and perturbations alike.
 
     Args:
         model: in evaluation mode; parameters are perturbed, buffers are not.
-        images: (n, C, H, W).
-        targets: (n, N), one-hot.
-        settings: ρ, how many pairs, when to stop, and how many perturbed models to hold at once.
+        rounds: images (n, C, H, W) and one-hot targets (n, N) of each round, `most` or more.
+        settings: ρ, when to stop, and how many perturbed models to hold at once.
         seed: of the perturbations.
-        chunk: images in one pass.
 
     Returns:
-        The estimate; `perturbations` counts pairs.
+        The estimate; its standard error is over rounds.
     """
-    weights = _weights(model)
-    generator = torch.Generator(images.device).manual_seed(seed)
-    clean = _clean_losses(model, weights, images, targets, chunk)
-    rises = clean.new_empty(0, len(images))
+    weights, generator = _weights(model, seed)
+    rises: list[Tensor] = []
+    images = 0
     while True:
-        # Rounds of fixed size, so that when to stop does not hang on the stack.
-        for count in _stacks(min(settings.least, settings.most - len(rises)), settings.stack):
+        for count in _stacks(min(LOOK, settings.pairs.most - len(rises)), settings.stack):
+            x, y = (torch.stack(part) for part in zip(*islice(rounds, count), strict=True))
             deltas = _draw(weights, settings.rho, count, generator)
-            above = _losses(model, _moved(weights, deltas, 1), images, targets, chunk)
-            below = _losses(model, _moved(weights, deltas, -1), images, targets, chunk)
-            rises = torch.cat([rises, (above + below) / 2 - clean])
-        over_images = mean(rises.mean(0) / settings.rho**2)
-        over_pairs = mean(rises.mean(1) / settings.rho**2)
-        loose = over_pairs.standard_error > settings.tolerance * abs(over_pairs.value)
-        if len(rises) == settings.most or not loose:
-            break
-    # Both errors hold the interaction of image and pair: together they are a little too large.
-    error = math.hypot(over_images.standard_error, over_pairs.standard_error)
-    return AdaptiveSharpness(
-        Estimate(over_pairs.value, error), over_pairs.standard_error, float(len(rises))
-    )
+            above = _losses(model, _moved(weights, deltas, 1), x, y)
+            below = _losses(model, _moved(weights, deltas, -1), x, y)
+            clean = _clean_losses(model, weights, x.flatten(0, 1), y.flatten(0, 1))
+            rises.extend(((above + below) / 2 - clean.view_as(above)).mean(1))
+            images += clean.numel()
+        estimate = mean(torch.stack(rises) / settings.rho**2)
+        loose = estimate.standard_error > settings.pairs.tolerance * abs(estimate.value)
+        enough = len(rises) >= settings.pairs.least and not loose
+        if enough or len(rises) == settings.pairs.most:
+            return AdaptiveSharpness(estimate, images, len(rises))
 
 
 def released_adaptive_sharpness(
@@ -100,29 +96,30 @@ def released_adaptive_sharpness(
     Returns:
         The estimate; its standard error is over images.
     """
-    weights = _weights(model)
-    generator = torch.Generator(images.device).manual_seed(seed)
-    means, counts = [], []
+    weights, generator = _weights(model, seed)
+    least, most = settings.single.least, settings.single.most
+    means, perturbations = [], 0
     for x, y in zip(images.split(1), targets.split(1), strict=True):
-        clean = _clean_losses(model, weights, x, y, chunk=1)
-        rises = clean.new_empty(0)
-        wanted = settings.least
+        clean = _clean_losses(model, weights, x, y)
+        rises = clean[:0]
+        wanted = least
         while len(rises) < wanted:
             for count in _stacks(wanted - len(rises), settings.stack):
                 moved = _moved(weights, _draw(weights, settings.rho, count, generator), 1)
-                rise = _losses(model, moved, x, y, chunk=1) - clean
-                rises = torch.cat([rises, rise.flatten()])
-            spread = rises[: settings.least].std(correction=0).nan_to_num().item()
-            asked = math.floor(spread / (10 * settings.rho)) ** 2
-            wanted = min(max(asked, settings.least), settings.most)
+                same = (part.expand(count, *part.shape) for part in (x, y))
+                rises = torch.cat([rises, _losses(model, moved, *same).flatten() - clean])
+            spread = rises[:least].std(correction=0).nan_to_num().item()
+            wanted = min(max(math.floor(spread / (10 * settings.rho)) ** 2, least), most)
         means.append(rises.mean() / settings.rho**2)
-        counts.append(len(rises))
-    estimate = mean(torch.stack(means))
-    return AdaptiveSharpness(estimate, math.nan, sum(counts) / len(counts))
+        perturbations += len(rises)
+    return AdaptiveSharpness(mean(torch.stack(means)), len(images), perturbations)
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach() for name, value in model.named_parameters()}
+def _weights(model: nn.Module, seed: int) -> tuple[dict[str, Tensor], torch.Generator]:
+    """Parameters by name, and a generator beside them."""
+    weights = {name: value.detach() for name, value in model.named_parameters()}
+    device = next(iter(weights.values())).device
+    return weights, torch.Generator(device).manual_seed(seed)
 
 
 def _stacks(count: int, size: int) -> list[int]:
@@ -146,27 +143,31 @@ def _moved(weights: dict[str, Tensor], deltas: dict[str, Tensor], sign: int) -> 
 
 
 def _clean_losses(
-    model: nn.Module, weights: dict[str, Tensor], images: Tensor, targets: Tensor, chunk: int
+    model: nn.Module, weights: dict[str, Tensor], images: Tensor, targets: Tensor
 ) -> Tensor:
-    stacked = {name: value[None] for name, value in weights.items()}
-    return _losses(model, stacked, images, targets, chunk)[0]
+    """Losses (n,) of the unperturbed model."""
+    single = {name: value[None] for name, value in weights.items()}
+    return _losses(model, single, images[None], targets[None])[0]
 
 
 def _losses(
-    model: nn.Module, stacked: dict[str, Tensor], images: Tensor, targets: Tensor, chunk: int
+    model: nn.Module, stacked: dict[str, Tensor], images: Tensor, targets: Tensor
 ) -> Tensor:
-    """Summed squared error of σ(f), (models, n) in float64, for parameters (models, …)."""
+    """Summed squared error of σ(f), (models, n) in float64: every model sees its own images.
+
+    Args:
+        model: gives the computation; its own parameters are not used.
+        stacked: parameters, (models, …).
+        images: (models, n, C, H, W).
+        targets: (models, n, N).
+    """
 
     def squared_error(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         outputs = functional_call(model, parameters, (x,)).sigmoid()
         return (outputs - y).square().sum(-1)
 
-    parts = []
     with torch.no_grad():
-        for x, y in zip(images.split(chunk), targets.split(chunk), strict=True):
-            if len(next(iter(stacked.values()))) == 1:  # spares the rules of vmap
-                only = {name: value[0] for name, value in stacked.items()}
-                parts.append(squared_error(only, x, y)[None])
-            else:
-                parts.append(vmap(squared_error, in_dims=(0, None, None))(stacked, x, y))
-    return torch.cat(parts, dim=1).double()
+        if len(images) == 1:  # spares the rules of vmap
+            only = {name: value[0] for name, value in stacked.items()}
+            return squared_error(only, images[0], targets[0])[None].double()
+        return vmap(squared_error)(stacked, images, targets).double()

@@ -19,7 +19,8 @@ class TrainedVit(Provenance):
     parameters: int = column("number of parameters")
     images_seen: int = column("training images seen, repeats counted")
     train_loss: float = column(
-        "mean of the last tenth of the minibatch losses", convention="cross-entropy, train mode"
+        "mean of the last tenth of the minibatch losses",
+        convention="binary cross-entropy summed over classes, train mode",
     )
     diverged: bool = column("whether the loss stopped being finite")
     reason: str = column("why it diverged; empty otherwise")
@@ -28,6 +29,7 @@ class TrainedVit(Provenance):
 class VitQuantities(Row):
     """Normalized MLS and adaptive sharpness, by the released and by the better estimator."""
 
+    images: int = column("images behind MLS and the released estimates, the same for every model")
     nmls: float = column(
         "mean over images of the squared norm of the image times the squared largest singular "
         "value of the Jacobian, by power iteration",
@@ -51,14 +53,14 @@ class VitQuantities(Row):
         symbol="E[L(w+δ) − L(w)]/ρ²",
         convention=ERROR,
     )
-    adaptive_sharpness_se: float = column("its standard error, over images and perturbations")
-    perturbation_se: float = column("the part of it that more perturbations would shrink")
-    pairs: float = column("pairs ±δ drawn")
+    adaptive_sharpness_se: float = column("its standard error, over rounds of images and pairs")
+    pairs: int = column("pairs ±δ behind it")
+    pair_images: int = column("images behind it, repeats counted")
     adaptive_sharpness_released: float = column(
         "the same from single perturbations, new ones for each image", convention=ERROR
     )
     adaptive_sharpness_released_se: float = column("its standard error over images")
-    perturbations_released: float = column("mean number of its perturbations an image")
+    perturbations_released: int = column("perturbations behind it, over all images")
     reliable: bool = column(
         "whether the relative standard errors of nmls and adaptive_sharpness are below the limit"
     )
@@ -67,8 +69,12 @@ class VitQuantities(Row):
     @classmethod
     def missing(cls) -> Self:
         """The columns of a model that could not be measured."""
-        flags = {"reliable": False, "reliable_released": False}
-        return cls(**(dict.fromkeys(cls.model_fields, math.nan) | flags))
+        return cls(
+            **{
+                name: math.nan if field.annotation is float else 0
+                for name, field in cls.model_fields.items()
+            }
+        )
 
 
 class MeasuredVit(VitQuantities, Provenance):
@@ -81,11 +87,12 @@ class MeasuredVit(VitQuantities, Provenance):
     pretrained: bool = column("whether the weights are published ones, not trained here")
     parameters: int = column("number of parameters")
     input_size: int = column("width and height of the input", unit="pixels")
-    test_loss: float = column("loss over the test images", convention="cross-entropy")
+    test_loss: float = column(
+        "loss over the test images", convention="cross-entropy of the softmax"
+    )
     test_accuracy: float = column("share of the test images classified right")
     evaluated: int = column("test images behind loss and accuracy")
     untrained: bool = column("whether the test accuracy is below the configured limit")
-    images: int = column("images behind the quantities below, the same for every model")
     reason: str = column("why a quantity is missing; empty otherwise")
 
 
@@ -102,7 +109,9 @@ class PlacedVit(Row):
     nmls_se: float = column("its standard error")
     adaptive_sharpness: float = column("adaptive sharpness", convention=ERROR)
     adaptive_sharpness_se: float = column("its standard error")
-    test_loss: float = column("loss over the test images", convention="cross-entropy")
+    test_loss: float = column(
+        "loss over the test images", convention="cross-entropy of the softmax"
+    )
     used: bool = column("whether the model enters figure and correlations")
     reason: str = column("why it does not; empty otherwise")
     score: float = column(

@@ -1,4 +1,8 @@
-"""Trains small models of timm from scratch: AdamW, cross-entropy, one model after the other.
+"""Trains small models of timm from scratch: AdamW, one model after the other.
+
+The loss is binary cross-entropy, one class against the rest, since the measures see σ(f): trained
+by softmax the models are far from a minimum of the measured loss, and adaptive sharpness drowns in
+the terms of either sign (on CIFAR-10 a relative standard error of 7 in place of 0.06).
 
 Killed at any point and run again, a job gives the same bytes: data order and flips follow from
 seed and epoch, and the state holds weights, moments and the global generator (drop path).
@@ -103,7 +107,7 @@ def train(
             optimiser.param_groups[0]["lr"] = settings.learning_rate * rise_and_fall(
                 (step + 1) / (steps + 1), settings.rise
             )
-            loss = functional.cross_entropy(module(inputs), labels)
+            loss = one_against_rest(module(inputs), labels)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -113,6 +117,21 @@ def train(
                 bar.set_postfix(loss=f"{losses[-1]:.3f}")
                 saved = time.monotonic()
     return losses
+
+
+def one_against_rest(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy summed over classes, mean over images.
+
+    Args:
+        outputs: (n, N).
+        labels: (n,).
+
+    Returns:
+        Scalar.
+    """
+    targets = functional.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
+    total = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="sum")
+    return total / len(labels)
 
 
 def rise_and_fall(progress: float, rise: float) -> float:
