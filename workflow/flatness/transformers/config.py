@@ -109,13 +109,17 @@ class Measuring(Frozen):
 
 
 class Training(Frozen):
-    """Training from scratch: AdamW on `images` images, the learning rate rises and falls."""
+    """Training from scratch: AdamW on `images` images, the learning rate rises and falls.
+
+    Targets are smoothed, or outputs saturate on most images and few carry all of MLS.
+    """
 
     images: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
     rise: Share
+    smoothing: Share
     flip: bool
     seed: NonNegativeInt
 

@@ -50,6 +50,7 @@ def train_models(
             images = small_images(dataset, "train", model.image_size, settings.device)
             classes = int(images.labels.max()) + 1
             module = build(model, classes, settings.training.seed).to(settings.device)
+            start_at_base_rate(module, classes)
             losses = train(module, images, settings.training, state, model)
             diverged = not math.isfinite(losses[-1])
             tail = losses[-max(1, len(losses) // 10) :]
@@ -107,7 +108,7 @@ def train(
             optimiser.param_groups[0]["lr"] = settings.learning_rate * rise_and_fall(
                 (step + 1) / (steps + 1), settings.rise
             )
-            loss = one_against_rest(module(inputs), labels)
+            loss = one_against_rest(module(inputs), labels, settings.smoothing)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -119,17 +120,32 @@ def train(
     return losses
 
 
-def one_against_rest(outputs: Tensor, labels: Tensor) -> Tensor:
+def start_at_base_rate(module: nn.Module, classes: int) -> None:
+    """Sets the head's biases to log(1 / (classes − 1)): each class begins at its share of images.
+
+    Otherwise training spends its first hundred steps on learning that classes are rare.
+    """
+    heads = module.get_classifier()
+    for head in heads if isinstance(heads, tuple) else (heads,):
+        for part in head.modules():
+            if isinstance(part, nn.Linear) and part.bias is not None:
+                nn.init.constant_(part.bias, -math.log(classes - 1))
+
+
+def one_against_rest(outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     """Binary cross-entropy summed over classes, mean over images.
 
     Args:
         outputs: (n, N).
         labels: (n,).
+        smoothing: share of each one-hot target that is spread evenly over all classes.
 
     Returns:
         Scalar.
     """
-    targets = functional.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
+    classes = outputs.shape[1]
+    targets = functional.one_hot(labels, classes).to(outputs.dtype)
+    targets = (1 - smoothing) * targets + smoothing / classes
     total = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="sum")
     return total / len(labels)
 
