@@ -1,4 +1,4 @@
-"""One thread, as in every job: small tensors gain nothing from more, and busy machines lose much."""
+"""One thread, as in every job: more gain nothing on small tensors and cost much on busy machines."""
 
 import os
 
