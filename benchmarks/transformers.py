@@ -29,7 +29,7 @@ from flatness.transformers.images import draw_index, endless_batches, small_imag
 from flatness.transformers.models import build, family
 from flatness.transformers.perturb import adaptive_sharpness, released_adaptive_sharpness
 from flatness.transformers.slopes import adam_slopes, jacobian_norms
-from flatness.transformers.train import train
+from flatness.transformers.train import start_at_base_rate, train
 
 Result = TypeVar("Result")
 
@@ -43,6 +43,7 @@ def trained(model: VitModel, training: Training) -> tuple[nn.Module, float]:
     """The model in evaluation mode, and CPU seconds of its training."""
     images = small_images(digits32(), "train", model.image_size, "cpu")
     module = build(model, 10, training.seed)
+    start_at_base_rate(module, 10)
     with TemporaryDirectory() as folder, Scratch(Path(folder), "benchmark") as state:
         _, seconds = timed(lambda: train(module, images, training, state, model))
     return module.eval().requires_grad_(False), seconds

@@ -1,4 +1,4 @@
-"""One thread, as in every job: more gain nothing on small tensors and cost much on busy machines."""
+"""One thread, as in every job: more gain nothing on small tensors and slow a busy machine."""
 
 import os
 

@@ -49,7 +49,14 @@ LEVIT = VitModel(
 )
 
 TRAINING = Training(
-    images=96, batch_size=16, learning_rate=3e-3, weight_decay=0.05, rise=0.2, flip=True, seed=0
+    images=96,
+    batch_size=16,
+    learning_rate=3e-3,
+    weight_decay=0.05,
+    rise=0.2,
+    smoothing=0.0,
+    flip=True,
+    seed=0,
 )
 MEASURING = Measuring(
     images=6,

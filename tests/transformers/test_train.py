@@ -8,8 +8,14 @@ from flatness.frozen import canonical_json
 from flatness.tables import read_table
 from flatness.tensor_files import load_tensors
 from flatness.transformers import train as training_module
+from flatness.transformers.models import build
 from flatness.transformers.rows import TrainedVit
-from flatness.transformers.train import one_against_rest, rise_and_fall, train_models
+from flatness.transformers.train import (
+    one_against_rest,
+    rise_and_fall,
+    start_at_base_rate,
+    train_models,
+)
 from tiny_transformers import LEVIT, TINY_VIT, VIT, striped_images, training_slice
 
 
@@ -112,8 +118,18 @@ def test_the_learning_rate_rises_and_falls():
 def test_the_loss_is_one_class_against_the_rest():
     outputs = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]], dtype=torch.float64)
     share = outputs.sigmoid()
-    literal = -(
-        share[0, 0].log() + (1 - share[0, 1]).log() + (1 - share[0, 2]).log()
-        + (1 - share[1, 0]).log() + share[1, 1].log() + (1 - share[1, 2]).log()
-    ) / 2  # fmt: skip
-    torch.testing.assert_close(one_against_rest(outputs, torch.tensor([0, 1])), literal)
+    for smoothing, one, rest in ((0.0, 1.0, 0.0), (0.3, 0.8, 0.1)):
+        targets = torch.full((2, 3), rest, dtype=torch.float64)
+        targets[0, 0] = targets[1, 1] = one
+        literal = -(targets * share.log() + (1 - targets) * (1 - share).log()).sum() / 2
+        found = one_against_rest(outputs, torch.tensor([0, 1]), smoothing)
+        torch.testing.assert_close(found, literal)
+
+
+@pytest.mark.parametrize("model", [VIT, TINY_VIT, LEVIT], ids=lambda m: m.name)
+def test_each_class_begins_at_its_share(model):
+    module = build(model, 4, 0).eval()
+    start_at_base_rate(module, 4)
+    size = (3, 3, model.image_size, model.image_size)
+    shares = module(torch.zeros(size)).sigmoid()
+    torch.testing.assert_close(shares, torch.full((3, 4), 0.25), atol=0.1, rtol=0)
