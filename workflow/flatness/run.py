@@ -25,12 +25,12 @@ def run(
     """
     settings = load_config(config)
     Path(".snakemake").mkdir(exist_ok=True)
-    command = ["snakemake", "--configfile", str(config), *(targets or [])]
+    command = ["snakemake", "--configfile", str(config)]
     try:
         with FileLock(".snakemake/flatness-run.lock", timeout=0):
             refuse_beside_living_snakemake()
             subprocess.run([*command, "--unlock"], capture_output=True, check=False)
-            code = subprocess.run(command, check=False).returncode
+            code = subprocess.run([*command, "--", *(targets or [])], check=False).returncode
     except Timeout:
         raise UserError(
             f"{Path.cwd()}: another run is going on here; wait for it to end, or stop it"
