@@ -54,7 +54,7 @@ def test_the_released_estimates_have_their_own_flags(measured):
 
 
 def test_a_planted_cluster_is_found_with_its_corner(measured):
-    """Two of two "fastvit" far below the line, two of two "mobilevit" far above."""
+    """Two "fastvit" far below the line, two "mobilevit" and one "levit" far above."""
     table = measured(
         families={"vit": 12, "fastvit": 2, "mobilevit": 2, "levit": 3},
         shift={"fastvit_0": 1e-3, "fastvit_1": 2e-3, "mobilevit_0": 1e3, "mobilevit_1": 5e2}

@@ -7,8 +7,9 @@ from safetensors.torch import save_file
 from torch.func import functional_call, jvp, vmap
 
 from flatness.errors import DataError, UserError
-from flatness.transformers.config import PROJECT, VitModel, pinned_models
+from flatness.transformers.config import PROJECT, VitModel
 from flatness.transformers.models import build, family, load_pretrained, pretrained_tags
+from flatness.transformers.pretrained import pinned_tags
 from tiny_transformers import LEVIT, TINY_VIT, VIT
 
 TAG = VitModel(name="test_vit.r160_in1k", constructor="test_vit.r160_in1k")
@@ -57,13 +58,14 @@ def test_weights_that_do_not_fit_name_the_file(tmp_path):
 
 
 def test_the_pinned_models_are_in_the_registry():
-    pinned = {model.name for model in pinned_models(PROJECT / "config/vit_models.txt")}
-    assert pinned <= set(pretrained_tags("*vit*", 384))
+    pinned = pinned_tags(PROJECT / "config/vit_models.txt")
+    assert set(pinned) <= set(pretrained_tags("*vit*", 384))
 
 
 def _smallest_of_each_family():
     chosen = {}
-    for model in pinned_models(PROJECT / "config/vit_models.txt"):
+    for tag in pinned_tags(PROJECT / "config/vit_models.txt"):
+        model = VitModel(name=tag, constructor=tag)
         size = timm.models.get_pretrained_cfg(model.constructor).input_size[-1]
         known = chosen.get(family(model))
         if known is None or size < known[0]:
@@ -74,11 +76,11 @@ def _smallest_of_each_family():
 @pytest.mark.slow
 @pytest.mark.parametrize("model", _smallest_of_each_family().values(), ids=lambda m: m.name)
 def test_every_pinned_family_can_be_measured(model):
-    module = timm.create_model(model.constructor).eval().requires_grad_(False)
+    module = timm.create_model(model.constructor).eval().requires_grad_(False).double()
     size = module.pretrained_cfg["input_size"]
-    x = torch.randn(1, *size)
+    x = torch.randn(1, *size, dtype=torch.float64)
     outputs, slope = jvp(module, (x,), (x,))
     stacked = {name: torch.stack([p, p]) for name, p in module.named_parameters()}
     twice = vmap(lambda p: functional_call(module, p, (x,)))(stacked)
     assert slope.isfinite().all()
-    torch.testing.assert_close(twice[1], outputs, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(twice[1], outputs, rtol=1e-6, atol=1e-9)

@@ -12,16 +12,11 @@ from pydantic import (
     model_validator,
 )
 
-from flatness.errors import DataError, UserError
 from flatness.frozen import DatasetName, Frozen, seed_blocks, seeds_of
+from flatness.transformers.pretrained import DOWNLOAD, IMAGES_DIR, WEIGHTS_DIR, pinned_tags
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Device = Literal["cpu", "cuda"]
-
-#: Environment variables by which jobs learn where pretrained models come from.
-IMAGES_DIR = "FLATNESS_IMAGENET_DIR"
-WEIGHTS_DIR = "FLATNESS_VIT_WEIGHTS_DIR"
-DOWNLOAD = "FLATNESS_VIT_DOWNLOAD"
 
 #: Relative paths in the configuration start at the folder that holds `config/`.
 PROJECT = Path(__file__).parents[3]
@@ -176,7 +171,8 @@ class TransformersSettings(Frozen):
         """All models, in the order of the configuration or of the pinned list."""
         if self.trained is not None:
             return self.trained.models
-        return pinned_models(PROJECT / self.pretrained.models_file)
+        tags = pinned_tags(PROJECT / self.pretrained.models_file)
+        return tuple(VitModel(name=tag, constructor=tag) for tag in tags)
 
     @property
     def blocks(self) -> list[str]:
@@ -227,89 +223,3 @@ def measurement(settings: TransformersSettings, block: str, device: str) -> VitM
 
 def _models_of(settings: TransformersSettings, block: str) -> tuple[VitModel, ...]:
     return tuple(settings.models[index] for index in seeds_of(block))
-
-
-def pinned_models(path: Path) -> tuple[VitModel, ...]:
-    """Reads a pinned list of pretrained models.
-
-    Args:
-        path: text file; "# models: 275" states the count, other lines starting with # are
-            comments, every other line is one timm tag.
-
-    Returns:
-        The models, in the file's order.
-
-    Raises:
-        UserError: no such file, or its count is not the one stated.
-    """
-    try:
-        lines = path.read_text().split("\n")
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}); transformers.pretrained.models_file names "
-            "a list of timm tags, one a line"
-        ) from error
-    tags = [line for line in lines if line and not line.startswith("#")]
-    if f"# models: {len(tags)}" not in lines:
-        raise UserError(
-            f"{path}: lists {len(tags)} models and does not say so; correct its line '# models: …'"
-        )
-    return tuple(VitModel(name=tag, constructor=tag) for tag in tags)
-
-
-def require_pretrained(
-    models: tuple[VitModel, ...], images_dir: str | None, weights_dir: str | None, download: bool
-) -> None:
-    """Refuses to start pretrained models without their images or weights.
-
-    Args:
-        models: the models that are to run.
-        images_dir: ImageNet's validation folder.
-        weights_dir: folder of `<model>.safetensors`; None takes the hub.
-        download: whether the hub may be asked.
-
-    Raises:
-        DataError: what is missing, where to put it, and the models that would have run.
-    """
-    missing = _missing_images(images_dir) + _missing_weights(models, weights_dir, download)
-    if missing:
-        names = ", ".join(model.name for model in models)
-        raise DataError(
-            "transformers: "
-            + "; ".join(missing)
-            + f"; then these would run ({len(models)}): {names}"
-        )
-
-
-def _missing_images(images_dir: str | None) -> list[str]:
-    wanted = (
-        "put ImageNet's validation images there, one folder a class named by its WordNet id "
-        "(n01440764, …), or name another folder in transformers.pretrained.images_dir"
-    )
-    if images_dir is None:
-        return ["transformers.pretrained.images_dir is not set: name a folder and " + wanted]
-    if not Path(images_dir).is_dir():
-        return [f"{images_dir}: no such folder: {wanted}"]
-    classes = sum(path.is_dir() for path in Path(images_dir).iterdir())
-    if classes != 1000:
-        return [f"{images_dir}: {classes} class folders, ImageNet has 1000: {wanted}"]
-    return []
-
-
-def _missing_weights(
-    models: tuple[VitModel, ...], weights_dir: str | None, download: bool
-) -> list[str]:
-    if weights_dir is None:
-        if download:
-            return []
-        return [
-            "no weights: put each model's into a folder as <model>.safetensors and name it in "
-            "transformers.pretrained.weights_dir, or set transformers.pretrained.download to true"
-        ]
-    absent = [m.name for m in models if not (Path(weights_dir) / f"{m.name}.safetensors").is_file()]
-    if not absent:
-        return []
-    return [
-        f"{weights_dir}: lacks the weights of {len(absent)} of {len(models)} models: put there "
-        + ", ".join(f"{name}.safetensors" for name in absent)
-    ]

@@ -181,8 +181,6 @@ def robust_scores(placed: pd.DataFrame) -> pd.Series:
 
 
 def _in_cluster(placed: pd.DataFrame) -> pd.Series:
-    """Outliers whose family has two or more, and at least half of its models, in one corner."""
-    members = placed[placed["used"]].groupby("family")["model"].transform("count")
+    """Outliers with a relative: two or more of their family in the same corner."""
     together = placed[placed["outlier"]].groupby(["family", "corner"])["model"].transform("count")
-    found = (together >= 2) & (together >= members.reindex(together.index) / 2)
-    return found.reindex(placed.index, fill_value=False)
+    return (together >= 2).reindex(placed.index, fill_value=False)

@@ -37,7 +37,7 @@ def draw_fig4(
     table = table[(table["x"] == "nmls") & (table["y"] == "adaptive_sharpness")]
     with figure_style():
         styles = family_styles(placed["family"])
-        figure, axes = plt.subplots(1, 2, figsize=(7.6, 4.4), layout="constrained", sharey=True)
+        figure, axes = plt.subplots(1, 2, figsize=(8.4, 4.4), layout="constrained", sharey=True)
         for axis, (estimator, title) in zip(axes, PANELS.items(), strict=True):
             draw_panel(axis, placed[placed["estimator"] == estimator], styles)
             found = describe(table[table["estimator"] == estimator])

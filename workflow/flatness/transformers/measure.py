@@ -14,19 +14,11 @@ from tqdm import tqdm
 
 from flatness.data import load
 from flatness.errors import DataError, UserError
-from flatness.estimates import Estimate, mean
+from flatness.estimates import mean
 from flatness.frozen import content_hash
 from flatness.tables import provenance, write_table
 from flatness.tensor_files import Scratch, load_tensors
-from flatness.transformers.config import (
-    DOWNLOAD,
-    IMAGES_DIR,
-    WEIGHTS_DIR,
-    Measuring,
-    VitMeasurement,
-    VitModel,
-    require_pretrained,
-)
+from flatness.transformers.config import Measuring, VitMeasurement, VitModel
 from flatness.transformers.images import (
     LabelledImages,
     batches,
@@ -37,9 +29,17 @@ from flatness.transformers.images import (
 )
 from flatness.transformers.models import build, family, load_pretrained
 from flatness.transformers.perturb import adaptive_sharpness, released_adaptive_sharpness
+from flatness.transformers.pretrained import (
+    DOWNLOAD,
+    IMAGES_DIR,
+    WEIGHTS_DIR,
+    require_pretrained,
+)
 from flatness.transformers.rows import MeasuredVit, VitQuantities
 from flatness.transformers.slopes import adam_slopes, jacobian_norms
 
+#: The two quantities of the study, by both estimators.
+ESTIMATES = ("nmls", "nmls_released", "adaptive_sharpness", "adaptive_sharpness_released")
 OUT_OF_MEMORY = "out of memory: lower chunk or perturbations.stack in transformers.measuring"
 
 
@@ -74,7 +74,8 @@ def measure_models(
     """Measures one block of models, trained here or pretrained; goes on where it was killed."""
     settings = VitMeasurement.model_validate_json(experiment)
     if settings.dataset is None:
-        require_pretrained(settings.models, images_dir, weights_dir, download)
+        names = [model.name for model in settings.models]
+        require_pretrained(names, images_dir, weights_dir, download)
         prepare = _pretrained(settings.device, images_dir, weights_dir)
     else:
         prepare = _trained(settings.device, data, checkpoints)
@@ -148,16 +149,7 @@ def measure_model(
     subject.module.requires_grad_(False)
     index = draw_index(subject.images, measuring.evaluated, measuring.seed)
     test_loss, test_accuracy = evaluate(subject.module, batches(subject.images, index))
-    reason = subject.reason
-    quantities = VitQuantities.missing()
-    if not reason:
-        try:
-            quantities = measure(subject.module, subject.images, measuring)
-        except torch.OutOfMemoryError:
-            reason = OUT_OF_MEMORY
-        else:
-            lost = [name for name in ESTIMATES if not math.isfinite(getattr(quantities, name))]
-            reason = f"not finite: {', '.join(lost)}" if lost else ""
+    quantities, reason = _measure_or_say_why(subject, measuring)
     return MeasuredVit(
         model=subject.model.name,
         family=family(subject.model),
@@ -174,6 +166,18 @@ def measure_model(
         **quantities.model_dump(),
         **provenance(identity, device=device),
     )
+
+
+def _measure_or_say_why(subject: Subject, measuring: Measuring) -> tuple[VitQuantities, str]:
+    """The quantities, and why one is missing: empty where none is."""
+    if subject.reason:
+        return VitQuantities.missing(), subject.reason
+    try:
+        found = measure(subject.module, subject.images, measuring)
+    except torch.OutOfMemoryError:
+        return VitQuantities.missing(), OUT_OF_MEMORY
+    lost = [name for name in ESTIMATES if not math.isfinite(getattr(found, name))]
+    return found, f"not finite: {', '.join(lost)}" if lost else ""
 
 
 def evaluate(module: nn.Module, labelled: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
@@ -199,40 +203,54 @@ def measure(module: nn.Module, images: LabelledImages, measuring: Measuring) -> 
     Returns:
         The quantities, with standard errors and quality flags.
     """
-
-    def squashed(x: Tensor) -> Tensor:
-        return module(x).sigmoid()
-
+    index = draw_index(images, measuring.images, measuring.seed)
+    inputs, targets = _with_targets(module, images.take(index))
+    found = {"images": len(inputs)} | _measure_mls(module, inputs, measuring)
     seed, how = measuring.seed, measuring.perturbations
-    inputs, targets = _with_targets(module, images.take(draw_index(images, measuring.images, seed)))
-    exact = jacobian_norms(squashed, inputs, measuring.power, seed=seed, chunk=measuring.chunk)
-    slopes = adam_slopes(squashed, inputs, measuring.adam, seed=seed, chunk=measuring.chunk)
-    squares = inputs.flatten(1).square().sum(1)
-    nmls, nmls_released = (mean(squares * s.square()) for s in (exact.values, slopes))
     single = released_adaptive_sharpness(module, inputs, targets, how, seed=seed)
     drawn = endless_batches(images, how.pairs.images, seed)
     rounds = (_with_targets(module, batch) for batch in drawn)
     paired = adaptive_sharpness(module, rounds, how, seed=seed)
-    return VitQuantities(
-        images=len(inputs),
-        nmls=nmls.value,
-        nmls_se=nmls.standard_error,
-        mls=exact.values.mean().item(),
-        mls_residual=exact.residuals.max().item(),
-        mls_iterations=exact.iterations.double().mean().item(),
-        nmls_released=nmls_released.value,
-        nmls_released_se=nmls_released.standard_error,
-        tightness=(slopes / exact.values).median().item(),
-        adaptive_sharpness=paired.estimate.value,
-        adaptive_sharpness_se=paired.estimate.standard_error,
-        pairs=paired.perturbations,
-        pair_images=paired.images,
-        adaptive_sharpness_released=single.estimate.value,
-        adaptive_sharpness_released_se=single.estimate.standard_error,
-        perturbations_released=single.perturbations,
-        reliable=_reliable(measuring.quality, nmls, paired.estimate),
-        reliable_released=_reliable(measuring.quality, nmls_released, single.estimate),
-    )
+    found |= {
+        "adaptive_sharpness": paired.estimate.value,
+        "adaptive_sharpness_se": paired.estimate.standard_error,
+        "pairs": paired.perturbations,
+        "pair_images": paired.images,
+        "adaptive_sharpness_released": single.estimate.value,
+        "adaptive_sharpness_released_se": single.estimate.standard_error,
+        "perturbations_released": single.perturbations,
+    }
+    reliable = {
+        f"reliable{suffix}": all(
+            found[f"{name}{suffix}_se"] < measuring.quality * abs(found[f"{name}{suffix}"])
+            for name in ("nmls", "adaptive_sharpness")
+        )
+        for suffix in ("", "_released")
+    }
+    return VitQuantities(**found, **reliable)
+
+
+def _measure_mls(module: nn.Module, inputs: Tensor, measuring: Measuring) -> dict[str, float]:
+    """The columns of normalized MLS."""
+
+    def squashed(x: Tensor) -> Tensor:
+        return module(x).sigmoid()
+
+    options = {"seed": measuring.seed, "chunk": measuring.chunk}
+    exact = jacobian_norms(squashed, inputs, measuring.power, **options)
+    slopes = adam_slopes(squashed, inputs, measuring.adam, **options)
+    squares = inputs.flatten(1).square().sum(1)
+    nmls, nmls_released = (mean(squares * s.square()) for s in (exact.values, slopes))
+    return {
+        "nmls": nmls.value,
+        "nmls_se": nmls.standard_error,
+        "mls": exact.values.mean().item(),
+        "mls_residual": exact.residuals.max().item(),
+        "mls_iterations": exact.iterations.double().mean().item(),
+        "nmls_released": nmls_released.value,
+        "nmls_released_se": nmls_released.standard_error,
+        "tightness": (slopes / exact.values).median().item(),
+    }
 
 
 def _with_targets(module: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -241,11 +259,3 @@ def _with_targets(module: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tens
     with torch.no_grad():
         classes = module(inputs[:1]).shape[1]
     return inputs, functional.one_hot(labels, classes).to(inputs.dtype)
-
-
-#: The two quantities of the study, by both estimators.
-ESTIMATES = ("nmls", "nmls_released", "adaptive_sharpness", "adaptive_sharpness_released")
-
-
-def _reliable(quality: float, *estimates: Estimate) -> bool:
-    return all(e.standard_error < quality * abs(e.value) for e in estimates)

@@ -120,9 +120,7 @@ class PlacedVit(Row):
     )
     outlier: bool = column("whether the score is beyond ±3.5")
     corner: str = column("outliers: upper left (sharper than its MLS tells) or lower right")
-    cluster: bool = column(
-        "whether two or more, and half or more, of its family are in that corner"
-    )
+    cluster: bool = column("whether an outlier has another of its family in the same corner")
 
 
 class VitCorrelation(Provenance):

@@ -104,20 +104,31 @@ def train(
         for step in bar:
             if losses and not math.isfinite(losses[-1]):
                 break
-            inputs, labels = _batch(images, settings, step)
-            optimiser.param_groups[0]["lr"] = settings.learning_rate * rise_and_fall(
-                (step + 1) / (steps + 1), settings.rise
-            )
-            loss = one_against_rest(module(inputs), labels, settings.smoothing)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
+            rate = settings.learning_rate * rise_and_fall((step + 1) / (steps + 1), settings.rise)
+            batch = _batch(images, settings, step)
+            losses.append(_step(module, optimiser, batch, rate, settings.smoothing))
             if step + 1 == steps or time.monotonic() - saved > SAVE_SECONDS:
                 _save(module, optimiser, state, model.name, losses)
                 bar.set_postfix(loss=f"{losses[-1]:.3f}")
                 saved = time.monotonic()
     return losses
+
+
+def _step(
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: tuple[Tensor, Tensor],
+    rate: float,
+    smoothing: float,
+) -> float:
+    """Takes one step at a learning rate; returns the loss before it."""
+    inputs, labels = batch
+    optimiser.param_groups[0]["lr"] = rate
+    loss = one_against_rest(module(inputs), labels, smoothing)
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return loss.item()
 
 
 def start_at_base_rate(module: nn.Module, classes: int) -> None:
