@@ -69,7 +69,7 @@ def jobs_to_run(config: Path) -> int:
         UserError: the dry run failed; gives its last line.
     """
     done = subprocess.run(
-        ["snakemake", "--configfile", str(config), "--dry-run", "--quiet", "rules"],
+        ["snakemake", "--configfile", str(config), "--dry-run", "--nolock", "--quiet", "rules"],
         capture_output=True,
         text=True,
         check=False,
