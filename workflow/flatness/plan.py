@@ -22,13 +22,17 @@ from flatness.frozen import DATASETS
 from flatness.run import load_config
 
 #: Core-seconds of one training step at the papers' batch sizes on one thread of an AMD EPYC core.
-STEP_SECONDS = {"mlp": 1.1e-3, "lenet5": 1.7e-3, "vgg11": 5.5e-3}
+STEP_SECONDS = {"mlp": 2.1e-3, "lenet5": 2.9e-3, "vgg11": 6.3e-3}
 #: Core-seconds of measuring one checkpoint on 20 samples.
-CHECKPOINT_SECONDS = {"mlp": 0.2, "lenet5": 0.1, "vgg11": 0.2}
+CHECKPOINT_SECONDS = {"mlp": 0.07, "lenet5": 0.16, "vgg11": 0.43}
 #: Core-seconds of one model of a pool, training and ascent; of one step for LeNet-5.
-POOL_SECONDS = {"fcnn": 0.1, "gat": 0.8}
-LENET_STEP_SECONDS = 5.8e-3
+POOL_SECONDS = {"fcnn": 0.03, "gat": 0.17}
+LENET_STEP_SECONDS = 8.9e-3
 LENET_EPOCHS = 7
+#: Core-seconds of one small transformer for each image it is trained on, measuring included.
+TRANSFORMER_IMAGE_SECONDS = 1.3e-3
+#: Core-seconds of correlations, figures, report and notebooks.
+REPORT_SECONDS = 120.0
 #: Core-seconds that every job spends on starting Python and reading its input.
 START_SECONDS = 3.5
 #: Parameters of each network, 4 bytes each.
@@ -81,9 +85,12 @@ def jobs_to_run(config: Path) -> int:
 
 
 def core_seconds(config: Config) -> float:
-    """Core-seconds of a whole config from nothing."""
+    """Core-seconds of a whole config from nothing; pretrained transformers are not counted."""
     pools = sum(pool_seconds(name, pool) for name, pool in config.epfl.pools.items())
-    return pools + sum(family_seconds(family) for family in config.chen.families.values())
+    families = sum(family_seconds(family) for family in config.chen.families.values())
+    trained = config.transformers.trained
+    small = len(trained.models) * trained.training.images if trained else 0
+    return pools + families + small * TRANSFORMER_IMAGE_SECONDS + REPORT_SECONDS
 
 
 def pool_seconds(name: str, pool: PoolSettings) -> float:
