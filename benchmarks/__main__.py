@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("measures", "epfl", "chen")
+NAMES = ("measures", "epfl", "chen", "transformers")
 
 
 def main() -> int:
