@@ -37,6 +37,9 @@ VERBS = {
     "pin-transformers": "flatness.transformers.models:pin_models",
     "contrast-chen": "flatness.chen.contrasts:contrast_family",
     "report": "flatness.report.page:report",
+    "keep": "flatness.reference.keep:keep",
+    "redraw": "flatness.reference.redraw:redraw",
+    "compare": "flatness.reference.compare:compare",
     "measure": "flatness.measure_checkpoint:measure_checkpoint",
 }
 
