@@ -37,6 +37,7 @@ VERBS = {
     "pin-transformers": "flatness.transformers.models:pin_models",
     "contrast-chen": "flatness.chen.contrasts:contrast_family",
     "report": "flatness.report.page:report",
+    "dictionary": "flatness.dictionary:dictionary",
     "keep": "flatness.reference.keep:keep",
     "redraw": "flatness.reference.redraw:redraw",
     "compare": "flatness.reference.compare:compare",

@@ -31,6 +31,24 @@ rule report:
         " 2> >(tee {log:q} >&2)"
 
 
+rule dictionary:
+    output:
+        f"{RESULTS}/report/data_dictionary.csv",
+    log:
+        f"{LOGS}/report/dictionary.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        code=code_version("flatness.dictionary"),
+    message:
+        "Data dictionary"
+    shell:
+        "python -m flatness dictionary --output {output:q} 2> >(tee {log:q} >&2)"
+
+
 rule notebook:
     input:
         ledger=rules.report.output.ledger,
@@ -62,5 +80,6 @@ rule notebook:
 rule reports:
     input:
         rules.report.output,
+        rules.dictionary.output,
         expand(rules.notebook.output, paper=["chen", "epfl"]),
     localrule: True
