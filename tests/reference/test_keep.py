@@ -29,9 +29,11 @@ def test_tables_figures_and_what_made_them_are_kept(finished):
     output = Path("results/reference")
     output.mkdir()
     (output / "stale.csv").touch()
+    (output / "benchmark.json").touch()
     keep(CONFIG, output)
     kept = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     assert kept == {
+        "benchmark.json",
         "config.yaml",
         "environment.json",
         "report/claims.csv",

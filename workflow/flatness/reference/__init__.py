@@ -8,3 +8,5 @@ REFERENCE = Path("results/reference")
 KEPT = ("correlations/**/*.csv", "benchmarks/**/*.tsv", "report/*.csv", "figures/*.png")
 #: Name of the configuration in the kept run's folder.
 CONFIG = "config.yaml"
+#: What `make bench` measured, in the same folder.
+BENCHMARK = "benchmark.json"

@@ -15,7 +15,7 @@ from rich.console import Console
 from flatness.errors import DataError
 from flatness.files import atomic_path
 from flatness.frozen import content_hash
-from flatness.reference import CONFIG, KEPT, REFERENCE
+from flatness.reference import BENCHMARK, CONFIG, KEPT, REFERENCE
 from flatness.report.costs import stage_costs
 from flatness.run import load_config
 from flatness.tables import provenance
@@ -41,6 +41,8 @@ def keep(
     with atomic_path(with_new / "environment.json") as temporary:
         record = environment(results, content_hash(settings))
         temporary.write_text(json.dumps(record, indent=2) + "\n")
+    if (output / BENCHMARK).exists():  # not of this run, but of the same machine's
+        shutil.copyfile(output / BENCHMARK, with_new / BENCHMARK)
     shutil.rmtree(output, ignore_errors=True)
     with_new.replace(output)
     size = sum(file.stat().st_size for file in files) / 1e6
