@@ -44,8 +44,9 @@ def main(output: Path, steps: int = 300, repeats: int = 5, iterations: int = 500
     for row in rows:
         print(
             f"{row['network']:8s} floor {row['floor_ms']:5.2f} ms, bare {row['bare_ms']:5.2f}, "
-            f"library {row['library_ms']:5.2f} ms, ratio {row['ratio']:.2f} (target 1.3); measuring "
-            f"{row['measuring_s']:.2f} s, {row['measuring_share']:.1%} of training (target 10 %)"
+            f"library {row['library_ms']:5.2f} ms, ratio {row['ratio']:.2f} (target 1.3); "
+            f"measuring {row['measuring_s']:.2f} s, "
+            f"{row['measuring_share']:.1%} of training (target 10 %)"
         )
     print(f"start-up {startup:.1f} core-seconds; peak memory {peak:.0f} MB (target 2000)")
     result = {
