@@ -10,6 +10,12 @@ STATUSES = (
     "or not measured (the measuring failed)"
 )
 
+CONVENTION = (
+    "worst_case_strong: L = 1/(2n) Σ ||f(x) − y||², the same batches for every model of a family; "
+    "worst_case_written and _released: the pool's training loss; others: as the quantities of the "
+    "same name of a measured checkpoint, f a pool's output before any softmax"
+)
+
 
 class CrossMeasurement(Provenance):
     """One measure of one paper on one model of the other."""
@@ -20,7 +26,7 @@ class CrossMeasurement(Provenance):
     setting: str = column("grid setting; empty for pools, which have one")
     seed: int = column("seed of the model")
     measure: str = column("name of the measure")
-    value: float = column("its value; nan where there is none")
+    value: float = column("its value; nan where there is none", convention=CONVENTION)
     standard_error: float = column("its standard error: over batches, or jackknife over samples")
     status: str = column(STATUSES)
     reason: str = column("why there is no value; empty otherwise")
@@ -39,7 +45,7 @@ class CrossModel(Row):
     test_loss: float = column("loss over the test set", convention="as it was trained")
     gap: float = column("generalisation gap: test less training loss")
     measure: str = column("name of the measure")
-    value: float = column("its value; nan where there is none")
+    value: float = column("its value; nan where there is none", convention=CONVENTION)
     standard_error: float = column("its standard error; nan where there is none")
     status: str = column(STATUSES)
     reason: str = column("why it is not used; empty otherwise")
