@@ -22,6 +22,17 @@ def test_every_config_plans_all_pools(tmp_path, config):
     assert counts["draw_epfl_fig1"] == 1
 
 
+@pytest.mark.parametrize("config", ["demo", "laptop", "paper"])
+def test_cross_measures_each_training_block_once(tmp_path, config):
+    done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "cross", config=config)
+    assert done.returncode == 0, done.stderr
+    counts = job_counts(done.stdout + done.stderr)
+    assert counts["measure_cross_epfl"] == counts["train_epfl"] > 0
+    # families that are not compared are not trained for it
+    assert counts["measure_cross_chen"] == counts["train_chen"] > 0
+    assert counts["correlate_cross"] == counts["draw_cross_measures"] == 1
+
+
 def test_a_wrong_config_stops_before_any_job_without_a_traceback(tmp_path):
     values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
     values["epfl"]["pools"]["fcnn"]["models"] = 0

@@ -15,6 +15,7 @@ sys.path.insert(0, str(LIBRARY))
 
 from flatness.chen import config as chen
 from flatness.config import validate
+from flatness.cross import config as cross
 from flatness.epfl import config as epfl
 from flatness.errors import UserError
 from flatness.frozen import DATASETS, canonical_json, content_hash
@@ -223,3 +224,49 @@ def vit_measurement(wildcards):
 def vit_options(wildcards, input):
     """Models trained here come with data and weights, pretrained ones through the environment."""
     return " ".join(f"--{name} {shlex.quote(path)}" for name, path in input.items())
+
+
+# The same for the measures of each paper on the other's models.
+
+
+def cross_family(wildcards):
+    return cross.family_measurement(
+        CONFIG.cross,
+        CONFIG.chen,
+        wildcards.family,
+        wildcards.setting,
+        wildcards.block,
+        DEVICE,
+    )
+
+
+def cross_pool(wildcards):
+    return cross.pool_measurement(
+        CONFIG.cross, CONFIG.epfl, wildcards.pool, wildcards.trained, DEVICE
+    )
+
+
+def cross_tables(wildcards):
+    """One table a block of every family and pool that is compared."""
+    families = [
+        path
+        for name in CONFIG.cross.families
+        for family in [CONFIG.chen.families[name]]
+        for path in expand(
+            rules.measure_cross_chen.output[0],
+            family=name,
+            setting=[setting.name for setting in family.settings],
+            block=family.blocks,
+        )
+    ]
+    pools = [
+        path
+        for name, pool in CONFIG.epfl.pools.items()
+        for path in expand(
+            rules.measure_cross_epfl.output[0],
+            pool=name,
+            trained=CONFIG.epfl.protocol,
+            block=pool.blocks,
+        )
+    ]
+    return families + pools

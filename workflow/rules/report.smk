@@ -4,7 +4,12 @@
 rule report:
     input:
         # The collectors of the studies: every figure, and every table the claims read.
-        studies=[*rules.epfl.input, *rules.chen.input, *rules.transformers.input],
+        studies=[
+            *rules.epfl.input,
+            *rules.chen.input,
+            *rules.transformers.input,
+            *rules.cross.input,
+        ],
         contrasts=expand(rules.contrast_chen.output, family=CONFIG.chen.families),
         claims=str(LIBRARY / "claims.yaml"),
         captions=sorted(map(str, (LIBRARY / "report").glob("*.rst"))),
