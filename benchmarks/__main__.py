@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("measures", "epfl", "chen", "transformers")
+NAMES = ("measures", "epfl", "chen", "gpu", "transformers")
 
 
 def main() -> int:

@@ -28,7 +28,7 @@ def small_stack(**changes):
         "settings": (SLOW, FAST),
         "blocks": ("0-0", "1-2"),
         "trend_blocks": ("0-0",),
-        "steps": (0, 30, 60),
+        "steps": (0, 20, 40),
         "execution": "stacked",
     }
     return StackedTraining(**shared | values | changes)
@@ -44,13 +44,13 @@ def bytes_of(files):
     return {name: path.read_bytes() for name, path in files.items()}
 
 
-def difference_from_the_loop(folder, network, settings, device="cpu", steps=50):
-    """Largest difference of weights and losses between stack and loop, float64, seeds 3 and 4."""
+def difference_from_the_loop(folder, network, settings, device="cpu", seeds=(3, 4), steps=50):
+    """Largest difference of weights and losses between stack and loop, float64."""
     options = {"network": network, "activation": "relu", "device": device}
     experiment = small_training(**options)
     data = write_images(folder / "images.safetensors", network=network)
     train = load_images(data, experiment, torch.float64).train
-    members = [(setting, seed) for setting in settings for seed in (3, 4)]
+    members = [(setting, seed) for setting in settings for seed in seeds]
     loop = [
         Trainer(build_network(experiment, seed).double(), setting, train, seed)
         for setting, seed in members
@@ -68,9 +68,11 @@ def difference_from_the_loop(folder, network, settings, device="cpu", steps=50):
     return max(float(part.abs().max()) for part in found)
 
 
-@pytest.mark.parametrize("network", ["mlp", "lenet5", "vgg11"])
-def test_the_stack_takes_the_steps_of_the_loop(tmp_path, network):
-    assert difference_from_the_loop(tmp_path, network, (SLOW, FAST)) < 1e-10
+@pytest.mark.parametrize(
+    ("network", "seeds"), [("mlp", (3, 4)), ("lenet5", (3, 4)), ("vgg11", (3,))]
+)
+def test_the_stack_takes_the_steps_of_the_loop(tmp_path, network, seeds):
+    assert difference_from_the_loop(tmp_path, network, (SLOW, FAST), seeds=seeds) < 1e-10
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -121,7 +123,7 @@ def test_capturing_a_step_leaves_the_models_as_they_were(monkeypatch):
     ids=["momentum and decay", "adam"],
 )
 def test_each_model_has_its_own_rate_momentum_and_decay(tmp_path, settings):
-    assert difference_from_the_loop(tmp_path, "lenet5", settings) < 1e-10
+    assert difference_from_the_loop(tmp_path, "lenet5", settings, seeds=(3,)) < 1e-10
 
 
 def test_the_files_are_those_of_the_loop(tmp_path):
@@ -156,7 +158,7 @@ class KilledError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "survived", "goes_on_from"), [("sgd", 1, []), ("sgd", 5, [20]), ("adam", 7, [40])]
+    ("optimizer", "survived", "goes_on_from"), [("sgd", 1, []), ("sgd", 4, [10]), ("adam", 6, [30])]
 )
 def test_killed_and_run_again_it_writes_the_same_bytes(
     tmp_path, monkeypatch, optimizer, survived, goes_on_from
@@ -196,7 +198,7 @@ def test_a_damaged_checkpoint_in_the_scratch_folder_is_trained_again(tmp_path, m
     with monkeypatch.context() as kill, pytest.raises(KilledError):
         kill.setattr("flatness.chen.train_stacked.write_part", _raise)
         run(tmp_path / "a", experiment)
-    (tmp_path / "a/scratch/lr0.1_batch8_seed0_step30.safetensors").write_bytes(b"half")
+    (tmp_path / "a/scratch/lr0.1_batch8_seed0_step20.safetensors").write_bytes(b"half")
     assert bytes_of(run(tmp_path / "a", experiment)) == whole
 
 
@@ -212,7 +214,7 @@ def test_a_diverged_model_says_why_and_harms_no_other(tmp_path, network):
     healthy = run(tmp_path / "b", small_stack(settings=(SLOW, FAST), **options))
     lost = read_table(tmp_path / "a/out" / wild.name / "0-0.csv", TrainedCheckpoint)
     assert lost["diverged"].tolist() == [False, True, True]
-    assert lost["reason"].tolist()[1:] == ["training loss not finite by step 30"] * 2
+    assert lost["reason"].tolist()[1:] == ["training loss not finite by step 20"] * 2
     assert math.isnan(lost["train_loss"].iloc[-1])
     assert load_tensors(tmp_path / "a/out" / wild.name / "0-0.safetensors")[0] == {}
     for ending in (".safetensors", ".trajectory.safetensors"):

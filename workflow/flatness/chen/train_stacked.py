@@ -1,14 +1,16 @@
 r"""Training of the compression study where there is a GPU: all models of a batch size in one step.
 
 Weights, rows and files are those of the loop (`flatness.chen.train`), to rounding. The verb needs
-no workflow engine; on a machine with torch alone, in a checkout, with `workflow` in `PYTHONPATH`:
+no workflow engine: in a checkout, with `workflow` in `PYTHONPATH` and this package's requirements,
 
     experiment=$(python -c "
+    from pathlib import Path
     from flatness.chen.stacked_config import stacked_training
     from flatness.frozen import canonical_json
     from flatness.run import load_config
-    study = load_config('config/paper.yaml').chen
+    study = load_config(Path('config/paper.yaml')).chen
     print(canonical_json(stacked_training(study, 'mlp_relu', 'batch20_sgd', 'cuda')))")
+    python -m flatness fetch --dataset fashion_mnist --output data/fashion_mnist.safetensors
     python -m flatness train-chen-stacked --experiment "$experiment" \
         --data data/fashion_mnist.safetensors --scratch scratch/mlp_relu_batch20_sgd \
         --checkpoints results/paper/checkpoints/chen/mlp_relu
