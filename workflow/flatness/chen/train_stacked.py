@@ -86,16 +86,7 @@ def train_members(experiment: StackedTraining, images: Images, scratch: Scratch)
         scratch: where state and checkpoints (`member_checkpoint`) are kept.
     """
     members = experiment.members()
-    trainers = [
-        Trainer(build_network(part, seed), part.setting, images.train, seed)
-        for part, seed in members
-    ]
-    stack = Stack(
-        [trainer.model for trainer in trainers],
-        [part.setting for part, _ in members],
-        [seed for _, seed in members],
-        images.train,
-    )
+    trainers, stack = build_stack(members, images)
     looked = resume(members, trainers, stack, scratch)
     last = experiment.steps[-1]
     clock = time.monotonic()
@@ -114,6 +105,23 @@ def train_members(experiment: StackedTraining, images: Images, scratch: Scratch)
                 diverged = [trainer.diverged_at for trainer in trainers]
                 scratch.save("stack", stack.buffers(), {"step": stop, "diverged_at": diverged})
                 clock = time.monotonic()
+
+
+def build_stack(
+    members: Sequence[tuple[Training, int]], images: Images
+) -> tuple[list[Trainer], Stack]:
+    """The models at step 0: the loop's record of each, and the stack that its weights belong to."""
+    trainers = [
+        Trainer(build_network(part, seed), part.setting, images.train, seed)
+        for part, seed in members
+    ]
+    stack = Stack(
+        [trainer.model for trainer in trainers],
+        [part.setting for part, _ in members],
+        [seed for _, seed in members],
+        images.train,
+    )
+    return trainers, stack
 
 
 def resume(
