@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.record import gather
 from flatness.reference import BENCHMARK, REFERENCE
 
-NAMES = ("measures", "epfl", "chen", "transformers", "workflow")
+NAMES = ("measures", "epfl", "chen", "gpu", "transformers", "workflow")
 
 
 def main() -> int:

@@ -66,6 +66,33 @@ def test_more_seeds_train_only_the_new_block(tmp_path):
     assert after["train_epfl"] == before["train_epfl"] + 1
 
 
+def plan_chen(folder, *arguments, config="demo"):
+    done = snakemake(
+        folder, "--dry-run", "--quiet", "rules", *arguments, "--", "chen", config=config
+    )
+    assert done.returncode == 0, done.stderr
+    return job_counts(done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize("config", ["demo", "laptop", "paper"])
+def test_on_a_gpu_the_models_of_a_batch_size_are_one_job(tmp_path, config):
+    loop = plan_chen(tmp_path, "--config", "device=cpu", config=config)
+    stacked = plan_chen(tmp_path, "--config", "device=cuda", config=config)
+    families = yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())["chen"]["families"]
+    stacks = {
+        f"train_chen_stacked_{name}_batch{one['batch_size']}_{one.get('optimizer', 'sgd')}"
+        for name, family in families.items()
+        for one in family["settings"]
+    }
+    assert len(stacks) > 5
+    assert {name: n for name, n in stacked.items() if name.startswith("train_chen")} == (
+        dict.fromkeys(stacks, 1)
+    )
+    assert loop.pop("train_chen") == loop["measure_chen"]
+    after = {name: n for name, n in loop.items() if name != "total"}
+    assert {n: count for n, count in stacked.items() if n not in stacks | {"total"}} == after
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_every_make_target_is_explained():
     shown = subprocess.run(["make", "-C", ROOT, "help"], capture_output=True, text=True).stdout

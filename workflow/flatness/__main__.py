@@ -23,6 +23,7 @@ VERBS = {
     "correlate-epfl": "flatness.epfl.correlate:correlate_pool",
     "draw-epfl-fig1": "flatness.epfl.draw:draw_fig1",
     "train-chen": "flatness.chen.train:train_block",
+    "train-chen-stacked": "flatness.chen.train_stacked:train_stack",
     "measure-chen": "flatness.chen.measure:measure_block",
     "correlate-chen": "flatness.chen.correlate:correlate_family",
     "draw-chen-trends": "flatness.chen.draw.trends:draw_trends",

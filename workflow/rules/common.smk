@@ -14,6 +14,7 @@ ENVIRONMENT = str(Path(workflow.basedir) / "envs/environment.yaml")
 sys.path.insert(0, str(LIBRARY))
 
 from flatness.chen import config as chen
+from flatness.chen.stacked_config import stacked_training, stacks
 from flatness.config import validate
 from flatness.cross import config as cross
 from flatness.epfl import config as epfl
@@ -152,6 +153,43 @@ def epfl_tables(pattern):
 def chen_training(wildcards):
     return chen.training(
         CONFIG.chen, wildcards.family, wildcards.setting, wildcards.block, DEVICE
+    )
+
+
+# Files of one block's training, without their endings, whichever rule makes them.
+CHEN_TRAINED = f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}"
+
+
+def chen_data(wildcards):
+    return data_file(CONFIG.chen.families[wildcards.family].dataset)
+
+
+def chen_trajectory(paths):
+    """Weights before the end of training, deleted once measured unless the config keeps them."""
+    return paths if CONFIG.chen.keep_trajectories else temp(paths)
+
+
+# The stacks that train on a GPU, by family: none where training goes in a loop.
+CHEN_STACKS = [
+    (family, stack)
+    for family, chosen in CONFIG.chen.families.items()
+    for stack in stacks(chosen)
+    if DEVICE == "cuda"
+]
+
+
+def chen_stack(family, stack):
+    return stacked_training(CONFIG.chen, family, stack, DEVICE)
+
+
+def chen_stack_files(family, stack, ending):
+    """One kind of file of all settings and blocks of a stack."""
+    chosen = chen_stack(family, stack)
+    return expand(
+        f"{CHEN_TRAINED}.{ending}",
+        family=family,
+        setting=[setting.name for setting in chosen.settings],
+        block=chosen.blocks,
     )
 
 

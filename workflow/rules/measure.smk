@@ -36,10 +36,10 @@ rule measure_epfl:
 
 rule measure_chen:
     input:
-        data=rules.train_chen.input.data,
-        final=rules.train_chen.output.final,
-        trajectory=rules.train_chen.output.trajectory,
-        training=rules.train_chen.output.table,
+        data=chen_data,
+        final=f"{CHEN_TRAINED}.safetensors",
+        trajectory=f"{CHEN_TRAINED}.trajectory.safetensors",
+        training=f"{CHEN_TRAINED}.csv",
     output:
         f"{RESULTS}/measurements/chen/{{family}}/{{setting}}/{{block}}.csv",
     log:
