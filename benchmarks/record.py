@@ -30,7 +30,7 @@ def table_lines(record: Record) -> Iterator[str]:
     """The table in Markdown."""
     yield "| what | measured | target |"
     yield "|---|---|---|"
-    for lines in (measures, chen, epfl, transformers, workflow):
+    for lines in (measures, chen, gpu, epfl, transformers, workflow):
         for line in lines(record.get(lines.__name__, {})):
             yield f"| {' | '.join(line)} |"
 
@@ -76,6 +76,19 @@ def chen(record: Record) -> Iterator[Line]:
     if record:
         yield "start-up of a job", f"{record['startup_s']:.1f} core-seconds", ""
         yield "peak memory of training and measuring", f"{record['peak_mb']:.0f} MB", "2000 MB"
+
+
+def gpu(record: Record) -> Iterator[Line]:
+    for row in record.get("stacks", []):
+        measured = "not measured: no GPU at hand"
+        if row["ratio"] is not None:
+            measured = f"{row['ratio']:.0f}× ({row['stacked_steps_per_s']:,.0f} steps/s)"
+        yield (
+            f"on a GPU, {row['models']} {row['network']} at batch {row['batch_size']}: "
+            "stacked over one by one",
+            measured,
+            "50" if row["network"] == "mlp" else "",
+        )
 
 
 def epfl(record: Record) -> Iterator[Line]:
