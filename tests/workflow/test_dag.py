@@ -15,9 +15,16 @@ def test_every_config_plans_all_pools(tmp_path, config):
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
     assert done.returncode == 0, done.stderr
     counts = job_counts(done.stdout + done.stderr)
-    pools = yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())["epfl"]["pools"]
+    epfl = yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())["epfl"]
+    pools, replications = epfl["pools"], epfl["replications"]
     blocks = sum(-(-pool["models"] // pool["block"]) for pool in pools.values())
-    assert counts["train_epfl"] == counts["measure_epfl"] == blocks
+    more = 0
+    for name, chosen in replications.items():
+        models = (chosen["count"] - 1) * pools[name]["models"]
+        more += -(-models // chosen["block"])
+    assert counts["train_epfl"] == counts["measure_epfl"] == blocks + more
+    assert counts["replicate_epfl"] == len(replications)
+    assert counts["draw_epfl_replications"] == 1
     assert counts["correlate_epfl"] == counts["fetch"] == 3
     assert counts["draw_epfl_fig1"] == 1
 
@@ -44,6 +51,7 @@ def test_more_seeds_train_only_the_new_block(tmp_path):
     """Blocks that exist stay as they are when a pool grows."""
     values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
     values["epfl"]["pools"] = {"fcnn": values["epfl"]["pools"]["fcnn"]}
+    values["epfl"]["replications"] = {}
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(values))
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
@@ -53,6 +61,19 @@ def test_more_seeds_train_only_the_new_block(tmp_path):
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
     after = job_counts(done.stdout + done.stderr)
     assert after["train_epfl"] == before["train_epfl"] + 1
+
+
+def test_more_replications_train_only_new_blocks(tmp_path):
+    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    values["epfl"]["pools"] = {"fcnn": values["epfl"]["pools"]["fcnn"]}
+    config = tmp_path / "config.yaml"
+    trained = []
+    for count in (1, 3, 5):
+        values["epfl"]["replications"] = {"fcnn": {"count": count, "block": 100}}
+        config.write_text(yaml.safe_dump(values))
+        done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
+        trained.append(job_counts(done.stdout + done.stderr)["train_epfl"])
+    assert trained == [2, 3, 4]
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")

@@ -22,6 +22,8 @@ VERBS = {
     "measure-epfl": "flatness.epfl.measure:measure_pool",
     "correlate-epfl": "flatness.epfl.correlate:correlate_pool",
     "draw-epfl-fig1": "flatness.epfl.draw:draw_fig1",
+    "replicate-epfl": "flatness.epfl.replicate:replicate_pool",
+    "draw-epfl-replications": "flatness.epfl.draw_replications:draw_replications",
     "train-chen": "flatness.chen.train:train_block",
     "measure-chen": "flatness.chen.measure:measure_block",
     "correlate-chen": "flatness.chen.correlate:correlate_family",

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
 
 from flatness.chen.config import ChenSettings
-from flatness.epfl.config import EpflSettings
+from flatness.epfl.study import EpflStudy
 from flatness.errors import UserError
 from flatness.frozen import Frozen
 from flatness.transformers.config import TransformersSettings
@@ -44,7 +44,7 @@ class Config(Frozen):
     data: Data
     statistics: Statistics
     figures: Figures
-    epfl: EpflSettings
+    epfl: EpflStudy
     chen: ChenSettings
     transformers: TransformersSettings
 

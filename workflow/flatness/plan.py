@@ -17,6 +17,7 @@ from rich.table import Table
 from flatness.chen.config import Family
 from flatness.config import Config
 from flatness.epfl.config import PoolSettings
+from flatness.epfl.study import EpflStudy
 from flatness.errors import UserError
 from flatness.frozen import DATASETS
 from flatness.run import load_config
@@ -31,6 +32,8 @@ LENET_STEP_SECONDS = 8.9e-3
 LENET_EPOCHS = 7
 #: Core-seconds of one small transformer for each image it is trained on, measuring included.
 TRANSFORMER_IMAGE_SECONDS = 1.3e-3
+#: Core-seconds of one τ with its resampling.
+TAU_SECONDS = 0.25
 #: Core-seconds of correlations, figures, report and notebooks.
 REPORT_SECONDS = 120.0
 #: Core-seconds that every job spends on starting Python and reading its input.
@@ -87,6 +90,7 @@ def jobs_to_run(config: Path) -> int:
 def core_seconds(config: Config) -> float:
     """Core-seconds of a whole config from nothing; pretrained transformers are not counted."""
     pools = sum(pool_seconds(name, pool) for name, pool in config.epfl.pools.items())
+    pools += replication_seconds(config.epfl)
     families = sum(family_seconds(family) for family in config.chen.families.values())
     trained = config.transformers.trained
     small = len(trained.models) * trained.training.images if trained else 0
@@ -95,13 +99,29 @@ def core_seconds(config: Config) -> float:
 
 def pool_seconds(name: str, pool: PoolSettings) -> float:
     """Core-seconds of training and measuring one pool."""
-    jobs = 2 * len(pool.blocks) * START_SECONDS
+    return 2 * len(pool.blocks) * START_SECONDS + pool.models * model_seconds(name, pool)
+
+
+def model_seconds(name: str, pool: PoolSettings) -> float:
+    """Core-seconds of training and measuring one model of a pool."""
     if name != "lenet5":
-        return jobs + pool.models * POOL_SECONDS[name]
+        return POOL_SECONDS[name]
     images = pool.train_size or TRAIN_IMAGES[pool.dataset]
     epochs = min(LENET_EPOCHS, pool.max_epochs)
     steps = epochs * images / pool.batch_size + pool.ascent.restarts * (pool.ascent.steps + 1)
-    return jobs + pool.models * steps * LENET_STEP_SECONDS
+    return steps * LENET_STEP_SECONDS
+
+
+def replication_seconds(epfl: EpflStudy) -> float:
+    """Core-seconds of all replications beyond the pools themselves."""
+    seconds = 0.0
+    for name, chosen in epfl.replications.items():
+        pool = epfl.pools[name]
+        jobs = 2 * (len(epfl.replication_blocks(name)) - len(pool.blocks))
+        models = (chosen.count - 1) * pool.models
+        seconds += jobs * START_SECONDS + models * model_seconds(name, pool)
+        seconds += START_SECONDS + chosen.count * TAU_SECONDS
+    return seconds
 
 
 def family_seconds(family: Family) -> float:
@@ -120,8 +140,11 @@ def gigabytes(config: Config) -> float:
     used = {pool.dataset for pool in config.epfl.pools.values()}
     used |= {family.dataset for family in config.chen.families.values()}
     data = sum(DATA_GIGABYTES.get(name, 0.01) for name in DATASETS if name in used)
+    pools = {name: chosen.count for name, chosen in config.epfl.replications.items()}
     weights = sum(
-        pool.models * (POOL_LENET_PARAMETERS if name == "lenet5" else PARAMETERS[name])
+        pools.get(name, 1)
+        * pool.models
+        * (POOL_LENET_PARAMETERS if name == "lenet5" else PARAMETERS[name])
         for name, pool in config.epfl.pools.items()
     )
     for family in config.chen.families.values():

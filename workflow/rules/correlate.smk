@@ -29,6 +29,43 @@ rule correlate_epfl:
         " {params.training} {params.measurements} 2> >(tee {log:q} >&2)"
 
 
+rule replicate_epfl:
+    input:
+        training=epfl_blocks(
+            rules.train_epfl.output.table, CONFIG.epfl.replication_blocks
+        ),
+        measurements=epfl_blocks(
+            rules.measure_epfl.output[0], CONFIG.epfl.replication_blocks
+        ),
+    output:
+        models=f"{RESULTS}/correlations/replications/{{pool}}/{{trained}}/{{measured}}/models.csv",
+        replications=f"{RESULTS}/correlations/replications/{{pool}}/{{trained}}/{{measured}}/replications.csv",
+        table=f"{RESULTS}/correlations/replications/{{pool}}/{{trained}}/{{measured}}/distribution.csv",
+    log:
+        f"{LOGS}/replicate/{{pool}}/{{trained}}/{{measured}}.log",
+    wildcard_constraints:
+        pool=alternatives(CONFIG.epfl.replications),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="30m",
+    params:
+        size=lambda wildcards: CONFIG.epfl.pools[wildcards.pool].models,
+        statistics=canonical_json(CONFIG.statistics),
+        training=repeated("--training", "training"),
+        measurements=repeated("--measurements", "measurements"),
+        code=code_version("flatness.epfl.replicate"),
+    message:
+        "Distribution of τ over replications: {wildcards.pool} ({wildcards.trained}, {wildcards.measured})"
+    shell:
+        "python -m flatness replicate-epfl --pool {wildcards.pool} --size {params.size}"
+        " --trained {wildcards.trained} --measured {wildcards.measured}"
+        " --statistics {params.statistics:q} --models {output.models:q}"
+        " --replications {output.replications:q} --output {output.table:q}"
+        " {params.training} {params.measurements} 2> >(tee {log:q} >&2)"
+
+
 rule correlate_chen:
     input:
         measurements=chen_blocks,

@@ -32,9 +32,45 @@ rule draw_epfl_fig1:
         " {params.models} {params.correlations} 2> >(tee {log:q} >&2)"
 
 
+rule draw_epfl_replications:
+    input:
+        replications=epfl_tables(
+            rules.replicate_epfl.output.replications, CONFIG.epfl.replications
+        ),
+        distributions=epfl_tables(
+            rules.replicate_epfl.output.table, CONFIG.epfl.replications
+        ),
+    output:
+        png=report(
+            f"{RESULTS}/figures/epfl_replications.png",
+            caption="../report/epfl_replications.rst",
+            category="Adaptive Sharpness and Generalization",
+            labels={"figure": "epfl_replications"},
+        ),
+        svg=f"{RESULTS}/figures/epfl_replications.svg",
+    log:
+        f"{LOGS}/draw/epfl_replications.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        dpi=CONFIG.figures.dpi,
+        replications=repeated("--replications", "replications"),
+        distributions=repeated("--distributions", "distributions"),
+        code=code_version("flatness.epfl.draw_replications"),
+    message:
+        "Draw epfl_replications"
+    shell:
+        "python -m flatness draw-epfl-replications --dpi {params.dpi} --png {output.png:q}"
+        " --svg {output.svg:q} {params.replications} {params.distributions} 2> >(tee {log:q} >&2)"
+
+
 rule epfl:
     input:
         rules.draw_epfl_fig1.output,
+        rules.draw_epfl_replications.output if CONFIG.epfl.replications else [],
     localrule: True
 
 
