@@ -5,6 +5,7 @@ import math
 import matplotlib.pyplot as plt
 
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
+from flatness.epfl.audit_rows import AuditedProtocol
 from flatness.epfl.replication_rows import ReplicatedModel, TauDistribution
 from flatness.epfl.rows import PoolCorrelation, PoolModel
 from flatness.tables import provenance, write_table
@@ -56,6 +57,22 @@ def replications(results, name="fcnn", mean=-0.1, reach=0.05, count=20, publishe
             used=seed not in lost, reason="the loss became nan in epoch 2" if seed in lost else "",
         )
         for seed in range(100)
+    ]  # fmt: skip
+    write_table(folder / "models.csv", models)
+
+
+def audit(results, name="fcnn", lost=()):
+    """Tables of one pool's audit: one protocol, ten models."""
+    folder = results / f"correlations/audit/{name}"
+    shared = {"pool": name, "trained": "written", "measured": "released"}
+    row = made_up(AuditedProtocol, **shared, part="measuring", n=10 - len(lost), excluded=len(lost))
+    write_table(folder / "audit.csv", [row])
+    models = [
+        made_up(
+            PoolModel, **shared, seed=seed, used=seed not in lost,
+            reason="the loss became nan in epoch 2" if seed in lost else "",
+        )
+        for seed in range(10)
     ]  # fmt: skip
     write_table(folder / "models.csv", models)
 

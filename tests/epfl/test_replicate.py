@@ -31,6 +31,7 @@ def test_replications_have_all_seeds_once_and_keep_the_main_blocks():
         "fcnn": {"count": 4, "block": 70},
         "gat": {"count": 1, "block": 9},
     }
+    changed["epfl"]["audit"] = {}
     epfl = validate(changed).epfl
     blocks = epfl.replication_blocks("fcnn")
     assert blocks == ["0-24", "25-49", "50-119", "120-189", "190-199"]

@@ -48,8 +48,8 @@ def _tables(results: Path) -> Iterator[pd.DataFrame]:
     """Columns study, group, model, reason of each study."""
     pools = [
         path
-        for part in ("epfl", "replications")
-        for path in sorted(results.glob(f"correlations/{part}/*/*/*/models.csv"))
+        for models in ("epfl/*/*/*", "replications/*/*/*", "audit/*")
+        for path in sorted(results.glob(f"correlations/{models}/models.csv"))
     ]
     for path in pools:
         table = _read(path, ["pool", "trained", "measured", "seed", "used", "reason"])

@@ -147,6 +147,31 @@ def epfl_tables(pattern, pools=CONFIG.epfl.pools):
     )
 
 
+def epfl_audited(pattern):
+    """The tables that a pool's audit reads, one a protocol and block."""
+    return lambda wildcards: sorted(
+        {
+            expand(
+                pattern,
+                pool=wildcards.pool,
+                trained=run.trained,
+                measured=run.measured,
+                block=block,
+            )[0]
+            for run in CONFIG.epfl.audit_plan(wildcards.pool).runs
+            for block in run.blocks
+        }
+    )
+
+
+# Blocks that hold the first models of a block of the main pool only -> that block.
+EPFL_PARTS = {
+    f"{pool}/written/{part}": f"{pool}/written/{block}"
+    for pool in CONFIG.epfl.pools
+    for part, block in CONFIG.epfl.parts(pool).items()
+}
+
+
 # The same for the rules of Chen, Recanatesi and Shea-Brown.
 
 

@@ -89,6 +89,12 @@ KINDS = (
         unit="replications",
         count="replications",
     ),
+    Kind(
+        "epfl_audit_*",
+        "Written, strong, released: {family}",
+        (("correlations/audit/{family}/audit.csv",),),
+        ("benchmarks/*/epfl/{family}/**/*.tsv",),
+    ),
 )
 
 
