@@ -13,10 +13,11 @@ from scipy import stats
 from epfl.made_up_pool import STATISTICS
 from flatness.__main__ import main
 from flatness.config import validate
-from flatness.epfl.audit import Reference, ratio_of_means, reference_columns
+from flatness.epfl.audit import Reference, protocol_row, ratio_of_means, reference_columns
 from flatness.epfl.audit_rows import AuditedProtocol
 from flatness.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS
 from flatness.epfl.rows import MeasuredModel, PoolModel, TrainedModel
+from flatness.epfl.study import AuditRun
 from flatness.errors import UserError
 from flatness.frozen import canonical_json, seeds_of
 from flatness.tables import provenance, read_table, write_table
@@ -109,8 +110,8 @@ def test_models_are_taken_with_their_weights_and_rows(tmp_path):
 
 def trained(seed, loss, diverged=False):
     return TrainedModel(
-        pool="gat", dataset="sbm", demo=True, seed=seed, epochs=10, epoch_loss=1.0, train_loss=1.0,
-        test_loss=math.nan if diverged else loss, test_accuracy=0.5 + seed / 100,
+        pool="gat", dataset="cora", demo=False, seed=seed, epochs=10, epoch_loss=1.0,
+        train_loss=1.0, test_loss=math.nan if diverged else loss, test_accuracy=0.5 + seed / 100,
         diverged=diverged, reason="the loss became nan" if diverged else "", **provenance("abc"),
     )  # fmt: skip
 
@@ -231,3 +232,12 @@ def test_the_deviation_counts_both_errors():
     apart = Reference("sharpness", 0.26, 0.01, comparable=False)
     assert math.isnan(reference_columns(apart, tau, (0.5, 0.1), STATISTICS)["deviation"])
     assert reference_columns(None, tau, (0.5, 0.1), STATISTICS)["reference_of"] == ""
+
+
+def test_demo_data_have_no_reference():
+    run = AuditRun(part="both", trained="released", measured="released", models=4, blocks=("0-3",))
+    lines = [trained(seed, 1.0 + seed).model_dump() for seed in range(4)]
+    joined = pd.DataFrame(lines).assign(used=True, sharpness=[0.4, 0.2, 0.3, 0.1])
+    for demo, reference in ((False, -0.027), (True, math.nan)):
+        row = protocol_row("gat", run, joined.assign(demo=demo), joined, STATISTICS)
+        assert row.reference == pytest.approx(reference, nan_ok=True)

@@ -16,8 +16,7 @@ from rich.table import Table
 
 from flatness.chen.config import Family
 from flatness.config import Config
-from flatness.epfl.config import PoolSettings
-from flatness.epfl.study import EpflStudy
+from flatness.epfl.cost import START_SECONDS, epfl_seconds
 from flatness.errors import UserError
 from flatness.frozen import DATASETS
 from flatness.run import load_config
@@ -26,23 +25,14 @@ from flatness.run import load_config
 STEP_SECONDS = {"mlp": 2.1e-3, "lenet5": 2.9e-3, "vgg11": 6.3e-3}
 #: Core-seconds of measuring one checkpoint on 20 samples.
 CHECKPOINT_SECONDS = {"mlp": 0.07, "lenet5": 0.16, "vgg11": 0.43}
-#: Core-seconds of one model of a pool, training and ascent; of one step for LeNet-5.
-POOL_SECONDS = {"fcnn": 0.03, "gat": 0.17}
-LENET_STEP_SECONDS = 8.9e-3
-LENET_EPOCHS = 7
 #: Core-seconds of one small transformer for each image it is trained on, measuring included.
 TRANSFORMER_IMAGE_SECONDS = 1.3e-3
-#: Core-seconds of one τ with its resampling.
-TAU_SECONDS = 0.25
 #: Core-seconds of correlations, figures, report and notebooks.
 REPORT_SECONDS = 120.0
-#: Core-seconds that every job spends on starting Python and reading its input.
-START_SECONDS = 3.5
 #: Parameters of each network, 4 bytes each.
 PARAMETERS = {"mlp": 898_510, "lenet5": 62_006, "vgg11": 97_018, "fcnn": 4929, "gat": 11_564}
 POOL_LENET_PARAMETERS = 176_000
-#: Training samples of the image data sets, and gigabytes of every normalised data set.
-TRAIN_IMAGES = {"fashion_mnist": 60_000, "cifar10": 50_000, "digits": 1437, "digits32": 1437}
+#: Gigabytes of every normalised data set that is large.
 DATA_GIGABYTES = {"fashion_mnist": 0.09, "cifar10": 0.55}
 
 
@@ -89,39 +79,10 @@ def jobs_to_run(config: Path) -> int:
 
 def core_seconds(config: Config) -> float:
     """Core-seconds of a whole config from nothing; pretrained transformers are not counted."""
-    pools = sum(pool_seconds(name, pool) for name, pool in config.epfl.pools.items())
-    pools += replication_seconds(config.epfl)
     families = sum(family_seconds(family) for family in config.chen.families.values())
     trained = config.transformers.trained
     small = len(trained.models) * trained.training.images if trained else 0
-    return pools + families + small * TRANSFORMER_IMAGE_SECONDS + REPORT_SECONDS
-
-
-def pool_seconds(name: str, pool: PoolSettings) -> float:
-    """Core-seconds of training and measuring one pool."""
-    return 2 * len(pool.blocks) * START_SECONDS + pool.models * model_seconds(name, pool)
-
-
-def model_seconds(name: str, pool: PoolSettings) -> float:
-    """Core-seconds of training and measuring one model of a pool."""
-    if name != "lenet5":
-        return POOL_SECONDS[name]
-    images = pool.train_size or TRAIN_IMAGES[pool.dataset]
-    epochs = min(LENET_EPOCHS, pool.max_epochs)
-    steps = epochs * images / pool.batch_size + pool.ascent.restarts * (pool.ascent.steps + 1)
-    return steps * LENET_STEP_SECONDS
-
-
-def replication_seconds(epfl: EpflStudy) -> float:
-    """Core-seconds of all replications beyond the pools themselves."""
-    seconds = 0.0
-    for name, chosen in epfl.replications.items():
-        pool = epfl.pools[name]
-        jobs = 2 * (len(epfl.replication_blocks(name)) - len(pool.blocks))
-        models = (chosen.count - 1) * pool.models
-        seconds += jobs * START_SECONDS + models * model_seconds(name, pool)
-        seconds += START_SECONDS + chosen.count * TAU_SECONDS
-    return seconds
+    return epfl_seconds(config.epfl) + families + small * TRANSFORMER_IMAGE_SECONDS + REPORT_SECONDS
 
 
 def family_seconds(family: Family) -> float:

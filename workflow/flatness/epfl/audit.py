@@ -112,14 +112,11 @@ def protocol_row(
             f"pool {pool} ({run.trained}, {run.measured}): none of {len(joined)} models is usable; "
             f"{joined['reason'].iloc[0]}"
         )
-    sharpness, sharpness_se = mean_and_error(used["sharpness"])
-    test_loss, test_loss_se = mean_and_error(used["test_loss"])
-    base = written[written["used"]].set_index("seed")["sharpness"].rename("written")
-    pairs = used.set_index("seed")["sharpness"].to_frame().join(base, how="inner")
-    ratio, ratio_se = ratio_of_means(pairs["sharpness"], pairs["written"])
-    tau = tau_columns(used, settings)
+    means, tau = mean_columns(used, written), tau_columns(used, settings)
     experiment = {"statistics": settings.model_dump(), "run": run.model_dump(mode="json")}
     first = joined.iloc[0]
+    # Made-up data have nothing that the released code was run on.
+    known = None if first["demo"] else REFERENCES.get((pool, run.part, run.measured))
     return AuditedProtocol(
         pool=pool,
         dataset=first["dataset"],
@@ -130,25 +127,35 @@ def protocol_row(
         description=describe(pool, run),
         n=len(used),
         excluded=len(joined) - len(used),
-        sharpness=sharpness,
-        sharpness_se=sharpness_se,
-        ratio=ratio,
-        ratio_se=ratio_se,
-        test_loss=test_loss,
-        test_loss_se=test_loss_se,
-        test_accuracy=used["test_accuracy"].mean(),
+        **means,
         **tau,
         confidence=settings.confidence,
         published_tau=PUBLISHED[pool][0],
-        **reference_columns(
-            REFERENCES.get((pool, run.part, run.measured)), tau, (sharpness, sharpness_se), settings
-        ),
+        **reference_columns(known, tau, (means["sharpness"], means["sharpness_se"]), settings),
         **provenance(
             content_hash(experiment | {"rows": sorted(set(joined["experiment"]))}),
             device=first["device"],
             execution=first["execution"],
         ),
     )
+
+
+def mean_columns(used: pd.DataFrame, written: pd.DataFrame) -> dict[str, float]:
+    """The columns `sharpness` to `test_accuracy`: means over models, and the ratio to written."""
+    sharpness, sharpness_se = mean_and_error(used["sharpness"])
+    test_loss, test_loss_se = mean_and_error(used["test_loss"])
+    base = written[written["used"]].set_index("seed")["sharpness"].rename("written")
+    pairs = used.set_index("seed")["sharpness"].to_frame().join(base, how="inner")
+    ratio, ratio_se = ratio_of_means(pairs["sharpness"], pairs["written"])
+    return {
+        "sharpness": sharpness,
+        "sharpness_se": sharpness_se,
+        "ratio": ratio,
+        "ratio_se": ratio_se,
+        "test_loss": test_loss,
+        "test_loss_se": test_loss_se,
+        "test_accuracy": float(used["test_accuracy"].mean()),
+    }
 
 
 def mean_and_error(values: pd.Series) -> tuple[float, float]:

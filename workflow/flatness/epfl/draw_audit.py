@@ -20,6 +20,8 @@ HEADINGS = {
 }
 #: Ratio of the largest to the smallest sharpness from which the axis is logarithmic.
 WIDE = 20
+#: Ratio of the largest sharpness to the one under which an axis with both signs is linear.
+SMALLEST = 1000
 
 
 def draw_audit(
@@ -47,11 +49,10 @@ def draw_audit(
             draw_tau(axes[row, 1], lines)
             label_protocols(axes[row, 0], lines)
             axes[row, 0].set_title(HEADINGS[part], loc="left")
-        values = table["sharpness"]
-        if values.min() > 0 and values.max() > WIDE * values.min():
-            axes[0, 0].set_xscale("log")
+        scale_sharpness(axes[0, 0], table["sharpness"])
         first = table.iloc[0]
         axes[0, 1].set_title(f"{TITLES[first['pool']]} on {first['dataset']}", loc="right")
+        axes[1, 0].tick_params(axis="x", labelsize="small")
         axes[1, 0].set_xlabel("adaptive worst-case sharpness, mean ± s.e.")
         axes[1, 1].set_xlabel("Kendall's τ of sharpness and test loss")
         handles, labels = axes[1, 1].get_legend_handles_labels()
@@ -72,6 +73,20 @@ def draw_sharpness(axis: Axes, lines: pd.DataFrame) -> None:
     draw_references(axis, lines, "sharpness")
 
 
+def scale_sharpness(axis: Axes, values: pd.Series) -> None:
+    """Makes the axis logarithmic for a wide range, on both sides of zero where there is need."""
+    sizes = values.abs()
+    if sizes.max() <= WIDE * sizes.min():
+        return
+    if values.min() > 0:
+        axis.set_xscale("log")
+    else:
+        smallest = max(sizes.min(), sizes.max() / SMALLEST)
+        axis.set_xscale("symlog", linthresh=10.0 ** np.floor(np.log10(smallest)))
+        low, high = values.min(), values.max()
+        axis.set_xlim(2 * low if low < 0 else None, 2 * high if high > 0 else None)
+
+
 def draw_tau(axis: Axes, lines: pd.DataFrame) -> None:
     """Draws τ with its interval, its reference, zero and the published τ; likewise."""
     places = np.arange(len(lines))
@@ -83,7 +98,8 @@ def draw_tau(axis: Axes, lines: pd.DataFrame) -> None:
     for place, tau in zip(places, lines["tau"], strict=True):
         if np.isnan(tau):
             axis.text(0.5, place, "too few models", transform=axis.get_yaxis_transform(),
-                      ha="center", va="center", fontsize=7, color="0.5")  # fmt: skip
+                      ha="center", va="center", fontsize=7, color="0.5",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
     draw_references(axis, lines, "tau")
 
 

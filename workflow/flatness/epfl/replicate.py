@@ -70,13 +70,9 @@ def replicate_pool(
         **provenance(experiment),
     )
     columns = [name for name in ReplicatedModel.model_fields if name in joined]
-    write_table(
-        models,
-        [
-            ReplicatedModel(trained=trained, measured=measured, **line)
-            for line in joined[columns].to_dict("records")
-        ],
-    )
+    lines = joined[columns].to_dict("records")
+    protocols = {"trained": trained, "measured": measured}
+    write_table(models, [ReplicatedModel(**protocols, **line) for line in lines])
     write_table(replications, rows)
     write_table(output, [summary])
 
