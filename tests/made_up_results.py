@@ -6,6 +6,8 @@ import matplotlib.pyplot as plt
 
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
 from flatness.cross.rows import CrossModel
+from flatness.epfl.audit_rows import AuditedProtocol
+from flatness.epfl.replication_rows import ReplicatedModel, TauDistribution
 from flatness.epfl.rows import PoolCorrelation, PoolModel
 from flatness.tables import provenance, write_table
 from flatness.transformers.rows import PlacedVit, VitCorrelation
@@ -37,6 +39,41 @@ def pool(results, name="fcnn", tau=-0.3, low=-0.5, high=-0.1, lost=(), demo=Fals
             reason="the loss became nan in epoch 2" if seed in lost else "",
         )
         for seed in range(50)
+    ]  # fmt: skip
+    write_table(folder / "models.csv", models)
+
+
+def replications(results, name="fcnn", mean=-0.1, reach=0.05, count=20, published=-0.311, lost=()):
+    """Tables of the replications of one EPFL pool: one distribution, some models."""
+    folder = results / f"correlations/replications/{name}/written/written"
+    distribution = made_up(
+        TauDistribution, pool=name, trained="written", measured="written", sharpness="sharpness",
+        mean_tau=mean, low=mean - reach, high=mean + reach, replications=count, models=50,
+        predictive_low=mean - 4 * reach, predictive_high=mean + 4 * reach, published_tau=published,
+    )  # fmt: skip
+    write_table(folder / "distribution.csv", [distribution])
+    models = [
+        made_up(
+            ReplicatedModel, pool=name, trained="written", measured="written", seed=seed,
+            used=seed not in lost, reason="the loss became nan in epoch 2" if seed in lost else "",
+        )
+        for seed in range(100)
+    ]  # fmt: skip
+    write_table(folder / "models.csv", models)
+
+
+def audit(results, name="fcnn", lost=()):
+    """Tables of one pool's audit: one protocol, ten models."""
+    folder = results / f"correlations/audit/{name}"
+    shared = {"pool": name, "trained": "written", "measured": "released"}
+    row = made_up(AuditedProtocol, **shared, part="measuring", n=10 - len(lost), excluded=len(lost))
+    write_table(folder / "audit.csv", [row])
+    models = [
+        made_up(
+            PoolModel, **shared, seed=seed, used=seed not in lost,
+            reason="the loss became nan in epoch 2" if seed in lost else "",
+        )
+        for seed in range(10)
     ]  # fmt: skip
     write_table(folder / "models.csv", models)
 

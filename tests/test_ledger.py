@@ -38,6 +38,25 @@ def test_verdicts_reach_the_ledger(tmp_path, low, high, verdict):
     assert ledger(tmp_path)["tau-fcnn"].verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("mean", "reach", "sign", "likely"),
+    [
+        (-0.2, 0.05, "reproduced", "reproduced"),
+        (-0.05, 0.02, "reproduced", "not reproduced"),
+        (0.2, 0.05, "not reproduced", "not reproduced"),
+        (-0.2, 0.1, "reproduced", "inconclusive"),
+        (-0.2, float("nan"), "inconclusive", "inconclusive"),
+    ],
+    ids=["near", "far", "other sign", "wide", "one replication"],
+)
+def test_replications_are_judged_by_their_mean_and_spread(tmp_path, mean, reach, sign, likely):
+    made_up_results.replications(tmp_path, mean=mean, reach=reach)
+    found = ledger(tmp_path)
+    assert found["mean-tau-fcnn"].verdict == sign
+    assert found["likely-tau-fcnn"].verdict == likely
+    assert found["mean-tau-fcnn"].n == 20
+
+
 def test_counts_are_of_claims_only(tmp_path):
     made_up_results.pool(tmp_path)
     made_up_results.family(tmp_path, "vgg11")

@@ -7,6 +7,7 @@ import yaml
 
 from flatness.__main__ import main
 from flatness.config import validate
+from flatness.epfl.cost import audit_seconds, epfl_seconds, replication_seconds
 from flatness.errors import UserError
 from flatness.plan import core_seconds, gigabytes, jobs_to_run
 
@@ -31,6 +32,18 @@ def test_more_restarts_and_samples_across_papers_take_longer():
         cross = before.cross.model_copy(update={key: value})
         times[key] = core_seconds(before.model_copy(update={"cross": cross}))
     assert times["families"] < core_seconds(before) < min(times["restarts"], times["samples"])
+
+
+def test_audits_and_replications_are_counted():
+    laptop = config("laptop").epfl
+    alone = laptop.model_copy(update={"replications": {}, "audit": {}})
+    parts = [replication_seconds(laptop, name) for name in laptop.replications]
+    parts += [audit_seconds(laptop, name) for name in laptop.audit]
+    assert epfl_seconds(laptop) == pytest.approx(epfl_seconds(alone) + sum(parts))
+    more = laptop.audit["lenet5"].model_copy(update={"few": 4})
+    larger = laptop.model_copy(update={"audit": {"lenet5": more}})
+    # two models more: retrained four times a minute, and passes over the whole set
+    assert audit_seconds(larger, "lenet5") - audit_seconds(laptop, "lenet5") > 2 * 5 * 60
 
 
 def test_the_demo_is_planned_without_being_run(monkeypatch, tmp_path, capsys):

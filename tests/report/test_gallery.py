@@ -36,6 +36,24 @@ def test_a_figure_says_what_stands_behind_it(tmp_path):
     assert fig1.counts == ("gat written written: 49 models, 1 left out",)
 
 
+def test_replications_are_counted_as_such(tmp_path):
+    made_up_results.picture(tmp_path, "epfl_replications")
+    made_up_results.replications(tmp_path, "gat", count=7)
+    [figure] = figures(tmp_path, CAPTIONS)
+    assert figure.counts == ("gat written written: 7 replications",)
+    assert "replication" in figure.caption
+
+
+def test_each_pools_audit_counts_its_own_models(tmp_path):
+    made_up_results.picture(tmp_path, "epfl_audit_gat")
+    made_up_results.audit(tmp_path, "fcnn")
+    made_up_results.audit(tmp_path, "gat", lost=(2,))
+    [figure] = figures(tmp_path, CAPTIONS)
+    assert figure.counts == ("gat: 9 models, 1 left out",)
+    assert figure.heading == "Written, strong, released: gat"
+    assert "defect" in figure.caption
+
+
 def test_a_partial_run_shows_what_it_has(tmp_path):
     made_up_results.picture(tmp_path, "chen_fig3")
     [figure] = figures(tmp_path, CAPTIONS)

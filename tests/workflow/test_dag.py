@@ -7,6 +7,7 @@ import subprocess
 import pytest
 import yaml
 
+from flatness.config import validate
 from workflow.real_snakefile import ROOT, job_counts, snakemake
 
 
@@ -15,10 +16,31 @@ def test_every_config_plans_all_pools(tmp_path, config):
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
     assert done.returncode == 0, done.stderr
     counts = job_counts(done.stdout + done.stderr)
-    pools = yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())["epfl"]["pools"]
+    epfl = yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())["epfl"]
+    pools, replications = epfl["pools"], epfl["replications"]
     blocks = sum(-(-pool["models"] // pool["block"]) for pool in pools.values())
-    assert counts["train_epfl"] == counts["measure_epfl"] == blocks
-    assert counts["correlate_epfl"] == counts["fetch"] == 3
+    for name, chosen in replications.items():
+        models = (chosen["count"] - 1) * pools[name]["models"]
+        blocks += -(-models // chosen["block"])
+    study = validate(yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())).epfl
+    runs = [(pool, run) for pool in epfl["audit"] for run in study.audit_plan(pool).runs]
+    measured = {
+        (pool, run.trained, run.measured, block)
+        for pool, run in runs
+        for block in run.blocks
+        if run.trained != "written" or run.measured != "written"
+    }
+    trained = {(pool, trained, block) for pool, trained, _, block in measured}
+    retrained = {job for job in trained if job[1] != "written"}
+    assert counts["train_epfl"] == blocks + len(retrained)
+    assert counts["measure_epfl"] == blocks + len(measured)
+    assert counts["replicate_epfl"] == len(replications)
+    assert counts["audit_epfl"] == counts["draw_epfl_audit"] == len(epfl["audit"])
+    assert counts["draw_epfl_replications"] == 1
+    assert counts["fetch"] == 3
+    assert counts["correlate_epfl"] == 3 + len(study.released_pools)
+    # What the audit measures of a part of a block is not trained again.
+    assert counts.get("take_epfl", 0) == sum(len(study.parts(pool)) for pool in epfl["audit"])
     assert counts["draw_epfl_fig1"] == 1
 
 
@@ -55,6 +77,7 @@ def test_more_seeds_train_only_the_new_block(tmp_path):
     """Blocks that exist stay as they are when a pool grows."""
     values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
     values["epfl"]["pools"] = {"fcnn": values["epfl"]["pools"]["fcnn"]}
+    values["epfl"] |= {"replications": {}, "audit": {}}
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(values))
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
@@ -91,6 +114,20 @@ def test_on_a_gpu_the_models_of_a_batch_size_are_one_job(tmp_path, config):
     assert loop.pop("train_chen") == loop["measure_chen"]
     after = {name: n for name, n in loop.items() if name != "total"}
     assert {n: count for n, count in stacked.items() if n not in stacks | {"total"}} == after
+
+
+def test_more_replications_train_only_new_blocks(tmp_path):
+    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    values["epfl"]["pools"] = {"fcnn": values["epfl"]["pools"]["fcnn"]}
+    values["epfl"]["audit"] = {}
+    config = tmp_path / "config.yaml"
+    trained = []
+    for count in (1, 3, 5):
+        values["epfl"]["replications"] = {"fcnn": {"count": count, "block": 100}}
+        config.write_text(yaml.safe_dump(values))
+        done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
+        trained.append(job_counts(done.stdout + done.stderr)["train_epfl"])
+    assert trained == [2, 3, 4]
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")

@@ -23,6 +23,8 @@ def small_config(folder):
     pools["lenet5"] |= {"models": 4, "block": 4, "max_epochs": 6}
     pools["lenet5"]["ascent"]["restarts"] = 4
     del pools["gat"]
+    values["epfl"]["replications"] = {"fcnn": {"count": 2, "block": 4}}
+    values["epfl"]["audit"] = {}
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(values))
     return path

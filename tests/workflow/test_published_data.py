@@ -26,6 +26,11 @@ def finished(tmp_path_factory):
         pool |= {"models": 4, "block": 2, "min_epochs": 1, "max_epochs": 2}
         pool["ascent"] |= {"restarts": 2}
     values["epfl"]["pools"]["lenet5"]["train_size"] = 640
+    values["epfl"]["replications"] = {
+        "fcnn": {"count": 3, "block": 8},
+        "lenet5": {"count": 1, "block": 2},
+    }
+    values["epfl"]["audit"] = {}
     config = folder / "tiny.yaml"
     config.write_text(yaml.safe_dump(values))
     done = snakemake(folder, "--cores", "2", "--", "epfl", config=config)
@@ -68,7 +73,8 @@ def test_a_changed_setting_reruns_what_depends_on_it_only(finished):
     changed.write_text(yaml.safe_dump(values))
     counts = job_counts(dry_run(folder, changed).stdout)
     assert counts == {
-        "epfl": 1, "measure_epfl": 2, "correlate_epfl": 1, "draw_epfl_fig1": 1, "total": 5
+        "epfl": 1, "measure_epfl": 2, "correlate_epfl": 1, "draw_epfl_fig1": 1,
+        "draw_epfl_replications": 1, "total": 6,
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 
 from flatness.chen.config import ChenSettings
 from flatness.cross.config import CrossSettings
-from flatness.epfl.config import EpflSettings
+from flatness.epfl.study import EpflStudy
 from flatness.errors import UserError
 from flatness.frozen import Frozen
 from flatness.transformers.config import TransformersSettings
@@ -45,7 +45,7 @@ class Config(Frozen):
     data: Data
     statistics: Statistics
     figures: Figures
-    epfl: EpflSettings
+    epfl: EpflStudy
     chen: ChenSettings
     transformers: TransformersSettings
     cross: CrossSettings

@@ -8,6 +8,9 @@ import typer
 from flatness.chen.contrasts import Contrast
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
 from flatness.chen.rows import TrainedCheckpoint
+from flatness.cross.rows import CrossCorrelation, CrossMeasurement, CrossModel
+from flatness.epfl.audit_rows import AuditedProtocol
+from flatness.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
 from flatness.files import atomic_path
 from flatness.ledger import Outcome
@@ -22,6 +25,8 @@ TABLES: dict[str, type[Row]] = {
     "measurements/epfl/*/*/*/*.csv": MeasuredModel,
     "measurements/chen/*/*/*.csv": MeasuredCheckpoint,
     "measurements/transformers/*.csv": MeasuredVit,
+    "measurements/cross/chen/*/*/*.csv": CrossMeasurement,
+    "measurements/cross/epfl/*/*/*.csv": CrossMeasurement,
     "correlations/epfl/*/*/*/models.csv": PoolModel,
     "correlations/epfl/*/*/*/correlations.csv": PoolCorrelation,
     "correlations/chen/*/checkpoints.csv": MeasuredCheckpoint,
@@ -30,6 +35,13 @@ TABLES: dict[str, type[Row]] = {
     "correlations/chen/*/contrasts.csv": Contrast,
     "correlations/transformers/models.csv": PlacedVit,
     "correlations/transformers/correlations.csv": VitCorrelation,
+    "correlations/replications/*/*/*/models.csv": ReplicatedModel,
+    "correlations/replications/*/*/*/replications.csv": Replication,
+    "correlations/replications/*/*/*/distribution.csv": TauDistribution,
+    "correlations/audit/*/models.csv": PoolModel,
+    "correlations/audit/*/audit.csv": AuditedProtocol,
+    "correlations/cross/models.csv": CrossModel,
+    "correlations/cross/correlations.csv": CrossCorrelation,
     "report/claims.csv": Outcome,
 }
 

@@ -46,7 +46,12 @@ def left_out_models(results: Path) -> list[LeftOut]:
 
 def _tables(results: Path) -> Iterator[pd.DataFrame]:
     """Columns study, group, model, reason of each study."""
-    for path in sorted(results.glob("correlations/epfl/*/*/*/models.csv")):
+    pools = [
+        path
+        for models in ("epfl/*/*/*", "replications/*/*/*", "audit/*")
+        for path in sorted(results.glob(f"correlations/{models}/models.csv"))
+    ]
+    for path in pools:
         table = _read(path, ["pool", "trained", "measured", "seed", "used", "reason"])
         group = table["pool"] + " (" + table["trained"] + ", " + table["measured"] + ")"
         yield _columns("epfl", table, group, "seed " + table["seed"])

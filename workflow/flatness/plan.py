@@ -16,7 +16,7 @@ from rich.table import Table
 
 from flatness.chen.config import Family
 from flatness.config import Config
-from flatness.epfl.config import PoolSettings
+from flatness.epfl.cost import START_SECONDS, epfl_seconds
 from flatness.errors import UserError
 from flatness.frozen import DATASETS
 from flatness.run import load_config
@@ -25,10 +25,6 @@ from flatness.run import load_config
 STEP_SECONDS = {"mlp": 2.1e-3, "lenet5": 2.9e-3, "vgg11": 6.3e-3}
 #: Core-seconds of measuring one checkpoint on 20 samples.
 CHECKPOINT_SECONDS = {"mlp": 0.07, "lenet5": 0.16, "vgg11": 0.43}
-#: Core-seconds of one model of a pool, training and ascent; of one step for LeNet-5.
-POOL_SECONDS = {"fcnn": 0.03, "gat": 0.17}
-LENET_STEP_SECONDS = 8.9e-3
-LENET_EPOCHS = 7
 #: Core-seconds of one small transformer for each image it is trained on, measuring included.
 TRANSFORMER_IMAGE_SECONDS = 1.3e-3
 #: Core-seconds of one restart of the strong ascent on one model of a family.
@@ -39,13 +35,10 @@ SAMPLE_SECONDS = {"fcnn": 2e-4, "gat": 6e-4, "lenet5": 5e-3}
 SET_RESAMPLE_SECONDS = 1.6e-3
 #: Core-seconds of correlations, figures, report and notebooks.
 REPORT_SECONDS = 120.0
-#: Core-seconds that every job spends on starting Python and reading its input.
-START_SECONDS = 3.5
 #: Parameters of each network, 4 bytes each.
 PARAMETERS = {"mlp": 898_510, "lenet5": 62_006, "vgg11": 97_018, "fcnn": 4929, "gat": 11_564}
 POOL_LENET_PARAMETERS = 176_000
-#: Training samples of the image data sets, and gigabytes of every normalised data set.
-TRAIN_IMAGES = {"fashion_mnist": 60_000, "cifar10": 50_000, "digits": 1437, "digits32": 1437}
+#: Gigabytes of every normalised data set that is large.
 DATA_GIGABYTES = {"fashion_mnist": 0.09, "cifar10": 0.55}
 
 
@@ -92,23 +85,12 @@ def jobs_to_run(config: Path) -> int:
 
 def core_seconds(config: Config) -> float:
     """Core-seconds of a whole config from nothing; pretrained transformers are not counted."""
-    pools = sum(pool_seconds(name, pool) for name, pool in config.epfl.pools.items())
     families = sum(family_seconds(family) for family in config.chen.families.values())
     trained = config.transformers.trained
     small = len(trained.models) * trained.training.images if trained else 0
     small *= TRANSFORMER_IMAGE_SECONDS
-    return pools + families + small + cross_seconds(config) + REPORT_SECONDS
-
-
-def pool_seconds(name: str, pool: PoolSettings) -> float:
-    """Core-seconds of training and measuring one pool."""
-    jobs = 2 * len(pool.blocks) * START_SECONDS
-    if name != "lenet5":
-        return jobs + pool.models * POOL_SECONDS[name]
-    images = pool.train_size or TRAIN_IMAGES[pool.dataset]
-    epochs = min(LENET_EPOCHS, pool.max_epochs)
-    steps = epochs * images / pool.batch_size + pool.ascent.restarts * (pool.ascent.steps + 1)
-    return jobs + pool.models * steps * LENET_STEP_SECONDS
+    cross = cross_seconds(config)
+    return epfl_seconds(config.epfl) + families + small + cross + REPORT_SECONDS
 
 
 def family_seconds(family: Family) -> float:
@@ -142,8 +124,11 @@ def gigabytes(config: Config) -> float:
     used = {pool.dataset for pool in config.epfl.pools.values()}
     used |= {family.dataset for family in config.chen.families.values()}
     data = sum(DATA_GIGABYTES.get(name, 0.01) for name in DATASETS if name in used)
+    pools = {name: chosen.count for name, chosen in config.epfl.replications.items()}
     weights = sum(
-        pool.models * (POOL_LENET_PARAMETERS if name == "lenet5" else PARAMETERS[name])
+        pools.get(name, 1)
+        * pool.models
+        * (POOL_LENET_PARAMETERS if name == "lenet5" else PARAMETERS[name])
         for name, pool in config.epfl.pools.items()
     )
     for family in config.chen.families.values():

@@ -18,6 +18,7 @@ from flatness.chen.stacked_config import stacked_training, stacks
 from flatness.config import validate
 from flatness.cross import config as cross
 from flatness.epfl import config as epfl
+from flatness.epfl import study
 from flatness.errors import UserError
 from flatness.frozen import DATASETS, canonical_json, content_hash
 from flatness.transformers import config as transformers
@@ -71,11 +72,7 @@ wildcard_constraints:
     ),
     block=alternatives(
         block
-        for group in (
-            *CONFIG.epfl.pools.values(),
-            *CONFIG.chen.families.values(),
-            CONFIG.transformers,
-        )
+        for group in (CONFIG.epfl, *CONFIG.chen.families.values(), CONFIG.transformers)
         for block in group.blocks
     ),
 
@@ -131,26 +128,56 @@ def repeated(option, name):
 
 
 def epfl_training(wildcards):
-    return epfl.training(CONFIG.epfl, wildcards.pool, wildcards.trained, DEVICE)
+    settings = epfl.training(CONFIG.epfl, wildcards.pool, wildcards.trained, DEVICE)
+    return study.of_block(settings, CONFIG.epfl.pools[wildcards.pool], wildcards.block)
 
 
 def epfl_measurement(wildcards):
-    return epfl.measurement(
+    settings = epfl.measurement(
         CONFIG.epfl, wildcards.pool, wildcards.trained, wildcards.measured, DEVICE
     )
+    return study.of_block(settings, CONFIG.epfl.pools[wildcards.pool], wildcards.block)
 
 
-def epfl_blocks(pattern):
+def epfl_blocks(pattern, blocks=lambda pool: CONFIG.epfl.pools[pool].blocks):
     """All blocks of a pool, as an input function of the pattern's other wildcards."""
-    return lambda wildcards: expand(
-        pattern, block=CONFIG.epfl.pools[wildcards.pool].blocks, **wildcards
+    return lambda wildcards: expand(pattern, block=blocks(wildcards.pool), **wildcards)
+
+
+def epfl_tables(pattern, pools=CONFIG.epfl.pools):
+    """The tables of every pool under the config's protocol, in the papers' order."""
+    protocol = CONFIG.epfl.protocol
+    return expand(
+        pattern,
+        pool=[pool for pool in CONFIG.epfl.pools if pool in pools],
+        trained=protocol,
+        measured=protocol,
     )
 
 
-def epfl_tables(pattern):
-    """The tables of every pool under the config's protocol, in the papers' order."""
-    protocol = CONFIG.epfl.protocol
-    return expand(pattern, pool=CONFIG.epfl.pools, trained=protocol, measured=protocol)
+def epfl_audited(pattern):
+    """The tables that a pool's audit reads, one a protocol and block."""
+    return lambda wildcards: sorted(
+        {
+            expand(
+                pattern,
+                pool=wildcards.pool,
+                trained=run.trained,
+                measured=run.measured,
+                block=block,
+            )[0]
+            for run in CONFIG.epfl.audit_plan(wildcards.pool).runs
+            for block in run.blocks
+        }
+    )
+
+
+# Blocks that hold the first models of a block of the main pool only -> that block.
+EPFL_PARTS = {
+    f"{pool}/written/{part}": f"{pool}/written/{block}"
+    for pool in CONFIG.epfl.pools
+    for part, block in CONFIG.epfl.parts(pool).items()
+}
 
 
 # The same for the rules of Chen, Recanatesi and Shea-Brown.

@@ -29,6 +29,74 @@ rule correlate_epfl:
         " {params.training} {params.measurements} 2> >(tee {log:q} >&2)"
 
 
+rule replicate_epfl:
+    input:
+        training=epfl_blocks(
+            rules.train_epfl.output.table, CONFIG.epfl.replication_blocks
+        ),
+        measurements=epfl_blocks(
+            rules.measure_epfl.output[0], CONFIG.epfl.replication_blocks
+        ),
+    output:
+        models=f"{RESULTS}/correlations/replications/{{pool}}/{{trained}}/{{measured}}/models.csv",
+        replications=f"{RESULTS}/correlations/replications/{{pool}}/{{trained}}/{{measured}}/replications.csv",
+        table=f"{RESULTS}/correlations/replications/{{pool}}/{{trained}}/{{measured}}/distribution.csv",
+    log:
+        f"{LOGS}/replicate/{{pool}}/{{trained}}/{{measured}}.log",
+    wildcard_constraints:
+        pool=alternatives(CONFIG.epfl.replications),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="30m",
+    params:
+        size=lambda wildcards: CONFIG.epfl.pools[wildcards.pool].models,
+        statistics=canonical_json(CONFIG.statistics),
+        training=repeated("--training", "training"),
+        measurements=repeated("--measurements", "measurements"),
+        code=code_version("flatness.epfl.replicate"),
+    message:
+        "Distribution of τ over replications: {wildcards.pool} ({wildcards.trained}, {wildcards.measured})"
+    shell:
+        "python -m flatness replicate-epfl --pool {wildcards.pool} --size {params.size}"
+        " --trained {wildcards.trained} --measured {wildcards.measured}"
+        " --statistics {params.statistics:q} --models {output.models:q}"
+        " --replications {output.replications:q} --output {output.table:q}"
+        " {params.training} {params.measurements} 2> >(tee {log:q} >&2)"
+
+
+rule audit_epfl:
+    input:
+        training=epfl_audited(rules.train_epfl.output.table),
+        measurements=epfl_audited(rules.measure_epfl.output[0]),
+    output:
+        models=f"{RESULTS}/correlations/audit/{{pool}}/models.csv",
+        table=f"{RESULTS}/correlations/audit/{{pool}}/audit.csv",
+    log:
+        f"{LOGS}/audit/{{pool}}.log",
+    wildcard_constraints:
+        pool=alternatives(CONFIG.epfl.audit),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="30m",
+    params:
+        plan=lambda wildcards: canonical_json(CONFIG.epfl.audit_plan(wildcards.pool)),
+        statistics=canonical_json(CONFIG.statistics),
+        training=lambda wildcards: f"{RESULTS}/checkpoints/epfl/{wildcards.pool}",
+        measurements=lambda wildcards: f"{RESULTS}/measurements/epfl/{wildcards.pool}",
+        code=code_version("flatness.epfl.audit"),
+    message:
+        "Audit {wildcards.pool}: written, strong, released, each defect alone"
+    shell:
+        "python -m flatness audit-epfl --plan {params.plan:q}"
+        " --statistics {params.statistics:q} --training {params.training:q}"
+        " --measurements {params.measurements:q} --models {output.models:q}"
+        " --output {output.table:q} 2> >(tee {log:q} >&2)"
+
+
 rule correlate_chen:
     input:
         measurements=chen_blocks,

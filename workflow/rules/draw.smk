@@ -32,9 +32,81 @@ rule draw_epfl_fig1:
         " {params.models} {params.correlations} 2> >(tee {log:q} >&2)"
 
 
+rule draw_epfl_replications:
+    input:
+        replications=epfl_tables(
+            rules.replicate_epfl.output.replications, CONFIG.epfl.replications
+        ),
+        distributions=epfl_tables(
+            rules.replicate_epfl.output.table, CONFIG.epfl.replications
+        ),
+    output:
+        png=report(
+            f"{RESULTS}/figures/epfl_replications.png",
+            caption="../report/epfl_replications.rst",
+            category="Adaptive Sharpness and Generalization",
+            labels={"figure": "epfl_replications"},
+        ),
+        svg=f"{RESULTS}/figures/epfl_replications.svg",
+    log:
+        f"{LOGS}/draw/epfl_replications.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        dpi=CONFIG.figures.dpi,
+        replications=repeated("--replications", "replications"),
+        distributions=repeated("--distributions", "distributions"),
+        code=code_version("flatness.epfl.draw_replications"),
+    message:
+        "Draw epfl_replications"
+    shell:
+        "python -m flatness draw-epfl-replications --dpi {params.dpi} --png {output.png:q}"
+        " --svg {output.svg:q} {params.replications} {params.distributions} 2> >(tee {log:q} >&2)"
+
+
+rule draw_epfl_audit:
+    input:
+        rules.audit_epfl.output.table,
+    output:
+        png=report(
+            f"{RESULTS}/figures/epfl_audit_{{pool}}.png",
+            caption="../report/epfl_audit.rst",
+            category="Adaptive Sharpness and Generalization",
+            labels={"figure": "epfl_audit_{pool}"},
+        ),
+        svg=f"{RESULTS}/figures/epfl_audit_{{pool}}.svg",
+    log:
+        f"{LOGS}/draw/epfl_audit_{{pool}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        dpi=CONFIG.figures.dpi,
+        code=code_version("flatness.epfl.draw_audit"),
+    message:
+        "Draw epfl_audit_{wildcards.pool}"
+    shell:
+        "python -m flatness draw-epfl-audit --dpi {params.dpi} --png {output.png:q}"
+        " --svg {output.svg:q} --audit {input:q} 2> >(tee {log:q} >&2)"
+
+
 rule epfl:
     input:
         rules.draw_epfl_fig1.output,
+        rules.draw_epfl_replications.output if CONFIG.epfl.replications else [],
+        expand(rules.draw_epfl_audit.output, pool=CONFIG.epfl.audit),
+        # The released pools' own correlations, where the audit has all of their models anyway.
+        expand(
+            rules.correlate_epfl.output,
+            pool=CONFIG.epfl.released_pools,
+            trained="released",
+            measured="released",
+        ),
     localrule: True
 
 

@@ -34,6 +34,37 @@ rule train_epfl:
         " --output {output.checkpoints:q} --table {output.table:q} 2> >(tee {log:q} >&2)"
 
 
+# A part of a block is trained already where the whole block is.
+ruleorder: take_epfl > train_epfl
+
+
+rule take_epfl:
+    input:
+        checkpoints=lambda wildcards: f"{RESULTS}/checkpoints/epfl/{EPFL_PARTS[wildcards.part]}.safetensors",
+        training=lambda wildcards: f"{RESULTS}/checkpoints/epfl/{EPFL_PARTS[wildcards.part]}.csv",
+    output:
+        checkpoints=f"{RESULTS}/checkpoints/epfl/{{part}}.safetensors",
+        table=f"{RESULTS}/checkpoints/epfl/{{part}}.csv",
+    log:
+        f"{LOGS}/take/epfl/{{part}}.log",
+    wildcard_constraints:
+        part=alternatives(EPFL_PARTS),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        seeds=lambda wildcards: Path(wildcards.part).name,
+        code=code_version("flatness.epfl.take"),
+    message:
+        "Take {wildcards.part}"
+    shell:
+        "python -m flatness take-epfl --checkpoints {input.checkpoints:q} --training {input.training:q}"
+        " --seeds {params.seeds} --output {output.checkpoints:q} --table {output.table:q}"
+        " 2> >(tee {log:q} >&2)"
+
+
 # On a CPU each block is a job of its own; on a GPU all models of a batch size share one, which makes
 # the same files: one more seed there trains its stack anew.
 if DEVICE == "cpu":

@@ -12,7 +12,7 @@ from flatness.reference import CONFIG, REFERENCE
 from flatness.summary import print_summary
 
 #: Rules that make what is kept. Without them Snakemake takes the kept tables for sources.
-UPSTREAM = ("fetch", "train", "measure", "correlate", "contrast")
+UPSTREAM = ("fetch", "train", "take", "measure", "correlate", "contrast", "replicate", "audit")
 NAME = "redrawn"
 
 

@@ -25,6 +25,7 @@ class Kind:
         benchmarks: patterns of the benchmark files of the jobs behind it.
         over: which rows of a table count; their n is shown.
         unit: what n counts.
+        count: column of n.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Kind:
     benchmarks: tuple[str, ...]
     over: str = ""
     unit: str = "models"
+    count: str = "n"
 
     def family(self, figure: str) -> str | None:
         """What * stands for in a figure's name; None if the figure is of another kind."""
@@ -85,6 +87,20 @@ KINDS = (
         (("correlations/cross/correlations.csv",),),
         ("benchmarks/*/cross/**/*.tsv",),
         unit="models in the largest set",
+    ),
+    Kind(
+        "epfl_replications",
+        "The sampling distribution of τ",
+        (("correlations/replications/*/*/*/distribution.csv",),),
+        ("benchmarks/*/epfl/**/*.tsv",),
+        unit="replications",
+        count="replications",
+    ),
+    Kind(
+        "epfl_audit_*",
+        "Written, strong, released: {family}",
+        (("correlations/audit/{family}/audit.csv",),),
+        ("benchmarks/*/epfl/{family}/**/*.tsv",),
     ),
 )
 
@@ -168,10 +184,10 @@ def _counts(kind: Kind, tables: list[Path], results: Path) -> Iterator[str]:
         table = pd.read_csv(path, keep_default_na=False)
         rows = table[table["over"] == kind.over] if kind.over else table
         if len(rows):
-            largest = rows.loc[rows["n"].idxmax()]
+            largest = rows.loc[rows[kind.count].idxmax()]
             left_out = f", {largest['excluded']} left out" if largest["excluded"] else ""
             group = " ".join(path.relative_to(results).parts[2:-1]) or path.parent.name
-            yield f"{group}: {largest['n']} {kind.unit}{left_out}"
+            yield f"{group}: {largest[kind.count]} {kind.unit}{left_out}"
 
 
 def caption(figure: str, config: str, captions: Path) -> str:
