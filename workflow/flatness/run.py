@@ -22,6 +22,9 @@ def run(
     """Runs Snakemake with a config to the end and prints the results.
 
     Clears the lock that a killed run left behind; refuses to start beside a run that lives.
+
+    Raises:
+        UserError: another run is going on here, or this one stopped before its end.
     """
     settings = load_config(config)
     Path(".snakemake").mkdir(exist_ok=True)
@@ -66,9 +69,10 @@ def load_config(path: Path) -> Config:
 
 
 def refuse_beside_living_snakemake() -> None:
-    """Raises UserError if a Snakemake started by other means works in this folder.
+    """Looks for a Snakemake started by other means: its lock must not be taken for a stale one.
 
-    Its lock must not be taken for a stale one.
+    Raises:
+        UserError: one works in this folder.
     """
     for process in psutil.process_iter():
         if process.pid == os.getpid():
