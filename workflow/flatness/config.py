@@ -3,6 +3,7 @@
 Read at Snakemake's parse time, so nothing here imports torch.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,9 +51,13 @@ class Config(Frozen):
 
     @property
     def device_kind(self) -> str:
-        """The kind of device jobs use: what `auto` finds here, without loading torch."""
+        """The kind of device jobs use: what `auto` finds here, without loading torch.
+
+        A cluster's jobs take over what was found where the run was started (FLATNESS_DEVICE).
+        """
         if self.device == "auto":
-            return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+            here = "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+            return os.environ.get("FLATNESS_DEVICE", here)
         return self.device
 
 

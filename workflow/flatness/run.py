@@ -19,13 +19,7 @@ def run(
     config: Annotated[Path, typer.Argument(help="config/demo.yaml, laptop.yaml or paper.yaml")],
     targets: Annotated[list[str] | None, typer.Argument(help="rules or files; all if none")] = None,
 ) -> None:
-    """Runs Snakemake with a config to the end and prints the results.
-
-    Clears the lock that a killed run left behind; refuses to start beside a run that lives.
-
-    Raises:
-        UserError: another run is going on here, or this one stopped before its end.
-    """
+    """Runs Snakemake to the end, also after a kill, and prints what was found."""
     settings = load_config(config)
     Path(".snakemake").mkdir(exist_ok=True)
     command = ["snakemake", "--configfile", str(config)]

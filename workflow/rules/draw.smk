@@ -86,18 +86,6 @@ rule chen:
     localrule: True
 
 
-# __main__.py VERBS ------------------------------------------------------------------------------
-#    "train-chen": "flatness.chen.train:train_block",
-#    "measure-chen": "flatness.chen.measure:measure_block",
-#    "correlate-chen": "flatness.chen.correlate:correlate_family",
-#    "draw-chen-trends": "flatness.chen.draw.trends:draw_trends",
-#    "draw-chen-test-samples": "flatness.chen.draw.trends:draw_test_samples",
-#    "draw-chen-fig3": "flatness.chen.draw.bounds:draw_fig3",
-#    "draw-chen-figg5": "flatness.chen.draw.bounds:draw_fig_g5",
-#    "draw-chen-scatter": "flatness.chen.draw.scatter:draw_scatter",
-# config.py: from flatness.chen.config import ChenSettings; Config.chen: ChenSettings
-
-
 rule draw_chen_fig4:
     input:
         models=rules.correlate_transformers.output.models,

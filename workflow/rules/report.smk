@@ -34,7 +34,7 @@ rule report:
 rule notebook:
     input:
         ledger=rules.report.output.ledger,
-        notebook=str(Path(workflow.basedir) / "notebooks/{paper}.ipynb"),
+        notebook=str(HOME / "notebooks/{paper}.ipynb"),
     output:
         f"{RESULTS}/notebooks/{{paper}}.html",
     log:
