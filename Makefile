@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 ACTIVATE := source $(VENV)/bin/activate &&
 
 .DEFAULT_GOAL := demo
-.PHONY: demo laptop paper plan test test-slow check bench clean help
+CONFIG ?= config/laptop.yaml
+.PHONY: demo laptop paper plan archive adopt test test-slow check bench clean help
 
 demo: $(READY) ## the whole pipeline on an embedded demo (default)
 laptop: $(READY) ## on the published data, at a size for two cores
@@ -16,6 +17,12 @@ demo laptop paper:
 
 plan: $(READY) ## jobs, minutes and GB each config will take; nothing is started
 	@$(ACTIVATE) python -m flatness plan config/demo.yaml config/laptop.yaml config/paper.yaml
+
+archive: $(READY) ## packs the results of CONFIG (config/laptop.yaml), settings and versions into a tar
+	@$(ACTIVATE) python -m flatness archive $(CONFIG)
+
+adopt: $(READY) ## takes over results of CONFIG that were copied into results/: checks them first
+	@$(ACTIVATE) python -m flatness adopt $(CONFIG)
 
 test: $(READY) ## the tests, without those of test-slow
 	@$(ACTIVATE) pytest
@@ -39,8 +46,8 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): envs/requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "error: Python 3.11 or newer is needed; call make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
+	    { echo "error: Python 3.11.4 or newer is needed; call make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(ACTIVATE) pip install --disable-pip-version-check -q -r envs/requirements.lock
 	$(ACTIVATE) pip install --disable-pip-version-check -q --no-deps -e .
