@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,13 +28,15 @@ def run(
 ) -> None:
     """Runs Snakemake to the end, also after a kill, and prints what was found."""
     settings = load_config(config)
+    results = Path("results") / settings.name
     command = ["snakemake", "--configfile", str(config)]
     command += ["--workflow-profile", str(profile)] if profile else []
     with sole_run():
+        require_writable(results)
         # Nobody runs here, so a lock is one that a killed run left.
         subprocess.run([*command, "--unlock"], capture_output=True, check=False)
         code = subprocess.run([*command, "--", *(targets or [])], check=False).returncode
-        print_summary(Path("results") / settings.name)
+        print_summary(results)
         if code:
             raise UserError(
                 f"the run of {config} stopped before its end; the messages above say why. "
@@ -54,13 +57,7 @@ def sole_run() -> Iterator[None]:
         DataError: the folder cannot be written.
     """
     lock = Path(".snakemake/flatness-run.lock")
-    try:
-        lock.parent.mkdir(exist_ok=True)
-        lock.touch()
-    except OSError as error:
-        raise DataError(
-            f"{lock.parent}: cannot be written: {error.strerror}; fix its permissions and run again"
-        ) from error
+    require_writable(lock.parent)
     try:
         with FileLock(lock, timeout=0):
             refuse_beside_living_snakemake()
@@ -69,6 +66,26 @@ def sole_run() -> Iterator[None]:
         raise UserError(
             f"{Path.cwd()}: another run is going on here; wait for it to end, or stop it"
         ) from None
+
+
+def require_writable(folder: Path) -> None:
+    """Creates a folder, if need be, and a file in it, which goes at once.
+
+    Args:
+        folder: where a run will write.
+
+    Raises:
+        DataError: the operating system refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written: {error.strerror}; free space or fix its permissions and "
+            "run again"
+        ) from error
 
 
 def load_config(path: Path) -> Config:
