@@ -11,9 +11,9 @@ from collections import Counter
 
 import psutil
 import pytest
-from safetensors import SafetensorError, safe_open
 
 from workflow import tiny
+from workflow.tiny import trained_steps
 
 pytestmark = pytest.mark.slow
 
@@ -26,17 +26,10 @@ TARGETS = ("epfl", "chen")
 
 
 def check_out(folder):
-    """A checkout that saves the state of training often, so that a short run has much to resume."""
+    """A checkout whose trainings last and are saved often, so that there is much to resume."""
     tiny.check_out(folder)
-    train = folder / "workflow/flatness/chen/train.py"
-    code = train.read_text()
-    assert "SAVE_SECONDS = 30.0" in code
-    train.write_text(code.replace("SAVE_SECONDS = 30.0", "SAVE_SECONDS = 0.1"))
-    values = tiny.tiny_values()
-    family = values["chen"]["families"]["mlp_tanh"]
-    family |= {"seeds": 1, "trend_seeds": 1, "block": 1, "iterations": 4000, "classes": [3, 8]}
-    values["epfl"]["pools"]["fcnn"] |= {"models": 3, "block": 3}
-    tiny.write_config(folder / "tiny.yaml", values)
+    tiny.save_often(folder)
+    tiny.write_config(folder / "tiny.yaml", tiny.longer_values())
     return folder
 
 
@@ -67,16 +60,6 @@ def jobs(process):
                 if line[1:3] == ["-m", "flatness"]:
                     found.append((line[3].split("-")[0], child))
     return found
-
-
-def trained_steps(folder):
-    """The step that each training in the scratch folder has reached."""
-    steps = {}
-    for path in folder.glob("scratch/train-chen/*/*/seed?.safetensors"):
-        with contextlib.suppress(SafetensorError, OSError), safe_open(path, framework="np") as file:
-            state = file.metadata()["flatness"]
-            steps[path] = int(state.split('"step": ')[1].rstrip("}"))
-    return steps
 
 
 def resumed(before, now):

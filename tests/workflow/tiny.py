@@ -1,5 +1,6 @@
 """The smallest config with every stage of every study, and a checkout of its own to run it in."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import yaml
+from safetensors import SafetensorError, safe_open
 
 from workflow.real_snakefile import ROOT
 
@@ -39,6 +41,15 @@ def tiny_values():
     return values
 
 
+def longer_values():
+    """The tiny config with two trainings of some seconds, of one model each."""
+    values = tiny_values()
+    family = values["chen"]["families"]["mlp_tanh"]
+    family |= {"seeds": 1, "trend_seeds": 1, "block": 1, "iterations": 4000, "classes": [3, 8]}
+    values["epfl"]["pools"]["fcnn"] |= {"models": 3, "block": 3}
+    return values
+
+
 def write_config(path, values):
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     return path
@@ -55,6 +66,24 @@ def check_out(folder):
         else:
             shutil.copy(ROOT / name, folder / name)
     return folder
+
+
+def save_often(folder):
+    """Makes trainings of a checkout save their state each 0.1 s, in place of each 30 s."""
+    train = folder / "workflow/flatness/chen/train.py"
+    code = train.read_text()
+    assert "SAVE_SECONDS = 30.0" in code
+    train.write_text(code.replace("SAVE_SECONDS = 30.0", "SAVE_SECONDS = 0.1"))
+
+
+def trained_steps(folder):
+    """The step that each training in the scratch folder has reached."""
+    steps = {}
+    for path in folder.glob("scratch/train-chen/*/*/seed?.safetensors"):
+        with contextlib.suppress(SafetensorError, OSError), safe_open(path, framework="np") as file:
+            state = file.metadata()["flatness"]
+            steps[path] = int(state.split('"step": ')[1].rstrip("}"))
+    return steps
 
 
 def environment(folder):

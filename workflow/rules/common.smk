@@ -48,6 +48,8 @@ BENCHMARKS = f"{RESULTS}/benchmarks"
 DEVICE = CONFIG.device_kind
 # Jobs of a cluster read this file again where they run: what "auto" found here holds there too.
 os.environ["FLATNESS_DEVICE"] = DEVICE
+# GPUs that a job asks a cluster for.
+GPUS = int(DEVICE == "cuda")
 
 
 def alternatives(names):

@@ -17,6 +17,7 @@ rule measure_epfl:
     resources:
         mem_mb=2000,
         runtime="4h",
+        gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(epfl_measurement(wildcards)),
         code=code_version("flatness.epfl.measure"),
@@ -50,8 +51,9 @@ rule measure_chen:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=3000,
         runtime="4h",
+        gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(chen_measurement(wildcards)),
         code=code_version("flatness.chen.measure"),
@@ -85,6 +87,7 @@ rule measure_transformers:
     resources:
         mem_mb=2500 if CONFIG.transformers.trained else 32000,
         runtime="4h" if CONFIG.transformers.trained else "24h",
+        gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(vit_measurement(wildcards)),
         options=vit_options,
