@@ -7,7 +7,7 @@ ACTIVATE := source $(VENV)/bin/activate &&
 
 .DEFAULT_GOAL := demo
 CONFIG ?= config/laptop.yaml
-.PHONY: demo laptop paper plan archive adopt test test-slow check bench clean help
+.PHONY: demo laptop paper plan archive adopt test coverage test-slow check bench clean help
 
 demo: $(READY) ## the whole pipeline on an embedded demo (default)
 laptop: $(READY) ## on the published data, at a size for two cores
@@ -27,7 +27,10 @@ adopt: $(READY) ## takes over results of CONFIG that were copied into results/: 
 test: $(READY) ## the tests, without those of test-slow
 	@$(ACTIVATE) pytest
 
-test-slow: $(READY) ## kills, resumes and other long tests
+coverage: $(READY) ## the same tests, and how much of flatness they run: 90 % of its lines at least
+	@$(ACTIVATE) pytest --cov
+
+test-slow: $(READY) ## kills, resumes, a cluster and other long tests
 	@$(ACTIVATE) pytest -m slow
 
 check: $(READY) ## style of the code and of the workflow

@@ -3,8 +3,10 @@
 import shutil
 import time
 
+import pandas as pd
 import pytest
 
+from flatness.manifest import read_manifest
 from workflow import tiny
 from workflow.tiny import planned
 
@@ -136,6 +138,22 @@ def test_an_archive_is_adopted_and_a_changed_table_refused(finished, tmp_path):
     assert done.returncode == 3
     assert "models.csv: its content is not what the manifest says" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_every_result_says_what_made_it(finished_run):
+    """Rows carry it, and the manifest, with the job, stands for each file."""
+    manifest = read_manifest(finished_run / "results/tiny/manifest.json")
+    assert manifest.config_hash and manifest.commit
+    assert {"torch", "snakemake", "numpy"} <= set(manifest.packages)
+    made = [path for path in manifest.files if not path.endswith(".tsv")]
+    for path in made:
+        assert manifest.files[path].record["params"], path
+    for stage in ("checkpoints", "measurements"):
+        for path in (finished_run / "results/tiny" / stage).rglob("*.csv"):
+            table = pd.read_csv(path, dtype=str)
+            named = table[["experiment", "commit", "dirty", "torch_version", "python_version"]]
+            assert named.notna().all(axis=None), path
+            assert str(path.relative_to(finished_run)) in made
 
 
 def test_the_same_bytes_on_one_core(finished_run, tmp_path):
