@@ -22,9 +22,7 @@ def test_the_conda_environment_has_the_pins_of_the_lock():
 
 
 def test_the_cluster_plugin_is_pinned_as_the_extra_says():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = (ROOT / "envs/slurm.lock").read_text().splitlines()
     assert "-r requirements.lock" in lock
     assert set(project["optional-dependencies"]["slurm"]) <= set(lock)
