@@ -68,13 +68,15 @@ def resumed(before, now):
 
 
 def wait_for(aim, process, folder, before):
-    """Waits until the aim is running; False if the run ends first."""
+    """Waits for a job of a stage, or for a training to get further; False if the run ends first."""
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        now = trained_steps(folder) if aim == "resume" else {}
-        if resumed(before, now) if before and aim == "resume" else now:
-            return True
-        if aim != "resume" and any(stage == aim for stage, _ in jobs(process)):
+        if aim == "resume":
+            steps = trained_steps(folder)
+            seen = any(step > before.get(path, 0) for path, step in steps.items())
+        else:
+            seen = any(stage == aim for stage, _ in jobs(process))
+        if seen:
             return True
         time.sleep(0.05)
     return False
