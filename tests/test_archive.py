@@ -18,6 +18,7 @@ from flatness.manifest import (
     RECORDS,
     manifest_path,
     read_manifest,
+    require_untouched,
     verify,
     write_manifest,
 )
@@ -94,10 +95,11 @@ def test_a_file_that_no_job_made_is_named(results):
         verify(manifest(), results)
 
 
-def test_a_table_edited_after_its_job_gets_no_manifest(results):
+def test_a_table_edited_after_its_job_is_not_archived(results):
+    require_untouched(manifest())
     record((results / TABLE).relative_to(results), "a,b\n1,9\n", late=60)
     with pytest.raises(DataError, match=r"a\.csv: changed after the job"):
-        write_manifest(SETTINGS)
+        require_untouched(write_manifest(SETTINGS))
 
 
 def test_a_folder_without_results_gets_no_manifest(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ from flatness.manifest import (
     Manifest,
     manifest_path,
     read_manifest,
+    require_untouched,
     verify,
     write_manifest,
 )
@@ -46,6 +47,7 @@ def archive(
     path = output or Path(f"flatness-{settings.name}.tar")
     with sole_run():
         manifest = write_manifest(settings)
+        require_untouched(manifest)
         pack(path, config, manifest)
     print(f"{path}: {len(manifest.files)} files of commit {manifest.commit}")
 

@@ -95,7 +95,7 @@ def write_manifest(settings: Config) -> Manifest:
         The manifest.
 
     Raises:
-        DataError: there are no results, or a file was changed after its job; names it.
+        DataError: there are no results.
     """
     paths = _outputs(settings.name)
     if not any(path.startswith("results/") for path in paths):
@@ -117,6 +117,22 @@ def write_manifest(settings: Config) -> Manifest:
     with atomic_path(manifest_path(settings.name)) as temporary:
         temporary.write_text(canonical_json(manifest))
     return manifest
+
+
+def require_untouched(manifest: Manifest) -> None:
+    """Looks for files that were changed after their job, so that its record is not theirs.
+
+    Args:
+        manifest: of the results.
+
+    Raises:
+        DataError: there is one; names it.
+    """
+    for path, file in manifest.files.items():
+        if file.record and file.modified_ns / 1e9 > file.record["endtime"] + ROUNDING:
+            raise DataError(
+                f"{path}: changed after the job that made it had ended; delete it and run again"
+            )
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -189,10 +205,6 @@ def _describe(path: Path, key: Path | None) -> File:
     if key is None:
         return File(sha256=_sha256(path), modified_ns=modified)
     record = json.loads((RECORDS / key).read_text())
-    if modified / 1e9 > record["endtime"] + ROUNDING:
-        raise DataError(
-            f"{path}: changed after the job that made it had ended; delete it and run again"
-        )
     record.pop("conda_env", None)  # the whole lock file again, and never a reason to run
     return File(sha256=_sha256(path), modified_ns=modified, record_path=str(key), record=record)
 
