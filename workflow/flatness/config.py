@@ -17,6 +17,9 @@ from flatness.frozen import Frozen
 from flatness.transformers.config import TransformersSettings
 
 
+DEVICE_VARIABLE = "FLATNESS_DEVICE"
+
+
 class Data(Frozen):
     """Where published data come from."""
 
@@ -53,12 +56,25 @@ class Config(Frozen):
     def device_kind(self) -> str:
         """The kind of device jobs use: what `auto` finds here, without loading torch.
 
-        A cluster's jobs take over what was found where the run was started (FLATNESS_DEVICE).
+        Jobs of a cluster take over what `settle_device` found where the run was started.
         """
         if self.device == "auto":
             here = "cuda" if Path("/dev/nvidia0").exists() else "cpu"
-            return os.environ.get("FLATNESS_DEVICE", here)
+            return os.environ.get(DEVICE_VARIABLE, here)
         return self.device
+
+
+def settle_device(settings: Config) -> str:
+    """Finds the kind of device, and lets jobs inherit it: they may run where "auto" differs.
+
+    Args:
+        settings: the configuration.
+
+    Returns:
+        "cpu" or "cuda".
+    """
+    os.environ[DEVICE_VARIABLE] = settings.device_kind
+    return os.environ[DEVICE_VARIABLE]
 
 
 def validate(values: Mapping[str, Any]) -> Config:

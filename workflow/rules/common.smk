@@ -17,7 +17,7 @@ ENVIRONMENT = str(Path(workflow.basedir) / "envs/environment.yaml")
 sys.path.insert(0, str(LIBRARY.resolve()))
 
 from flatness.chen import config as chen
-from flatness.config import validate
+from flatness.config import settle_device, validate
 from flatness.epfl import config as epfl
 from flatness.errors import UserError
 from flatness.frozen import DATASETS, canonical_json, content_hash
@@ -45,9 +45,7 @@ shell.prefix(
 RESULTS = f"results/{CONFIG.name}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
-DEVICE = CONFIG.device_kind
-# Jobs of a cluster read this file again where they run: what "auto" found here holds there too.
-os.environ["FLATNESS_DEVICE"] = DEVICE
+DEVICE = settle_device(CONFIG)
 # GPUs that a job asks a cluster for.
 GPUS = int(DEVICE == "cuda")
 
