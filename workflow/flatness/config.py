@@ -16,7 +16,6 @@ from flatness.errors import UserError
 from flatness.frozen import Frozen
 from flatness.transformers.config import TransformersSettings
 
-
 DEVICE_VARIABLE = "FLATNESS_DEVICE"
 
 
