@@ -7,7 +7,7 @@ ACTIVATE := source $(VENV)/bin/activate &&
 
 .DEFAULT_GOAL := demo
 CONFIG ?= config/laptop.yaml
-.PHONY: demo laptop paper plan archive adopt test coverage test-slow check bench clean help
+.PHONY: demo laptop paper plan figures compare archive adopt test coverage test-slow check bench clean help
 
 demo: $(READY) ## the whole pipeline on an embedded demo (default)
 laptop: $(READY) ## on the published data, at a size for two cores
@@ -17,6 +17,12 @@ demo laptop paper:
 
 plan: $(READY) ## jobs, minutes and GB each config will take; nothing is started
 	@$(ACTIVATE) python -m flatness plan config/demo.yaml config/laptop.yaml config/paper.yaml
+
+figures: $(READY) ## every figure and the report, redrawn from the committed tables into results/redrawn
+	@$(ACTIVATE) python -m flatness redraw
+
+compare: $(READY) ## a run's tables against the committed ones; RUN=results/laptop if not said otherwise
+	@$(ACTIVATE) python -m flatness compare $(or $(RUN),results/laptop)
 
 archive: $(READY) ## packs the results of CONFIG (config/laptop.yaml), settings and versions into a tar
 	@$(ACTIVATE) python -m flatness archive $(CONFIG)
@@ -43,7 +49,7 @@ bench: $(READY) ## the benchmarks: ratios in one run, on a quiet machine; needs 
 	@$(ACTIVATE) python -m benchmarks
 
 clean: ## removes results of the configs, fetched data and scratch state; keeps results/reference
-	rm -rf results/demo results/laptop results/paper data scratch .snakemake .cache
+	rm -rf results/demo results/laptop results/paper results/redrawn data scratch .snakemake .cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -25,5 +25,6 @@ rule all:
         rules.epfl.input,
         rules.chen.input,
         rules.transformers.input,
+        rules.cross.input,
         rules.reports.input,
     localrule: True

@@ -21,6 +21,7 @@ import torch
 import typer
 from torch import nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from flatness.chen.config import Setting, Training
@@ -36,21 +37,32 @@ IMAGES, BATCH, SAMPLES = 200, 20, 50
 def main(output: Path, steps: int = 300, repeats: int = 5, iterations: int = 5000) -> None:
     """Times every network, prints a table and writes it as JSON."""
     torch.set_num_threads(1)
-    rows = [time_network(network, steps, repeats, iterations) for network in SHAPES]
+    rate = product_rate()
+    rows = [time_network(network, steps, repeats, iterations, rate) for network in SHAPES]
     startup = median(core_seconds_of_import() for _ in range(3))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     for row in rows:
         print(
-            f"{row['network']:8s} bare {row['bare_ms']:5.2f} ms a step, library "
-            f"{row['library_ms']:5.2f} ms, ratio {row['ratio']:.2f} (target 1.3); measuring "
-            f"{row['measuring_s']:.2f} s, {row['measuring_share']:.1%} of training (target 10 %)"
+            f"{row['network']:8s} floor {row['floor_ms']:5.2f} ms, bare {row['bare_ms']:5.2f}, "
+            f"library {row['library_ms']:5.2f} ms, ratio {row['ratio']:.2f} (target 1.3); "
+            f"measuring {row['measuring_s']:.2f} s, "
+            f"{row['measuring_share']:.1%} of training (target 10 %)"
         )
     print(f"start-up {startup:.1f} core-seconds; peak memory {peak:.0f} MB (target 2000)")
-    result = {"networks": rows, "startup_s": startup, "peak_mb": peak, "torch": torch.__version__}
+    result = {
+        "networks": rows,
+        "startup_s": startup,
+        "peak_mb": peak,
+        "gflop_per_s": rate,
+        "torch": torch.__version__,
+    }
     output.write_text(json.dumps(result, indent=2))
 
 
-def time_network(network: str, steps: int, repeats: int, iterations: int) -> dict[str, object]:
+def time_network(
+    network: str, steps: int, repeats: int, iterations: int, rate: float
+) -> dict[str, object]:
+    """Times of one network; `rate` is the machine's, in GFLOP a second."""
     experiment = Training(
         family="benchmark",
         network=network,
@@ -73,6 +85,7 @@ def time_network(network: str, steps: int, repeats: int, iterations: int) -> dic
     for _ in range(repeats):
         bare.append(core_seconds(bare_loop, experiment, train, steps) / steps)
         library.append(core_seconds(through_library, experiment, images) / steps)
+    ratios = [a / b for a, b in zip(library, bare, strict=True)]
     model = build_network(experiment, seed=0).double()
     sample = train.inputs[:SAMPLES].double()
     measuring = min(core_seconds(measure, model, sample) for _ in range(2))
@@ -80,10 +93,30 @@ def time_network(network: str, steps: int, repeats: int, iterations: int) -> dic
         "network": network,
         "bare_ms": 1e3 * min(bare),
         "library_ms": 1e3 * min(library),
-        "ratio": median(a / b for a, b in zip(library, bare, strict=True)),
+        "ratio": median(ratios),
+        "ratio_low": min(ratios),
+        "ratio_high": max(ratios),
+        "turns": repeats,
+        "gflop": gflop_of_step(experiment),
+        "floor_ms": gflop_of_step(experiment) / rate * 1e3,
         "measuring_s": measuring,
         "measuring_share": measuring / (min(library) * iterations),
     }
+
+
+def gflop_of_step(experiment: Training) -> float:
+    """Floating-point operations of the matrix products of one step, in units of 1e9."""
+    model = build_network(experiment, seed=0)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.rand(BATCH, *SHAPES[experiment.network])).square().sum().backward()
+    return counter.get_total_flops() / 1e9
+
+
+def product_rate(size: int = 1000, turns: int = 9) -> float:
+    """GFLOP a second of a large float32 matrix product on this thread: the machine's own rate."""
+    matrix = torch.rand(size, size)
+    matrix @ matrix
+    return 2 * size**3 / 1e9 / min(core_seconds(torch.mm, matrix, matrix) for _ in range(turns))
 
 
 def bare_loop(experiment: Training, train: Labelled, steps: int) -> None:

@@ -113,10 +113,14 @@ def lenet5_against_bare_loop(turns: int, steps: int = 60) -> dict[str, float]:
         )
         for _ in range(turns)
     ]
+    ratios = [one / other for one, other in times]
     return {
         "step_ms": statistics.median(one for one, _ in times) / steps * 1e3,
         "bare_step_ms": statistics.median(other for _, other in times) / steps * 1e3,
-        "ours_over_bare": statistics.median(one / other for one, other in times),
+        "ours_over_bare": statistics.median(ratios),
+        "ours_over_bare_low": min(ratios),
+        "ours_over_bare_high": max(ratios),
+        "turns": turns,
     }
 
 
@@ -128,7 +132,14 @@ def main(
 ) -> None:
     """Measures the three pools and prints their ratios."""
     torch.set_num_threads(1)
+    growth = {
+        f"{count}_models": stacked_against_loop("fcnn", data / "abalone.safetensors", count)[
+            "cpu_seconds"
+        ]
+        for count in (100, 400)
+    }
     results = {
+        "fcnn_growth": growth,
         "fcnn": stacked_against_loop("fcnn", data / "abalone.safetensors", models),
         "gat": stacked_against_loop("gat", data / "cora.safetensors", models),
         "lenet5": lenet5_against_bare_loop(turns),

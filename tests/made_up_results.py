@@ -5,6 +5,7 @@ import math
 import matplotlib.pyplot as plt
 
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
+from flatness.cross.rows import CrossModel
 from flatness.epfl.rows import PoolCorrelation, PoolModel
 from flatness.tables import provenance, write_table
 from flatness.transformers.rows import PlacedVit, VitCorrelation
@@ -85,6 +86,23 @@ def transformers(results):
         made_up(PlacedVit, estimator="exact", model="levit_b", reason="untrained: 12%"),
     ]
     write_table(folder / "models.csv", models)
+
+
+def cross(results):
+    """Measures of three models: one diverged, one could not be measured, one has no definition."""
+    statuses = {
+        "diverged": "the loss became nan",
+        "not measured": "overflow",
+        "not defined": "none",
+    }
+    models = [
+        made_up(
+            CrossModel, study="chen", models="vgg11", setting="lr0.2_batch20", seed=seed,
+            measure="worst_case_strong", status=status, reason=reason,
+        )
+        for seed, (status, reason) in enumerate(statuses.items())
+    ]  # fmt: skip
+    write_table(results / "correlations/cross/models.csv", models)
 
 
 def picture(results, name):

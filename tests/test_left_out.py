@@ -27,3 +27,11 @@ def test_every_model_left_out_is_named_once_with_its_reason(tmp_path):
             "transformers", "transformers, exact estimators", "untrained: 12%", ("levit_b",)
         ),
     ]  # fmt: skip
+
+
+def test_across_papers_only_what_could_not_be_measured_is_left_out(tmp_path):
+    """Diverged models are named by their own study; an undefined measure leaves no model out."""
+    made_up_results.cross(tmp_path)
+    assert left_out_models(tmp_path) == [
+        LeftOut("cross", "vgg11 lr0.2_batch20, worst_case_strong", "overflow", ("seed 1",))
+    ]

@@ -23,6 +23,16 @@ def test_the_three_sizes_are_ordered():
     assert sorted(sizes, key=gigabytes) == sizes
 
 
+def test_more_restarts_and_samples_across_papers_take_longer():
+    changed = {"restarts": 40, "samples": 500, "families": ("mlp_relu",)}
+    before = config("laptop")
+    times = {}
+    for key, value in changed.items():
+        cross = before.cross.model_copy(update={key: value})
+        times[key] = core_seconds(before.model_copy(update={"cross": cross}))
+    assert times["families"] < core_seconds(before) < min(times["restarts"], times["samples"])
+
+
 def test_the_demo_is_planned_without_being_run(monkeypatch, tmp_path, capsys):
     for name in ("Snakefile", "workflow", "profiles", "envs", "config", "notebooks"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -31,7 +31,8 @@ def test_the_cluster_plugin_is_pinned_as_the_extra_says():
 def test_the_readme_shows_the_real_rule_graph(tmp_path):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     command = ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
-    command += ["--configfile", ROOT / "config/demo.yaml", "--rulegraph", "mermaid-js"]
+    command += ["--configfile", ROOT / "config/demo.yaml", "--config", "device=cpu"]
+    command += ["--rulegraph", "mermaid-js"]
     shown = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True
     ).stdout

@@ -22,6 +22,17 @@ def test_every_config_plans_all_pools(tmp_path, config):
     assert counts["draw_epfl_fig1"] == 1
 
 
+@pytest.mark.parametrize("config", ["demo", "laptop", "paper"])
+def test_cross_measures_each_training_block_once(tmp_path, config):
+    done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "cross", config=config)
+    assert done.returncode == 0, done.stderr
+    counts = job_counts(done.stdout + done.stderr)
+    assert counts["measure_cross_epfl"] == counts["train_epfl"] > 0
+    # families that are not compared are not trained for it
+    assert counts["measure_cross_chen"] == counts["train_chen"] > 0
+    assert counts["correlate_cross"] == counts["draw_cross_measures"] == 1
+
+
 def test_a_wrong_config_stops_before_any_job_without_a_traceback(tmp_path):
     values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
     values["epfl"]["pools"]["fcnn"]["models"] = 0
@@ -53,6 +64,33 @@ def test_more_seeds_train_only_the_new_block(tmp_path):
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
     after = job_counts(done.stdout + done.stderr)
     assert after["train_epfl"] == before["train_epfl"] + 1
+
+
+def plan_chen(folder, *arguments, config="demo"):
+    done = snakemake(
+        folder, "--dry-run", "--quiet", "rules", *arguments, "--", "chen", config=config
+    )
+    assert done.returncode == 0, done.stderr
+    return job_counts(done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize("config", ["demo", "laptop", "paper"])
+def test_on_a_gpu_the_models_of_a_batch_size_are_one_job(tmp_path, config):
+    loop = plan_chen(tmp_path, "--config", "device=cpu", config=config)
+    stacked = plan_chen(tmp_path, "--config", "device=cuda", config=config)
+    families = yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())["chen"]["families"]
+    stacks = {
+        f"train_chen_stacked_{name}_batch{one['batch_size']}_{one.get('optimizer', 'sgd')}"
+        for name, family in families.items()
+        for one in family["settings"]
+    }
+    assert len(stacks) > 5
+    assert {name: n for name, n in stacked.items() if name.startswith("train_chen")} == (
+        dict.fromkeys(stacks, 1)
+    )
+    assert loop.pop("train_chen") == loop["measure_chen"]
+    after = {name: n for name, n in loop.items() if name != "total"}
+    assert {n: count for n, count in stacked.items() if n not in stacks | {"total"}} == after
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")

@@ -27,6 +27,7 @@ def tiny_values():
     family |= {"settings": family["settings"][:2], "iterations": 200, "samples": 4}
     family["checkpoints"] = {"schedule": "even", "count": 2}
     values["chen"]["families"] = {"mlp_tanh": family}
+    values["cross"] |= {"families": ["mlp_tanh"], "samples": 4}
     transformers = values["transformers"]
     transformers["trained"]["models"] = transformers["trained"]["models"][:2]
     transformers["trained"]["training"]["images"] = 100
@@ -112,7 +113,7 @@ def planned(folder, config="tiny.yaml", *targets):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     counts = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.M)}
-    collectors = {"all", "epfl", "chen", "transformers", "reports", "total"}
+    collectors = {"all", "epfl", "chen", "transformers", "cross", "reports", "total"}
     return {name: count for name, count in counts.items() if name not in collectors}
 
 

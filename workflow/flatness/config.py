@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from flatness.chen.config import ChenSettings
+from flatness.cross.config import CrossSettings
 from flatness.epfl.config import EpflSettings
 from flatness.errors import UserError
 from flatness.frozen import Frozen
@@ -50,6 +51,17 @@ class Config(Frozen):
     epfl: EpflSettings
     chen: ChenSettings
     transformers: TransformersSettings
+    cross: CrossSettings
+
+    @model_validator(mode="after")
+    def _cross_families_exist(self) -> "Config":
+        unknown = sorted(set(self.cross.families) - set(self.chen.families))
+        if unknown:
+            raise ValueError(
+                f"cross.families: no {', '.join(unknown)}; chen.families has "
+                f"{', '.join(self.chen.families)}"
+            )
+        return self
 
     @property
     def device_kind(self) -> str:

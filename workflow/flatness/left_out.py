@@ -12,7 +12,7 @@ class LeftOut:
     """Models that were left out for one reason.
 
     Attributes:
-        study: epfl, chen or transformers.
+        study: epfl, chen, transformers or cross.
         group: which pool, grid setting or estimator they belong to.
         reason: why.
         models: their names or seeds.
@@ -59,6 +59,12 @@ def _tables(results: Path) -> Iterator[pd.DataFrame]:
         table = _read(path, ["estimator", "model", "used", "reason"])
         group = "transformers, " + table["estimator"] + " estimators"
         yield _columns("transformers", table, group, table["model"])
+    # Those that diverged are named by their own study; these could not be measured by the other's.
+    for path in sorted(results.glob("correlations/cross/models.csv")):
+        table = _read(path, ["models", "setting", "seed", "measure", "status", "reason"])
+        table = table[table["status"] == "not measured"]
+        group = (table["models"] + " " + table["setting"]).str.strip() + ", " + table["measure"]
+        yield _columns("cross", table, group, "seed " + table["seed"])
 
 
 def _read(path: Path, names: list[str]) -> pd.DataFrame:

@@ -32,6 +32,12 @@ LENET_STEP_SECONDS = 8.9e-3
 LENET_EPOCHS = 7
 #: Core-seconds of one small transformer for each image it is trained on, measuring included.
 TRANSFORMER_IMAGE_SECONDS = 1.3e-3
+#: Core-seconds of one restart of the strong ascent on one model of a family.
+RESTART_SECONDS = {"mlp": 0.27, "lenet5": 0.24, "vgg11": 0.58}
+#: Core-seconds of S and compression of one model of a pool on one sample.
+SAMPLE_SECONDS = {"fcnn": 2e-4, "gat": 6e-4, "lenet5": 5e-3}
+#: Core-seconds of correlating all measures of one family or pool, a resample.
+SET_RESAMPLE_SECONDS = 1.6e-3
 #: Core-seconds of correlations, figures, report and notebooks.
 REPORT_SECONDS = 120.0
 #: Core-seconds that every job spends on starting Python and reading its input.
@@ -91,7 +97,8 @@ def core_seconds(config: Config) -> float:
     families = sum(family_seconds(family) for family in config.chen.families.values())
     trained = config.transformers.trained
     small = len(trained.models) * trained.training.images if trained else 0
-    return pools + families + small * TRANSFORMER_IMAGE_SECONDS + REPORT_SECONDS
+    small *= TRANSFORMER_IMAGE_SECONDS
+    return pools + families + small + cross_seconds(config) + REPORT_SECONDS
 
 
 def pool_seconds(name: str, pool: PoolSettings) -> float:
@@ -116,6 +123,21 @@ def family_seconds(family: Family) -> float:
         + family.seeds * family.iterations * step
         + checkpoints * checkpoint * family.samples / 20
     )
+
+
+def cross_seconds(config: Config) -> float:
+    """Core-seconds of measuring each paper's models by the other's measures, and correlating."""
+    sets = len(config.cross.families) + len(config.epfl.pools)
+    total = sets * config.statistics.resamples * SET_RESAMPLE_SECONDS
+    for name in config.cross.families:
+        family = config.chen.families[name]
+        a_model = config.cross.restarts * RESTART_SECONDS[family.network]
+        a_setting = len(family.blocks) * START_SECONDS + family.seeds * a_model
+        total += len(family.settings) * a_setting
+    for name, pool in config.epfl.pools.items():
+        a_model = config.cross.samples * SAMPLE_SECONDS[name]
+        total += len(pool.blocks) * START_SECONDS + pool.models * a_model
+    return total
 
 
 def gigabytes(config: Config) -> float:

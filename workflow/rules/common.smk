@@ -17,7 +17,9 @@ ENVIRONMENT = str(Path(workflow.basedir) / "envs/environment.yaml")
 sys.path.insert(0, str(LIBRARY.resolve()))
 
 from flatness.chen import config as chen
+from flatness.chen.stacked_config import stacked_training, stacks
 from flatness.config import settle_device, validate
+from flatness.cross import config as cross
 from flatness.epfl import config as epfl
 from flatness.errors import UserError
 from flatness.frozen import DATASETS, canonical_json, content_hash
@@ -30,6 +32,12 @@ except UserError as error:
 
 # Jobs run this checkout's code, whatever else is installed: its version is what is hashed below.
 EXPORTS = {"PYTHONPATH": str(LIBRARY.resolve())}
+# glibc gives large blocks back to the system when they are freed; taking them again in every step
+# costs VGG-11's training 15 % of its time in page faults.
+EXPORTS |= {
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+}
 # Not a parameter of any rule: where verified data come from does not change them.
 if CONFIG.data.mirror:
     EXPORTS["FLATNESS_DATA_MIRROR"] = CONFIG.data.mirror
@@ -169,6 +177,43 @@ def chen_training(wildcards):
     )
 
 
+# Files of one block's training, without their endings, whichever rule makes them.
+CHEN_TRAINED = f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}"
+
+
+def chen_data(wildcards):
+    return data_file(CONFIG.chen.families[wildcards.family].dataset)
+
+
+def chen_trajectory(paths):
+    """Weights before the end of training, deleted once measured unless the config keeps them."""
+    return paths if CONFIG.chen.keep_trajectories else temp(paths)
+
+
+# The stacks that train on a GPU, by family: none where training goes in a loop.
+CHEN_STACKS = [
+    (family, stack)
+    for family, chosen in CONFIG.chen.families.items()
+    for stack in stacks(chosen)
+    if DEVICE == "cuda"
+]
+
+
+def chen_stack(family, stack):
+    return stacked_training(CONFIG.chen, family, stack, DEVICE)
+
+
+def chen_stack_files(family, stack, ending):
+    """One kind of file of all settings and blocks of a stack."""
+    chosen = chen_stack(family, stack)
+    return expand(
+        f"{CHEN_TRAINED}.{ending}",
+        family=family,
+        setting=[setting.name for setting in chosen.settings],
+        block=chosen.blocks,
+    )
+
+
 def chen_measurement(wildcards):
     return chen.measurement(
         CONFIG.chen, wildcards.family, wildcards.setting, wildcards.block, DEVICE
@@ -238,3 +283,49 @@ def vit_measurement(wildcards):
 def vit_options(wildcards, input):
     """Models trained here come with data and weights, pretrained ones through the environment."""
     return " ".join(f"--{name} {shlex.quote(path)}" for name, path in input.items())
+
+
+# The same for the measures of each paper on the other's models.
+
+
+def cross_family(wildcards):
+    return cross.family_measurement(
+        CONFIG.cross,
+        CONFIG.chen,
+        wildcards.family,
+        wildcards.setting,
+        wildcards.block,
+        DEVICE,
+    )
+
+
+def cross_pool(wildcards):
+    return cross.pool_measurement(
+        CONFIG.cross, CONFIG.epfl, wildcards.pool, wildcards.trained, DEVICE
+    )
+
+
+def cross_tables(wildcards):
+    """One table a block of every family and pool that is compared."""
+    families = [
+        path
+        for name in CONFIG.cross.families
+        for family in [CONFIG.chen.families[name]]
+        for path in expand(
+            rules.measure_cross_chen.output[0],
+            family=name,
+            setting=[setting.name for setting in family.settings],
+            block=family.blocks,
+        )
+    ]
+    pools = [
+        path
+        for name, pool in CONFIG.epfl.pools.items()
+        for path in expand(
+            rules.measure_cross_epfl.output[0],
+            pool=name,
+            trained=CONFIG.epfl.protocol,
+            block=pool.blocks,
+        )
+    ]
+    return families + pools

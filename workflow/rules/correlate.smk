@@ -102,3 +102,36 @@ rule correlate_transformers:
         "python -m flatness correlate-transformers --statistics {params.statistics:q}"
         " --models {output.models:q} --output {output.table:q} {params.measurements}"
         " 2> >(tee {log:q} >&2)"
+
+
+rule correlate_cross:
+    input:
+        checkpoints=expand(
+            rules.correlate_chen.output.checkpoints, family=CONFIG.cross.families
+        ),
+        pools=epfl_tables(rules.correlate_epfl.output.models),
+        measurements=cross_tables,
+    output:
+        models=f"{RESULTS}/correlations/cross/models.csv",
+        table=f"{RESULTS}/correlations/cross/correlations.csv",
+    log:
+        f"{LOGS}/correlate/cross.log",
+    benchmark:
+        f"{BENCHMARKS}/correlate/cross/correlations.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="30m",
+    params:
+        statistics=canonical_json(CONFIG.statistics),
+        checkpoints=repeated("--checkpoints", "checkpoints"),
+        pools=repeated("--pools", "pools"),
+        measurements=repeated("--measurements", "measurements"),
+        code=code_version("flatness.cross.correlate"),
+    message:
+        "Correlate every measure of both papers with test loss and gap"
+    shell:
+        "python -m flatness correlate-cross --statistics {params.statistics:q}"
+        " --models {output.models:q} --output {output.table:q}"
+        " {params.checkpoints} {params.pools} {params.measurements} 2> >(tee {log:q} >&2)"

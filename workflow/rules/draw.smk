@@ -120,3 +120,37 @@ rule transformers:
     input:
         rules.draw_chen_fig4.output,
     localrule: True
+
+
+rule draw_cross_measures:
+    input:
+        rules.correlate_cross.output.table,
+    output:
+        png=report(
+            f"{RESULTS}/figures/cross_measures.png",
+            caption="../report/cross_measures.rst",
+            category="Both papers",
+            labels={"figure": "cross_measures"},
+        ),
+        svg=f"{RESULTS}/figures/cross_measures.svg",
+    log:
+        f"{LOGS}/draw/cross_measures.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        dpi=CONFIG.figures.dpi,
+        code=code_version("flatness.cross.draw"),
+    message:
+        "Draw cross_measures"
+    shell:
+        "python -m flatness draw-cross-measures --dpi {params.dpi} --correlations {input:q}"
+        " --png {output.png:q} --svg {output.svg:q} 2> >(tee {log:q} >&2)"
+
+
+rule cross:
+    input:
+        rules.draw_cross_measures.output,
+    localrule: True

@@ -37,10 +37,10 @@ rule measure_epfl:
 
 rule measure_chen:
     input:
-        data=rules.train_chen.input.data,
-        final=rules.train_chen.output.final,
-        trajectory=rules.train_chen.output.trajectory,
-        training=rules.train_chen.output.table,
+        data=chen_data,
+        final=f"{CHEN_TRAINED}.safetensors",
+        trajectory=f"{CHEN_TRAINED}.trajectory.safetensors",
+        training=f"{CHEN_TRAINED}.csv",
     output:
         f"{RESULTS}/measurements/chen/{{family}}/{{setting}}/{{block}}.csv",
     log:
@@ -104,3 +104,60 @@ rule measure_transformers:
         "python -m flatness measure-transformers --experiment {params.experiment:q}"
         " --scratch {params.scratch:q} --output {output:q} {params.options}"
         " 2> >(tee {log:q} >&2)"
+
+
+rule measure_cross_chen:
+    input:
+        data=chen_data,
+        final=f"{CHEN_TRAINED}.safetensors",
+        training=f"{CHEN_TRAINED}.csv",
+    output:
+        f"{RESULTS}/measurements/cross/chen/{{family}}/{{setting}}/{{block}}.csv",
+    log:
+        f"{LOGS}/measure/cross/chen/{{family}}/{{setting}}/{{block}}.log",
+    benchmark:
+        f"{BENCHMARKS}/measure/cross/chen/{{family}}/{{setting}}/{{block}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="2h",
+        gpu=GPUS,
+    params:
+        experiment=lambda wildcards: canonical_json(cross_family(wildcards)),
+        code=code_version("flatness.cross.measure_chen"),
+    message:
+        "Measure worst-case sharpness: {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
+    shell:
+        "python -m flatness measure-cross-chen --experiment {params.experiment:q}"
+        " --data {input.data:q} --final {input.final:q} --training {input.training:q}"
+        " --output {output:q} 2> >(tee {log:q} >&2)"
+
+
+rule measure_cross_epfl:
+    input:
+        data=rules.train_epfl.input.data,
+        checkpoints=rules.train_epfl.output.checkpoints,
+    output:
+        f"{RESULTS}/measurements/cross/epfl/{{pool}}/{{trained}}/{{block}}.csv",
+    log:
+        f"{LOGS}/measure/cross/epfl/{{pool}}/{{trained}}/{{block}}.log",
+    benchmark:
+        f"{BENCHMARKS}/measure/cross/epfl/{{pool}}/{{trained}}/{{block}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="2h",
+        gpu=GPUS,
+    params:
+        experiment=lambda wildcards: canonical_json(cross_pool(wildcards)),
+        code=code_version("flatness.cross.measure_epfl"),
+    message:
+        "Measure compression: {wildcards.pool} ({wildcards.trained}), seeds {wildcards.block}"
+    shell:
+        "python -m flatness measure-cross-epfl --experiment {params.experiment:q}"
+        " --data {input.data:q} --checkpoints {input.checkpoints:q}"
+        " --output {output:q} 2> >(tee {log:q} >&2)"

@@ -4,7 +4,12 @@
 rule report:
     input:
         # The collectors of the studies: every figure, and every table the claims read.
-        studies=[*rules.epfl.input, *rules.chen.input, *rules.transformers.input],
+        studies=[
+            *rules.epfl.input,
+            *rules.chen.input,
+            *rules.transformers.input,
+            *rules.cross.input,
+        ],
         contrasts=expand(rules.contrast_chen.output, family=CONFIG.chen.families),
         claims=str(LIBRARY / "claims.yaml"),
         captions=sorted(map(str, (LIBRARY / "report").glob("*.rst"))),
@@ -29,6 +34,24 @@ rule report:
         "python -m flatness report --results {params.results:q} --claims {input.claims:q}"
         " --captions {params.captions:q} --ledger {output.ledger:q} --html {output.html:q}"
         " 2> >(tee {log:q} >&2)"
+
+
+rule dictionary:
+    output:
+        f"{RESULTS}/report/data_dictionary.csv",
+    log:
+        f"{LOGS}/report/dictionary.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        code=code_version("flatness.dictionary"),
+    message:
+        "Data dictionary"
+    shell:
+        "python -m flatness dictionary --output {output:q} 2> >(tee {log:q} >&2)"
 
 
 rule notebook:
@@ -62,5 +85,6 @@ rule notebook:
 rule reports:
     input:
         rules.report.output,
+        rules.dictionary.output,
         expand(rules.notebook.output, paper=["chen", "epfl"]),
     localrule: True

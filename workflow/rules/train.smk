@@ -35,43 +35,84 @@ rule train_epfl:
         " --output {output.checkpoints:q} --table {output.table:q} 2> >(tee {log:q} >&2)"
 
 
-rule train_chen:
-    input:
-        data=lambda wildcards: data_file(CONFIG.chen.families[wildcards.family].dataset),
-    output:
-        final=f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}.safetensors",
-        trajectory=(
-            lambda path: path if CONFIG.chen.keep_trajectories else temp(path)
-        )(
-            f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}.trajectory.safetensors"
-        ),
-        table=f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}.csv",
-    log:
-        f"{LOGS}/train/chen/{{family}}/{{setting}}/{{block}}.log",
-    benchmark:
-        f"{BENCHMARKS}/train/chen/{{family}}/{{setting}}/{{block}}.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime="12h",
-        gpu=GPUS,
-    params:
-        experiment=lambda wildcards: canonical_json(chen_training(wildcards)),
-        code=code_version("flatness.chen.train"),
-        scratch=lambda wildcards: scratch(
-            "train-chen",
-            chen_training(wildcards),
-            "flatness.chen.train",
-            wildcards.block,
-        ),
-    message:
-        "Train {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
-    shell:
-        "python -m flatness train-chen --experiment {params.experiment:q} --data {input.data:q}"
-        " --seeds {wildcards.block} --scratch {params.scratch:q} --final {output.final:q}"
-        " --trajectory {output.trajectory:q} --table {output.table:q} 2> >(tee {log:q} >&2)"
+# On a CPU each block is a job of its own; on a GPU all models of a batch size share one, which makes
+# the same files: one more seed there trains its stack anew.
+if DEVICE == "cpu":
+
+    rule train_chen:
+        input:
+            data=chen_data,
+        output:
+            final=f"{CHEN_TRAINED}.safetensors",
+            trajectory=chen_trajectory(f"{CHEN_TRAINED}.trajectory.safetensors"),
+            table=f"{CHEN_TRAINED}.csv",
+        log:
+            f"{LOGS}/train/chen/{{family}}/{{setting}}/{{block}}.log",
+        benchmark:
+            f"{BENCHMARKS}/train/chen/{{family}}/{{setting}}/{{block}}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime="12h",
+        params:
+            experiment=lambda wildcards: canonical_json(chen_training(wildcards)),
+            code=code_version("flatness.chen.train"),
+            scratch=lambda wildcards: scratch(
+                "train-chen",
+                chen_training(wildcards),
+                "flatness.chen.train",
+                wildcards.block,
+            ),
+        message:
+            "Train {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
+        shell:
+            "python -m flatness train-chen --experiment {params.experiment:q} --data {input.data:q}"
+            " --seeds {wildcards.block} --scratch {params.scratch:q} --final {output.final:q}"
+            " --trajectory {output.trajectory:q} --table {output.table:q} 2> >(tee {log:q} >&2)"
+
+
+for family, stack in CHEN_STACKS:
+
+    rule:
+        name:
+            f"train_chen_stacked_{family}_{stack}"
+        input:
+            data=data_file(CONFIG.chen.families[family].dataset),
+        output:
+            final=chen_stack_files(family, stack, "safetensors"),
+            trajectory=chen_trajectory(
+                chen_stack_files(family, stack, "trajectory.safetensors")
+            ),
+            table=chen_stack_files(family, stack, "csv"),
+        log:
+            f"{LOGS}/train/chen/{family}/{stack}.log",
+        benchmark:
+            f"{BENCHMARKS}/train/chen/{family}/{stack}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=8000,
+            runtime="24h",
+            gpu=1,
+        params:
+            experiment=canonical_json(chen_stack(family, stack)),
+            code=code_version("flatness.chen.train_stacked"),
+            scratch=scratch(
+                "train-chen-stacked",
+                chen_stack(family, stack),
+                "flatness.chen.train_stacked",
+                stack,
+            ),
+            checkpoints=f"{RESULTS}/checkpoints/chen/{family}",
+        message:
+            f"Train all models of {family}, {stack}, together"
+        shell:
+            "python -m flatness train-chen-stacked --experiment {params.experiment:q}"
+            " --data {input.data:q} --scratch {params.scratch:q}"
+            " --checkpoints {params.checkpoints:q} 2> >(tee {log:q} >&2)"
 
 
 if CONFIG.transformers.trained:

@@ -79,6 +79,13 @@ KINDS = (
         tuple((f"correlations/epfl/*/{p}/{p}/correlations.csv",) for p in ("written", "released")),
         ("benchmarks/*/epfl/**/*.tsv",),
     ),
+    Kind(
+        "cross_measures",
+        "Every measure of both papers on the models of both",
+        (("correlations/cross/correlations.csv",),),
+        ("benchmarks/*/cross/**/*.tsv",),
+        unit="models in the largest set",
+    ),
 )
 
 

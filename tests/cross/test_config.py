@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flatness.config import validate
+from flatness.cross.config import family_measurement, pool_measurement
+from flatness.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def values():
+    return yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("families", ["mlp_relu", "resnet"], r"cross\.families: no resnet; chen\.families has"),
+        ("families", [], r"cross\.families: found \[\]"),
+        ("rho", 0, r"cross\.rho: found 0"),
+        ("restarts", 1, r"cross\.restarts: found 1"),
+        ("samples", 1, r"cross\.samples: found 1"),
+    ],
+)
+def test_a_wrong_value_is_named(key, value, message):
+    wrong = values()
+    wrong["cross"][key] = value
+    with pytest.raises(UserError, match=message):
+        validate(wrong)
+
+
+def slices(config):
+    family = config.chen.families["mlp_relu"]
+    setting, block = family.settings[0].name, family.blocks[0]
+    return (
+        family_measurement(config.cross, config.chen, "mlp_relu", setting, block, "cpu"),
+        pool_measurement(config.cross, config.epfl, "gat", "written", "cpu"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "changed"),
+    [
+        ("rho", 0.02, [True, False]),
+        ("samples", 9, [False, True]),
+        ("families", ["mlp_relu"], [False, False]),
+    ],
+)
+def test_a_setting_changes_the_slice_that_it_determines_only(key, value, changed):
+    other = values()
+    other["cross"][key] = value
+    pairs = zip(slices(validate(values())), slices(validate(other)), strict=True)
+    assert [before != after for before, after in pairs] == changed
+
+
+def test_more_seeds_change_no_slice():
+    more = values()
+    more["chen"]["families"]["mlp_relu"]["seeds"] += 4
+    more["epfl"]["pools"]["gat"]["models"] += 25
+    assert slices(validate(values())) == slices(validate(more))

@@ -1,0 +1,54 @@
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import flatness
+from flatness.dictionary import TABLES, dictionary, row_of
+from flatness.tables import Provenance, Row
+
+#: Bases of other rows, and the row that a user's own checkpoint is measured into.
+NOT_OF_A_RUN = {
+    Row,
+    Provenance,
+    *(
+        getattr(importlib.import_module(f"flatness.{module}"), name)
+        for module, name in (
+            ("chen.rows", "Checkpoint"),
+            ("chen.measured_rows", "_MeasuredCheckpoint"),
+            ("transformers.rows", "VitQuantities"),
+            ("measure_checkpoint", "CheckpointRow"),
+        )
+    ),
+}
+
+
+def every_row():
+    """All row models of the package."""
+    for module in pkgutil.walk_packages(flatness.__path__, "flatness."):
+        if module.name != "flatness.__main__":
+            for value in vars(importlib.import_module(module.name)).values():
+                if isinstance(value, type) and issubclass(value, Row):
+                    yield value
+
+
+def test_every_row_model_has_its_files():
+    assert set(every_row()) - NOT_OF_A_RUN == set(TABLES.values())
+
+
+def test_one_line_a_column(tmp_path):
+    output = tmp_path / "dictionary.csv"
+    dictionary(output)
+    found = pd.read_csv(output, keep_default_na=False)
+    assert len(found) == sum(len(row.model_fields) for row in set(TABLES.values()))
+    line = found[(found["column"] == "mls") & found["files"].str.contains("chen")].iloc[0]
+    assert line["symbol"]
+    assert "correlations/chen/*/checkpoints.csv" in line["files"]
+
+
+def test_a_table_is_known_by_its_path():
+    assert row_of(Path("correlations/chen/vgg11/bounds.csv")).__name__ == "BoundTightness"
+    with pytest.raises(KeyError):
+        row_of(Path("other/correlations/chen/vgg11/bounds.csv"))

@@ -1,0 +1,1 @@
+"""Every measure of both papers on the models of both."""

@@ -1,0 +1,65 @@
+"""The verb `dictionary`: what every column of every table of a run means."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flatness.chen.contrasts import Contrast
+from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
+from flatness.chen.rows import TrainedCheckpoint
+from flatness.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
+from flatness.files import atomic_path
+from flatness.ledger import Outcome
+from flatness.tables import Row, data_dictionary
+from flatness.transformers.rows import MeasuredVit, PlacedVit, TrainedVit, VitCorrelation
+
+#: Tables below `results/<config>` and the model that their rows fit.
+TABLES: dict[str, type[Row]] = {
+    "checkpoints/epfl/*/*/*.csv": TrainedModel,
+    "checkpoints/chen/*/*/*.csv": TrainedCheckpoint,
+    "checkpoints/transformers/*.csv": TrainedVit,
+    "measurements/epfl/*/*/*/*.csv": MeasuredModel,
+    "measurements/chen/*/*/*.csv": MeasuredCheckpoint,
+    "measurements/transformers/*.csv": MeasuredVit,
+    "correlations/epfl/*/*/*/models.csv": PoolModel,
+    "correlations/epfl/*/*/*/correlations.csv": PoolCorrelation,
+    "correlations/chen/*/checkpoints.csv": MeasuredCheckpoint,
+    "correlations/chen/*/correlations.csv": FamilyCorrelation,
+    "correlations/chen/*/bounds.csv": BoundTightness,
+    "correlations/chen/*/contrasts.csv": Contrast,
+    "correlations/transformers/models.csv": PlacedVit,
+    "correlations/transformers/correlations.csv": VitCorrelation,
+    "report/claims.csv": Outcome,
+}
+
+
+def dictionary(
+    output: Annotated[Path, typer.Option(help="table to write")],
+) -> None:
+    """Writes one line a column of a run's tables: type, unit, symbol, convention, meaning."""
+    files = {row.__name__: [] for row in TABLES.values()}
+    for pattern, row in TABLES.items():
+        files[row.__name__].append(pattern)
+    found = data_dictionary(dict.fromkeys(TABLES.values()))
+    found.insert(0, "files", found["table"].map(lambda name: " ".join(files[name])))
+    with atomic_path(output) as temporary:
+        found.drop(columns="table").to_csv(temporary, index=False)
+
+
+def row_of(table: Path) -> type[Row]:
+    """The model of a table's rows.
+
+    Args:
+        table: path below `results/<config>`.
+
+    Returns:
+        Its row model.
+
+    Raises:
+        KeyError: no table of the workflow has such a path.
+    """
+    for pattern, row in TABLES.items():
+        if table.match(pattern) and len(table.parts) == len(Path(pattern).parts):
+            return row
+    raise KeyError(str(table))
