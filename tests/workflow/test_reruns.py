@@ -11,7 +11,8 @@ from workflow import tiny
 from workflow.tiny import planned
 
 REPORT = {"report": 1, "notebook": 2}
-FIGURES = {"draw_epfl_fig1": 1, "draw_chen": 3, "draw_chen_fig4": 1}
+FIGURES = {"draw_epfl_fig1": 1, "draw_chen": 3, "draw_chen_fig4": 1, "draw_cross_measures": 1}
+CROSS = {"correlate_cross": 1, "draw_cross_measures": 1}
 
 
 def edit(path, old, new):
@@ -59,7 +60,7 @@ def test_more_seeds_train_the_new_blocks_only(finished):
     assert planned_with(finished, change) == {
         "train_epfl": 1, "measure_epfl": 1, "correlate_epfl": 1, "draw_epfl_fig1": 1,
         "train_chen": 2, "measure_chen": 2, "correlate_chen": 1, "contrast_chen": 1,
-        "draw_chen": 3, **REPORT,
+        "draw_chen": 3, "measure_cross_epfl": 1, "measure_cross_chen": 2, **CROSS, **REPORT,
     }  # fmt: skip
 
 
@@ -83,7 +84,8 @@ def test_the_shared_plotting_module_redraws_all_figures(finished):
 def test_a_measures_formula_measures_again_without_training(finished):
     append(finished / "workflow/flatness/measures.py", "UNUSED = 3")
     assert planned(finished) == {
-        "measure_chen": 2, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3, **REPORT
+        "measure_chen": 2, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
+        "measure_cross_epfl": 2, **CROSS, **REPORT,
     }  # fmt: skip
 
 
@@ -121,7 +123,7 @@ def test_results_of_other_code_and_settings_are_not_passed_off_as_ours(clone, fi
     tiny.write_config(clone / "tiny.yaml", values)
     done = tiny.flatness(clone, "adopt", "tiny.yaml")
     assert done.returncode == 0, done.stderr
-    assert planned(clone) == {"measure_epfl": 2, "correlate_epfl": 1} | FIGURES | REPORT
+    assert planned(clone) == {"measure_epfl": 2, "correlate_epfl": 1} | CROSS | FIGURES | REPORT
 
 
 def test_an_archive_is_adopted_and_a_changed_table_refused(finished, tmp_path):
@@ -162,7 +164,7 @@ def test_the_same_bytes_on_one_core(finished_run, tmp_path):
     shutil.copytree(finished_run / "data", folder / "data")
     shutil.copy(finished_run / "tiny.yaml", folder)
     command = ["snakemake", "--configfile", "tiny.yaml", "--cores", "1", "--"]
-    done = tiny.call(folder, *command, "epfl", "chen", "transformers", timeout=600)
+    done = tiny.call(folder, *command, "epfl", "chen", "transformers", "cross", timeout=600)
     assert done.returncode == 0, done.stderr
     found = tiny.tables(folder)
     everything = tiny.tables(finished_run)
