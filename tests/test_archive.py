@@ -90,6 +90,8 @@ def test_a_missing_file_is_named_but_data_can_be_fetched(results):
 
 
 def test_a_file_that_no_job_made_is_named(results):
+    (results / "results/tiny/correlations/.a.csv.half").write_text("left by a kill")
+    verify(manifest(), results)
     (results / "results/tiny/correlations/b.csv").write_text("a,b\n5,6\n")
     with pytest.raises(DataError, match=r"b\.csv: not in the manifest"):
         verify(manifest(), results)
