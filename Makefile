@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 ACTIVATE := source $(VENV)/bin/activate &&
 
 .DEFAULT_GOAL := demo
-.PHONY: demo laptop paper plan figures compare test test-slow check bench clean help
+CONFIG ?= config/laptop.yaml
+.PHONY: demo laptop paper plan figures compare archive adopt test coverage test-slow check bench clean help
 
 demo: $(READY) ## the whole pipeline on an embedded demo (default)
 laptop: $(READY) ## on the published data, at a size for two cores
@@ -23,10 +24,19 @@ figures: $(READY) ## every figure and the report, redrawn from the committed tab
 compare: $(READY) ## a run's tables against the committed ones; RUN=results/laptop if not said otherwise
 	@$(ACTIVATE) python -m flatness compare $(or $(RUN),results/laptop)
 
+archive: $(READY) ## packs the results of CONFIG (config/laptop.yaml), settings and versions into a tar
+	@$(ACTIVATE) python -m flatness archive $(CONFIG)
+
+adopt: $(READY) ## takes over results of CONFIG that were copied into results/: checks them first
+	@$(ACTIVATE) python -m flatness adopt $(CONFIG)
+
 test: $(READY) ## the tests, without those of test-slow
 	@$(ACTIVATE) pytest
 
-test-slow: $(READY) ## kills, resumes and other long tests
+coverage: $(READY) ## the same tests, and how much of flatness they run: 90 % of its lines at least
+	@$(ACTIVATE) pytest --cov
+
+test-slow: $(READY) ## kills, resumes, a cluster and other long tests
 	@$(ACTIVATE) pytest -m slow
 
 check: $(READY) ## style of the code and of the workflow
@@ -45,8 +55,8 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): envs/requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "error: Python 3.11 or newer is needed; call make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
+	    { echo "error: Python 3.11.4 or newer is needed; call make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(ACTIVATE) pip install --disable-pip-version-check -q -r envs/requirements.lock
 	$(ACTIVATE) pip install --disable-pip-version-check -q --no-deps -e .

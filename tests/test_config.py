@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flatness.config import validate
+from flatness.config import settle_device, validate
 from flatness.epfl.config import measurement, training
 from flatness.errors import UserError
 from flatness.frozen import seed_blocks, seeds_of
@@ -39,6 +39,16 @@ def test_every_wrong_key_is_named_with_value_and_what_is_allowed():
     assert "epfl.protocol: found 'spoken': Input should be 'written' or 'released'" in message
     assert "epfl.pools.gat.modles: no such key" in message
     assert "statistics.seed: this key is missing" in message
+
+
+def test_jobs_on_another_machine_take_over_the_device_that_was_found(monkeypatch):
+    monkeypatch.setenv("FLATNESS_DEVICE", "")
+    monkeypatch.delenv("FLATNESS_DEVICE")
+    found = validate(values())
+    monkeypatch.setattr("flatness.config.Path.exists", lambda path: True)
+    assert settle_device(found) == "cuda"
+    monkeypatch.setattr("flatness.config.Path.exists", lambda path: False)
+    assert found.device_kind == "cuda"
 
 
 def test_a_name_that_is_no_folder_name_is_refused():

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ def test_the_conda_environment_has_the_pins_of_the_lock():
     environment = yaml.safe_load((ROOT / "envs/environment.yaml").read_text())
     pins = next(part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
     assert pins == (ROOT / "envs/requirements.lock").read_text().splitlines()
+
+
+def test_the_cluster_plugin_is_pinned_as_the_extra_says():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lock = (ROOT / "envs/slurm.lock").read_text().splitlines()
+    assert "-r requirements.lock" in lock
+    assert set(project["optional-dependencies"]["slurm"]) <= set(lock)
 
 
 def test_the_readme_shows_the_real_rule_graph(tmp_path):

@@ -1,78 +1,151 @@
-"""A run killed with all its processes goes on by the same command, to the same bytes."""
+"""Runs killed with all their processes go on by the same command, to the same bytes."""
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
+import psutil
 import pytest
-import yaml
 
-from workflow.real_snakefile import ROOT
+from workflow import tiny
+from workflow.tiny import trained_steps
 
-KILLS = 4
+pytestmark = pytest.mark.slow
 
-
-def small_config(folder):
-    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
-    values["statistics"]["resamples"] = 200
-    pools = values["epfl"]["pools"]
-    pools["fcnn"] |= {"models": 4, "block": 2}
-    pools["lenet5"] |= {"models": 4, "block": 4, "max_epochs": 6}
-    pools["lenet5"]["ascent"]["restarts"] = 4
-    del pools["gat"]
-    values["epfl"]["replications"] = {"fcnn": {"count": 2, "block": 4}}
-    values["epfl"]["audit"] = {}
-    path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
+#: At which moments to kill, in this order: a job of the stage is seen, then a random wait.
+AIMS = ["fetch"] * 3 + ["train"] * 4 + ["resume"] * 6 + ["measure"] * 3 + ["draw"] * 4
+#: Longest wait after a job is seen, in seconds: shorter than starting Python takes.
+WAITS = {"fetch": 1.0, "train": 1.5, "resume": 0.5, "measure": 1.0, "draw": 0.8}
+LEAST = {"fetch": 3, "train": 3, "resume": 5, "measure": 3, "draw": 3}
+TARGETS = ("epfl", "chen")
 
 
-def start(folder, config):
-    """The run command in a process group of its own, in a folder beside the checkout's."""
-    for name in ("Snakefile", "workflow", "profiles", "envs", "config", "notebooks"):
-        if not (folder / name).exists():
-            (folder / name).symlink_to(ROOT / name)
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # noqa: PTH120
+def check_out(folder):
+    """A checkout whose trainings last and are saved often, so that there is much to resume."""
+    tiny.check_out(folder)
+    tiny.save_often(folder)
+    tiny.write_config(folder / "tiny.yaml", tiny.longer_values())
+    return folder
+
+
+def start(folder, *targets):
+    """The plain command, in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "flatness", "run", str(config), "epfl"],
+        [sys.executable, "-m", "flatness", "run", "tiny.yaml", *(targets or TARGETS)],
         cwd=folder,
-        env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT / "workflow")},
+        env=tiny.environment(folder),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=(folder / "stderr.log").open("a"),
         start_new_session=True,
     )
 
 
-def tables(folder):
-    return {
-        path.relative_to(folder): path.read_bytes()
-        for kind in ("checkpoints", "measurements", "correlations")
-        for path in sorted((folder / f"results/demo/{kind}").rglob("*.csv"))
-    }
+def finish(folder):
+    process = start(folder)
+    assert process.wait(600) == 0, (folder / "stderr.log").read_text()[-5000:]
 
 
-@pytest.mark.slow
-def test_killed_again_and_again_it_ends_with_the_same_tables(tmp_path):
-    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    undisturbed.mkdir()
-    disturbed.mkdir()
-    config = small_config(tmp_path)
-    begun = time.monotonic()
-    process = start(undisturbed, config)
-    assert process.wait(600) == 0, process.stderr.read()
-    length = time.monotonic() - begun
-    draw = random.Random(0)
-    for _ in range(KILLS):
-        process = start(disturbed, config)
-        time.sleep(draw.uniform(0.15, 0.6) * length)
+def jobs(process):
+    """Stage and process of each running job."""
+    found = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error, IndexError):
+                line = child.cmdline()
+                if line[1:3] == ["-m", "flatness"]:
+                    found.append((line[3].split("-")[0], child))
+    return found
+
+
+def resumed(before, now):
+    """Whether a training that had been begun before has gone on."""
+    return any(now.get(path, 0) > step > 0 for path, step in before.items())
+
+
+def wait_for(aim, process, folder, before):
+    """Waits for a job of a stage, or for a training to get further; False if the run ends first."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if aim == "resume":
+            steps = trained_steps(folder)
+            seen = any(step > before.get(path, 0) for path, step in steps.items())
+        else:
+            seen = any(stage == aim for stage, _ in jobs(process))
+        if seen:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def kill_group(process):
+    """Kills a run and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    process = start(disturbed, config)
-    assert process.wait(600) == 0, process.stderr.read()
-    expected = tables(undisturbed)
-    assert len(expected) >= 10
-    assert tables(disturbed) == expected
+    process.wait()
+
+
+def kill_leaders(process):
+    """Kills a run and its Snakemake; their jobs live on."""
+    for child in psutil.Process(process.pid).children():
+        child.kill()
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = check_out(tmp_path_factory.mktemp("kill") / "undisturbed")
+    process = start(folder)
+    assert wait_for("fetch", process, folder, {})
+    second = tiny.flatness(folder, "run", "tiny.yaml")
+    assert second.returncode == 2
+    assert f"{folder}: another run is going on here" in second.stderr
+    assert process.wait(600) == 0, (folder / "stderr.log").read_text()[-5000:]
+    return tiny.tables(folder)
+
+
+def test_killed_twenty_times_it_ends_with_the_same_tables(undisturbed, tmp_path):
+    folder = check_out(tmp_path / "disturbed")
+    draw = random.Random(0)
+    hits, groups = Counter(), []
+    try:
+        for number, aim in enumerate(AIMS):
+            before = trained_steps(folder)
+            groups.append(start(folder))
+            assert wait_for(aim, groups[-1], folder, before), f"kill {number}: no {aim} seen"
+            time.sleep(draw.uniform(0, WAITS[aim]))
+            running = {stage for stage, _ in jobs(groups[-1])}
+            # After the first resumed training the jobs live on as orphans beside the next run.
+            (kill_leaders if number == 8 else kill_group)(groups[-1])
+            now = trained_steps(folder)
+            assert all(now.get(path, step) >= step for path, step in before.items())
+            hits.update(running | ({"resume"} if resumed(before, now) else set()))
+        finish(folder)
+    finally:
+        for process in groups:
+            kill_group(process)
+    print(f"kills that hit: {dict(hits)}")
+    assert len(AIMS) == 20
+    assert all(hits[stage] >= least for stage, least in LEAST.items()), hits
+    assert len(undisturbed) >= 10
+    assert tiny.tables(folder) == undisturbed
+
+
+def test_a_job_killed_alone_goes_on_by_the_same_command(undisturbed, tmp_path):
+    folder = check_out(tmp_path / "alone")
+    process = start(folder)
+    try:
+        assert wait_for("resume", process, folder, {})
+        victim = next(child for stage, child in jobs(process) if stage == "train")
+        victim.kill()
+        assert process.wait(300) == 2
+    finally:
+        kill_group(process)
+    assert "stopped before its end" in (folder / "stderr.log").read_text()
+    finish(folder)
+    assert tiny.tables(folder) == undisturbed

@@ -17,6 +17,8 @@ from flatness.errors import UserError
 VERBS = {
     "run": "flatness.run:run",
     "plan": "flatness.plan:plan",
+    "archive": "flatness.archive:archive",
+    "adopt": "flatness.archive:adopt",
     "fetch": "flatness.fetch:fetch",
     "train-epfl": "flatness.epfl.train:train_pool",
     "measure-epfl": "flatness.epfl.measure:measure_pool",

@@ -3,6 +3,7 @@
 Read at Snakemake's parse time, so nothing here imports torch.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,8 @@ from flatness.epfl.study import EpflStudy
 from flatness.errors import UserError
 from flatness.frozen import Frozen
 from flatness.transformers.config import TransformersSettings
+
+DEVICE_VARIABLE = "FLATNESS_DEVICE"
 
 
 class Data(Frozen):
@@ -62,10 +65,27 @@ class Config(Frozen):
 
     @property
     def device_kind(self) -> str:
-        """The kind of device jobs use: what `auto` finds here, without loading torch."""
+        """The kind of device jobs use: what `auto` finds here, without loading torch.
+
+        Jobs of a cluster take over what `settle_device` found where the run was started.
+        """
         if self.device == "auto":
-            return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+            here = "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+            return os.environ.get(DEVICE_VARIABLE, here)
         return self.device
+
+
+def settle_device(settings: Config) -> str:
+    """Finds the kind of device, and lets jobs inherit it: they may run where "auto" differs.
+
+    Args:
+        settings: the configuration.
+
+    Returns:
+        "cpu" or "cuda".
+    """
+    os.environ[DEVICE_VARIABLE] = settings.device_kind
+    return os.environ[DEVICE_VARIABLE]
 
 
 def validate(values: Mapping[str, Any]) -> Config:

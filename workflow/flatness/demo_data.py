@@ -63,6 +63,9 @@ def sbm() -> Dataset:
     700 nodes in 7 equal classes. Nodes are joined independently, more often within a class. Each
     class has 20 words of its own among 200; a node has its class's words more often than others.
     Split as Planetoid's: 20 nodes a class to train on, 20 to validate, 40 to test.
+
+    Returns:
+        The data set.
     """
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(SBM_CLASSES), SBM_CLASS_SIZE)

@@ -55,7 +55,13 @@ def seed_blocks(seeds: int, size: int) -> list[str]:
 
 
 def seeds_of(block: str) -> range:
-    """The seeds of a block named by `seed_blocks`.
+    """Reads the name that `seed_blocks` gave a block.
+
+    Args:
+        block: such as "0-24".
+
+    Returns:
+        The seeds.
 
     Raises:
         UserError: the name is not of the form first-last.

@@ -222,7 +222,13 @@ def fast_layout(tensor: Tensor) -> Tensor:
 
 
 def flat_outputs(outputs: Tensor) -> Tensor:
-    """Outputs as (n, N).
+    """Lays out a model's outputs as rows.
+
+    Args:
+        outputs: (n,) or (n, ...).
+
+    Returns:
+        (n, N).
 
     Raises:
         UserError: the model returns something else than a tensor with a sample dimension.
@@ -239,6 +245,9 @@ def _recorded(modules: Mapping[str, nn.Module]) -> Iterator[list[_Call]]:
     The input passes through a view, so that its gradient is that of this layer alone where other
     layers use the same tensor. Edges, unlike tensors, stay where they are when an activation
     overwrites the layer's output in place.
+
+    Yields:
+        The calls, a list that grows while the model runs.
     """
     calls: list[_Call] = []
     pending: dict[str, Tensor] = {}

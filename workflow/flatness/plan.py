@@ -1,7 +1,8 @@
 """The verb `plan`: jobs, minutes and gigabytes of a config, before anything starts.
 
 Jobs are counted by a dry run of the workflow, so finished ones do not count. Minutes and gigabytes
-are those of the whole config from nothing, from the rates below.
+are those of the whole config from nothing, from the rates below; a network or data set that has
+none of its own counts as the largest.
 """
 
 import os
@@ -97,10 +98,12 @@ def family_seconds(family: Family) -> float:
     """Core-seconds of training and measuring one family."""
     grid = len(family.settings)
     checkpoints = family.trend_seeds * family.checkpoints.count + family.seeds
+    step = STEP_SECONDS.get(family.network, STEP_SECONDS["vgg11"])
+    checkpoint = CHECKPOINT_SECONDS.get(family.network, CHECKPOINT_SECONDS["vgg11"])
     return grid * (
         2 * len(family.blocks) * START_SECONDS
-        + family.seeds * family.iterations * STEP_SECONDS[family.network]
-        + checkpoints * CHECKPOINT_SECONDS[family.network] * family.samples / 20
+        + family.seeds * family.iterations * step
+        + checkpoints * checkpoint * family.samples / 20
     )
 
 
@@ -133,5 +136,6 @@ def gigabytes(config: Config) -> float:
     )
     for family in config.chen.families.values():
         kept = family.seeds + family.trend_seeds * family.checkpoints.count
-        weights += len(family.settings) * kept * PARAMETERS[family.network]
+        parameters = PARAMETERS.get(family.network, PARAMETERS["mlp"])
+        weights += len(family.settings) * kept * parameters
     return data + 2 * 4 * weights / 1e9  # once in scratch, once in results

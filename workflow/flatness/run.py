@@ -2,6 +2,9 @@
 
 import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,36 +14,78 @@ import yaml
 from filelock import FileLock, Timeout
 
 from flatness.config import Config, validate
-from flatness.errors import UserError
+from flatness.errors import DataError, UserError
+from flatness.manifest import write_manifest
 from flatness.summary import print_summary
 
 
 def run(
     config: Annotated[Path, typer.Argument(help="config/demo.yaml, laptop.yaml or paper.yaml")],
     targets: Annotated[list[str] | None, typer.Argument(help="rules or files; all if none")] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="how to run, such as profiles/slurm; profiles/default")
+    ] = None,
 ) -> None:
-    """Runs Snakemake with a config to the end and prints the results.
-
-    Clears the lock that a killed run left behind; refuses to start beside a run that lives.
-    """
+    """Runs Snakemake to the end, also after a kill, and prints what was found."""
     settings = load_config(config)
-    Path(".snakemake").mkdir(exist_ok=True)
+    results = Path("results") / settings.name
     command = ["snakemake", "--configfile", str(config)]
+    command += ["--workflow-profile", str(profile)] if profile else []
+    with sole_run():
+        require_writable(results)
+        # Nobody runs here, so a lock is one that a killed run left.
+        subprocess.run([*command, "--unlock"], capture_output=True, check=False)
+        code = subprocess.run([*command, "--", *(targets or [])], check=False).returncode
+        print_summary(results)
+        if code:
+            raise UserError(
+                f"the run of {config} stopped before its end; the messages above say why. "
+                "What was finished is kept: the same command goes on from there"
+            )
+        write_manifest(settings)
+
+
+@contextmanager
+def sole_run() -> Iterator[None]:
+    """Holds this folder against other runs.
+
+    Yields:
+        Nothing, once nobody else runs here.
+
+    Raises:
+        UserError: another run is going on here.
+        DataError: the folder cannot be written.
+    """
+    lock = Path(".snakemake/flatness-run.lock")
+    require_writable(lock.parent)
     try:
-        with FileLock(".snakemake/flatness-run.lock", timeout=0):
+        with FileLock(lock, timeout=0):
             refuse_beside_living_snakemake()
-            subprocess.run([*command, "--unlock"], capture_output=True, check=False)
-            code = subprocess.run([*command, "--", *(targets or [])], check=False).returncode
+            yield
     except Timeout:
         raise UserError(
             f"{Path.cwd()}: another run is going on here; wait for it to end, or stop it"
         ) from None
-    print_summary(Path("results") / settings.name)
-    if code:
-        raise UserError(
-            f"the run of {config} stopped before its end; the messages above say why. "
-            "What was finished is kept: the same command goes on from there"
-        )
+
+
+def require_writable(folder: Path) -> None:
+    """Creates a folder, if need be, and a file in it, which goes at once.
+
+    Args:
+        folder: where a run will write.
+
+    Raises:
+        DataError: the operating system refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written: {error.strerror}; free space or fix its permissions and "
+            "run again"
+        ) from error
 
 
 def load_config(path: Path) -> Config:
@@ -66,9 +111,10 @@ def load_config(path: Path) -> Config:
 
 
 def refuse_beside_living_snakemake() -> None:
-    """Raises UserError if a Snakemake started by other means works in this folder.
+    """Looks for a Snakemake started by other means: its lock must not be taken for a stale one.
 
-    Its lock must not be taken for a stale one.
+    Raises:
+        UserError: one works in this folder.
     """
     for process in psutil.process_iter():
         if process.pid == os.getpid():

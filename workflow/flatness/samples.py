@@ -108,10 +108,15 @@ def measure_samples(
 
 
 def has_theorem(network: Network, index: int) -> bool:
-    """Whether a layer's patches are of use to a bound that is a theorem.
+    """Says whether a layer's patches are of use to a bound that is a theorem.
 
-    A layer after the first matters only to sums over all layers, so not where one of them, by its
-    number of positions, has no bound.
+    Args:
+        network: the layers.
+        index: of the layer.
+
+    Returns:
+        A layer after the first matters only to sums over all layers, so False where one of them,
+        by its number of positions, has no bound.
     """
     layers = network.layers
     return all(layer.bounds_jacobian for layer in (layers if index else layers[:1]))

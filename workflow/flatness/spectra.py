@@ -41,8 +41,14 @@ def spectrum(jacobian: Tensor) -> Spectrum:
 
 
 def features(rows: Tensor) -> Tensor:
-    """Rows (N, c, ...) as (N, c, d), images in the order they lie in memory: channels last.
+    """Flattens images in the order they lie in memory: channels last.
 
     The order of features changes no singular value, and this one needs no copy.
+
+    Args:
+        rows: (N, c, ...).
+
+    Returns:
+        (N, c, d).
     """
     return (rows.movedim(2, -1) if rows.dim() == 5 else rows).flatten(2)

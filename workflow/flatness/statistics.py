@@ -98,9 +98,12 @@ def correlate(
 def _bootstrap_interval(
     x: np.ndarray, y: np.ndarray, method: Method, resamples: int, confidence: float, seed: int
 ) -> tuple[float, float]:
-    """Percentile interval over paired resamples.
+    """Resamples pairs.
 
     A resample in which a variable is constant has no coefficient and is left out.
+
+    Returns:
+        Both ends of the percentile interval.
     """
     statistic = _STATISTICS[method](x, y)
     with warnings.catch_warnings():

@@ -81,9 +81,14 @@ def cells(outcome: Outcome) -> tuple[str, ...]:
 
 
 def value_text(outcome: Outcome) -> str:
-    """Our value and its interval, such as "+0.31 [+0.10, +0.52]"; a check's violations.
+    """Writes what we found.
 
-    Undefined is what was run with too few models, or where a quantity does not vary.
+    Args:
+        outcome: of a claim or check.
+
+    Returns:
+        Our value and its interval, such as "+0.31 [+0.10, +0.52]"; a check's violations;
+        "undefined" for what was run with too few models, or where a quantity does not vary.
     """
     if outcome.verdict == "not run here":
         return ""

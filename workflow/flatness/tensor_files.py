@@ -102,9 +102,15 @@ class Scratch:
         save_tensors(self.folder / f"{name}.safetensors", tensors, metadata)
 
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The state called `name`, or None where there is none or it is damaged.
+        """Reads the state called `name`.
 
         State can always be computed again, so a damaged one is dropped rather than reported.
+
+        Args:
+            name: as given to `save`.
+
+        Returns:
+            Tensors and metadata; None where there is no such state or it is damaged.
         """
         path = self.folder / f"{name}.safetensors"
         if not path.exists():

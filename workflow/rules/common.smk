@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 import shlex
 import sys
 from functools import cache
@@ -9,13 +10,15 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-LIBRARY = Path(workflow.basedir) / "workflow"
+# Relative, since Snakemake runs a job again whose input files have other paths: a checkout can move.
+HOME = Path(os.path.relpath(workflow.basedir))
+LIBRARY = HOME / "workflow"
 ENVIRONMENT = str(Path(workflow.basedir) / "envs/environment.yaml")
-sys.path.insert(0, str(LIBRARY))
+sys.path.insert(0, str(LIBRARY.resolve()))
 
 from flatness.chen import config as chen
 from flatness.chen.stacked_config import stacked_training, stacks
-from flatness.config import validate
+from flatness.config import settle_device, validate
 from flatness.cross import config as cross
 from flatness.epfl import config as epfl
 from flatness.epfl import study
@@ -29,7 +32,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 # Jobs run this checkout's code, whatever else is installed: its version is what is hashed below.
-EXPORTS = {"PYTHONPATH": str(LIBRARY)}
+EXPORTS = {"PYTHONPATH": str(LIBRARY.resolve())}
 # glibc gives large blocks back to the system when they are freed; taking them again in every step
 # costs VGG-11's training 15 % of its time in page faults.
 EXPORTS |= {
@@ -51,7 +54,9 @@ shell.prefix(
 RESULTS = f"results/{CONFIG.name}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
-DEVICE = CONFIG.device_kind
+DEVICE = settle_device(CONFIG)
+# GPUs that a job asks a cluster for.
+GPUS = int(DEVICE == "cuda")
 
 
 def alternatives(names):
@@ -78,8 +83,18 @@ wildcard_constraints:
 
 
 @cache
+def syntax_tree(path):
+    """What a module computes: its syntax tree without docstrings, and comments have none."""
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return tree
+
+
 def imported_modules(module):
-    """Files of a module and of all it imports inside the package, by module name."""
+    """Syntax trees of a module and of all it imports inside the package, by module name."""
     found = {}
     waiting = [module]
     while waiting:
@@ -88,8 +103,8 @@ def imported_modules(module):
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         if name in found or not name.startswith("flatness.") or not path.exists():
             continue
-        found[name] = ast.dump(ast.parse(path.read_text()))
-        for node in ast.walk(ast.parse(path.read_text())):
+        found[name] = syntax_tree(path)
+        for node in ast.walk(found[name]):
             if isinstance(node, ast.Import):
                 waiting += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -102,9 +117,9 @@ def imported_modules(module):
 
 @cache
 def code_version(module):
-    """Hash of the syntax trees a module depends on: comments and file times do not count."""
-    trees = sorted(imported_modules(module).items())
-    return hashlib.sha256(repr(trees).encode()).hexdigest()[:12]
+    """Hash of what a module and its imports compute: comments, docstrings and file times do not count."""
+    trees = {name: ast.dump(tree) for name, tree in imported_modules(module).items()}
+    return hashlib.sha256(repr(sorted(trees.items())).encode()).hexdigest()[:12]
 
 
 def scratch(verb, experiment, module, block):

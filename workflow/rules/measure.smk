@@ -17,6 +17,7 @@ rule measure_epfl:
     resources:
         mem_mb=2000,
         runtime="4h",
+        gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(epfl_measurement(wildcards)),
         code=code_version("flatness.epfl.measure"),
@@ -50,8 +51,9 @@ rule measure_chen:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=3000,
         runtime="4h",
+        gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(chen_measurement(wildcards)),
         code=code_version("flatness.chen.measure"),
@@ -85,6 +87,7 @@ rule measure_transformers:
     resources:
         mem_mb=2500 if CONFIG.transformers.trained else 32000,
         runtime="4h" if CONFIG.transformers.trained else "24h",
+        gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(vit_measurement(wildcards)),
         options=vit_options,
@@ -105,9 +108,9 @@ rule measure_transformers:
 
 rule measure_cross_chen:
     input:
-        data=rules.train_chen.input.data,
-        final=rules.train_chen.output.final,
-        training=rules.train_chen.output.table,
+        data=chen_data,
+        final=f"{CHEN_TRAINED}.safetensors",
+        training=f"{CHEN_TRAINED}.csv",
     output:
         f"{RESULTS}/measurements/cross/chen/{{family}}/{{setting}}/{{block}}.csv",
     log:
@@ -120,6 +123,7 @@ rule measure_cross_chen:
     resources:
         mem_mb=2000,
         runtime="2h",
+        gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(cross_family(wildcards)),
         code=code_version("flatness.cross.measure_chen"),
@@ -147,6 +151,7 @@ rule measure_cross_epfl:
     resources:
         mem_mb=2000,
         runtime="2h",
+        gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(cross_pool(wildcards)),
         code=code_version("flatness.cross.measure_epfl"),

@@ -57,7 +57,7 @@ rule dictionary:
 rule notebook:
     input:
         ledger=rules.report.output.ledger,
-        notebook=str(Path(workflow.basedir) / "notebooks/{paper}.ipynb"),
+        notebook=str(HOME / "notebooks/{paper}.ipynb"),
     output:
         f"{RESULTS}/notebooks/{{paper}}.html",
     log:

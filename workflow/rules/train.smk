@@ -17,6 +17,7 @@ rule train_epfl:
     resources:
         mem_mb=2000,
         runtime="4h",
+        gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(epfl_training(wildcards)),
         code=code_version("flatness.epfl.train"),
@@ -85,7 +86,7 @@ if DEVICE == "cpu":
         threads: 1
         resources:
             mem_mb=2000,
-            runtime="24h",
+            runtime="12h",
         params:
             experiment=lambda wildcards: canonical_json(chen_training(wildcards)),
             code=code_version("flatness.chen.train"),
@@ -163,6 +164,7 @@ if CONFIG.transformers.trained:
         resources:
             mem_mb=2500,
             runtime="4h",
+            gpu=GPUS,
         params:
             experiment=lambda wildcards: canonical_json(vit_training(wildcards)),
             code=code_version("flatness.transformers.train"),

@@ -29,6 +29,7 @@ from flatness.chen.inequalities import check_theorems
 from flatness.chen.measured_rows import MeasuredCheckpoint
 from flatness.chen.rows import Checkpoint, TrainedCheckpoint
 from flatness.curvature import hessian_trace
+from flatness.errors import NumericalError
 from flatness.frozen import content_hash
 from flatness.measures import measure
 from flatness.quantities import QUANTITIES
@@ -62,8 +63,12 @@ def measure_block(
         common = checkpoint_columns(line, chosen) | made
         prefix = f"seed{line['seed']}/step{line['step']}/"
         own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        for measured in measure_checkpoint(chosen, own, images, common):
-            rows.append(MeasuredCheckpoint(**common, **measured))
+        try:
+            measured = list(measure_checkpoint(chosen, own, images, common))
+        except NumericalError as error:
+            place = final if line["step"] == chosen.steps[-1] else trajectory
+            raise NumericalError(f"{place}: {prefix.strip('/')}: {error}") from error
+        rows += [MeasuredCheckpoint(**common, **columns) for columns in measured]
     check_theorems(pd.DataFrame([row.model_dump() for row in rows]))
     write_table(output, rows)
 

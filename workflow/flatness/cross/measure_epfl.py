@@ -136,7 +136,14 @@ MODULES = {"fcnn": _fcnn, "lenet5": _lenet5}
 
 
 def sample_order(available: int, experiment: PoolMeasurement) -> Tensor:
-    """Numbers of the training samples to measure on, drawn with seed 0: the same for every model.
+    """Draws the training samples to measure on, with seed 0: the same for every model.
+
+    Args:
+        available: training samples.
+        experiment: how many of them are measured.
+
+    Returns:
+        Their numbers, int64.
 
     Raises:
         UserError: fewer than asked for.

@@ -76,9 +76,12 @@ class CrossCorrelation(Provenance):
 
 
 def of_value(value: float, standard_error: float) -> dict[str, Any]:
-    """Columns value, standard_error, status and reason; a value that is not finite is none.
+    """Says of a value whether it can be used.
 
     An infinite one is kept as it is: the log volume of a Jacobian whose rank is below 3.
+
+    Returns:
+        Columns value, standard_error, status and reason; a value that is not finite is none.
     """
     reason = "" if math.isfinite(value) else f"its value is {value} for this model"
     return {

@@ -96,4 +96,4 @@ def measuring_seconds(name: str, pool: PoolSettings, measured: str) -> float:
 
 
 def _lenet_batches(pool: PoolSettings) -> float:
-    return (pool.train_size or TRAIN_IMAGES[pool.dataset]) / pool.batch_size
+    return (pool.train_size or TRAIN_IMAGES.get(pool.dataset, 60_000)) / pool.batch_size

@@ -183,9 +183,12 @@ def _softmax_by_target(logits: Tensor, hop: Hop) -> Tensor:
 def _dropout_masks(
     hops: tuple[Hop, Hop], generators: Sequence[torch.Generator], like: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Scaled keep-masks: first attention (E, M), hidden (outputs, M, 8), second attention (E, M).
+    """Draws the scaled keep-masks of dropout.
 
     Each model draws from its own generator, so that it is the same in any stack.
+
+    Returns:
+        Masks of the first attention (E, M), hidden (outputs, M, 8), second attention (E, M).
     """
     sizes = [len(hops[0].source), len(hops[0].own) * HIDDEN, len(hops[1].source)]
     draws = torch.stack([torch.rand(sum(sizes), generator=one) for one in generators], dim=1)

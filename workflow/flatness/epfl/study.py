@@ -124,6 +124,12 @@ class EpflStudy(EpflSettings):
         """Every protocol of a pool's audit: measuring ones, then training ones, then all at once.
 
         The training part begins with the written protocol on the same few models.
+
+        Args:
+            pool: one that is audited.
+
+        Returns:
+            What the audit's job reads.
         """
         audit, main = self.audit[pool], self.pools[pool]
 
@@ -174,6 +180,12 @@ def trained_protocols(pool: str) -> list[str]:
     """Training protocols of a pool: written, each defect alone, released.
 
     An only defect is the released protocol and not named twice.
+
+    Args:
+        pool: fcnn, lenet5 or gat.
+
+    Returns:
+        Their names.
     """
     alone = list(TRAINING_DEFECTS[pool])
     return ["written", *(alone if len(alone) > 1 else []), "released"]

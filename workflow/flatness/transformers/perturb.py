@@ -153,13 +153,16 @@ def _clean_losses(
 def _losses(
     model: nn.Module, stacked: dict[str, Tensor], images: Tensor, targets: Tensor
 ) -> Tensor:
-    """Summed squared error of σ(f), (models, n) in float64: every model sees its own images.
+    """Sums the squared error of σ(f); every model sees its own images.
 
     Args:
         model: gives the computation; its own parameters are not used.
         stacked: parameters, (models, …).
         images: (models, n, C, H, W).
         targets: (models, n, N).
+
+    Returns:
+        (models, n), float64.
     """
 
     def squared_error(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def read_checkpoints(paths: Sequence[Path]) -> pd.DataFrame:
 def title(table: pd.DataFrame) -> str:
     """Network and data set of one family, such as "VGG-11 on CIFAR-10"."""
     network, dataset = table["network"].iloc[0], table["dataset"].iloc[0]
-    return f"{NETWORK_TITLES[network]} on {DATASET_TITLES[dataset]}"
+    return f"{NETWORK_TITLES.get(network, network)} on {DATASET_TITLES.get(dataset, dataset)}"
 
 
 def shown(models: pd.DataFrame, used: pd.Series) -> str:

@@ -1,0 +1,23 @@
+"""A finished run of the tiny config, shared by the tests of what follows a run."""
+
+import shutil
+
+import pytest
+
+from workflow import tiny
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory):
+    """A checkout with a finished run; not to be changed."""
+    folder = tiny.check_out(tmp_path_factory.mktemp("tiny") / "checkout")
+    tiny.write_config(folder / "tiny.yaml", tiny.tiny_values())
+    done = tiny.flatness(folder, "run", "tiny.yaml", timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def finished(finished_run, tmp_path):
+    """A copy of the finished run, times and Snakemake's records included, to be changed freely."""
+    return shutil.copytree(finished_run, tmp_path / "moved")

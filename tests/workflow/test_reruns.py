@@ -1,0 +1,172 @@
+"""After a change, exactly what depends on it runs again: asserted from the list of jobs."""
+
+import shutil
+import time
+
+import pandas as pd
+import pytest
+
+from flatness.manifest import read_manifest
+from workflow import tiny
+from workflow.tiny import planned
+
+REPORT = {"report": 1, "notebook": 2}
+FIGURES = {"draw_epfl_fig1": 1, "draw_chen": 3, "draw_chen_fig4": 1, "draw_cross_measures": 1}
+CROSS = {"correlate_cross": 1, "draw_cross_measures": 1}
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def append(path, line):
+    path.write_text(f"{path.read_text()}\n{line}\n")
+
+
+def planned_with(folder, change):
+    """Jobs after a change of the config's values."""
+    values = tiny.tiny_values()
+    change(values)
+    tiny.write_config(folder / "tiny.yaml", values)
+    return planned(folder)
+
+
+def test_nothing_changed_nothing_to_do(finished):
+    """Not even in another folder; said within seconds."""
+    begun = time.monotonic()
+    done = tiny.call(finished, "snakemake", "--configfile", "tiny.yaml")
+    assert time.monotonic() - begun < 5
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stderr
+
+
+def test_comments_docstrings_times_and_environment_rerun_nothing(finished):
+    measures = finished / "workflow/flatness/measures.py"
+    edit(measures, '"""', '"""Other words. ')
+    append(measures, "# a comment")
+    edit(finished / "envs/environment.yaml", "numpy==", "numpy==9")
+    for path in (finished / "workflow").rglob("*.*"):
+        path.touch()
+    assert planned(finished) == {}
+
+
+def test_more_seeds_train_the_new_blocks_only(finished):
+    def change(values):
+        values["epfl"]["pools"]["fcnn"]["models"] += 1
+        values["chen"]["families"]["mlp_tanh"]["seeds"] += 1
+
+    assert planned_with(finished, change) == {
+        "train_epfl": 1, "measure_epfl": 1, "correlate_epfl": 1, "draw_epfl_fig1": 1,
+        "train_chen": 2, "measure_chen": 2, "correlate_chen": 1, "contrast_chen": 1,
+        "draw_chen": 3, "measure_cross_epfl": 1, "measure_cross_chen": 2, **CROSS, **REPORT,
+    }  # fmt: skip
+
+
+def test_figures_style_redraws_only(finished):
+    def change(values):
+        values["figures"]["dpi"] += 1
+
+    assert planned_with(finished, change) == FIGURES | REPORT
+
+
+def test_one_figures_module_redraws_that_figure(finished):
+    append(finished / "workflow/flatness/chen/draw/bounds.py", "UNUSED = 3")
+    assert planned(finished) == {"draw_chen": 1, **REPORT}
+
+
+def test_the_shared_plotting_module_redraws_all_figures(finished):
+    append(finished / "workflow/flatness/figures.py", "UNUSED = 3")
+    assert planned(finished) == FIGURES | REPORT
+
+
+def test_a_measures_formula_measures_again_without_training(finished):
+    append(finished / "workflow/flatness/measures.py", "UNUSED = 3")
+    assert planned(finished) == {
+        "measure_chen": 2, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
+        "measure_cross_epfl": 2, **CROSS, **REPORT,
+    }  # fmt: skip
+
+
+def test_a_deleted_figure_is_drawn_alone(finished):
+    (finished / "results/tiny/figures/chen_figG5.png").unlink()
+    assert planned(finished) == {"draw_chen": 1, **REPORT}
+
+
+@pytest.fixture
+def clone(finished_run, tmp_path):
+    """A fresh checkout with the results copied in: no records, every time a new one."""
+    folder = tiny.check_out(tmp_path / "clone")
+    shutil.copy(finished_run / "tiny.yaml", folder)
+    results = shutil.copytree(finished_run / "results", folder / "results")
+    for path in sorted(results.rglob("*")):  # figures before the tables that they were drawn from
+        path.touch()
+    return folder
+
+
+def test_adopted_results_are_as_if_made_here(clone):
+    done = tiny.flatness(clone, "adopt", "tiny.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "taken over; 0 jobs left to run" in done.stdout
+    assert planned(clone) == {}
+    append(clone / "workflow/flatness/measures.py", "UNUSED = 3")
+    assert planned(clone)["measure_chen"] == 2
+    assert "train_chen" not in planned(clone)
+
+
+def test_results_of_other_code_and_settings_are_not_passed_off_as_ours(clone, finished_run):
+    shutil.copytree(finished_run / "data", clone / "data")
+    append(clone / "workflow/flatness/figures.py", "UNUSED = 3")
+    values = tiny.tiny_values()
+    values["epfl"]["pools"]["fcnn"]["rho"] *= 2
+    tiny.write_config(clone / "tiny.yaml", values)
+    done = tiny.flatness(clone, "adopt", "tiny.yaml")
+    assert done.returncode == 0, done.stderr
+    assert planned(clone) == {"measure_epfl": 2, "correlate_epfl": 1} | CROSS | FIGURES | REPORT
+
+
+def test_an_archive_is_adopted_and_a_changed_table_refused(finished, tmp_path):
+    assert tiny.flatness(finished, "archive", "tiny.yaml").returncode == 0
+    shutil.rmtree(finished / "results")
+    shutil.rmtree(finished / ".snakemake")
+    command = ["adopt", "tiny.yaml", "--archive", "flatness-tiny.tar"]
+    done = tiny.flatness(finished, *command)
+    assert done.returncode == 0, done.stderr
+    assert planned(finished) == {}
+    table = finished / "results/tiny/correlations/epfl/fcnn/written/written/models.csv"
+    edit(table, "fcnn", "FCNN")
+    done = tiny.flatness(finished, "adopt", "tiny.yaml")
+    assert done.returncode == 3
+    assert "models.csv: its content is not what the manifest says" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_result_says_what_made_it(finished_run):
+    """Rows carry it, and the manifest, with the job, stands for each file."""
+    manifest = read_manifest(finished_run / "results/tiny/manifest.json")
+    assert manifest.config_hash and manifest.commit
+    assert {"torch", "snakemake", "numpy"} <= set(manifest.packages)
+    made = [path for path in manifest.files if not path.endswith(".tsv")]
+    for path in made:
+        assert manifest.files[path].record["params"], path
+    for stage in ("checkpoints", "measurements"):
+        for path in (finished_run / "results/tiny" / stage).rglob("*.csv"):
+            table = pd.read_csv(path, dtype=str)
+            named = table[["experiment", "commit", "dirty", "torch_version", "python_version"]]
+            assert named.notna().all(axis=None), path
+            assert str(path.relative_to(finished_run)) in made
+
+
+def test_the_same_bytes_on_one_core(finished_run, tmp_path):
+    """The shared run has both of this machine's cores, if it has two."""
+    folder = tiny.check_out(tmp_path / "alone")
+    shutil.copytree(finished_run / "data", folder / "data")
+    shutil.copy(finished_run / "tiny.yaml", folder)
+    command = ["snakemake", "--configfile", "tiny.yaml", "--cores", "1", "--"]
+    done = tiny.call(folder, *command, "epfl", "chen", "transformers", "cross", timeout=600)
+    assert done.returncode == 0, done.stderr
+    found = tiny.tables(folder)
+    everything = tiny.tables(finished_run)
+    assert len(found) >= 15
+    assert found == {path: everything[path] for path in found}
