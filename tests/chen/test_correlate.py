@@ -10,6 +10,7 @@ from flatness.chen.correlate import (
     over_checkpoints,
     over_models,
     tightness,
+    within,
 )
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
 from flatness.chen.quantities import last_on_train, one_factor, with_derived
@@ -90,6 +91,36 @@ def test_what_the_covariate_explains_wholly_has_no_partial_correlation():
     assert (a == 0).all() and (b != 0).any()
 
 
+def test_settings_and_seeds_are_told_apart():
+    """MLS follows the learning rate within a seed, and runs against it over all models."""
+    models = last_on_train(frame(seeds=4))
+    rate, seed = models["learning_rate"], models["seed"]
+    models = models.assign(root_sharpness=-rate - 5 * seed, mls=-rate + 5 * seed)
+    by_seed = chosen(within(models, "seed", STATISTICS), x="root_sharpness", y="mls")
+    assert by_seed["over"].tolist() == ["settings"]
+    assert by_seed["estimate"].iloc[0] == pytest.approx(1)
+    assert by_seed["n"].iloc[0] == 4
+    by_setting = chosen(within(models, "setting", STATISTICS), x="root_sharpness", y="mls")
+    assert by_setting["over"].tolist() == ["seeds"]
+    assert by_setting["estimate"].iloc[0] == pytest.approx(-1)
+    assert by_setting["n"].iloc[0] == 5
+
+
+def test_within_groups_the_mean_is_of_each_groups_coefficient():
+    models = last_on_train(frame(diverged=(("lr0.1_batch8", 1),)))
+    row = chosen(within(models, "seed", STATISTICS), x="nmls", y="nmls_bound_released").iloc[0]
+    groups = [part.dropna(subset="nmls") for _, part in models.groupby("seed")]
+    expected = [stats.pearsonr(g["nmls"], g["nmls_bound_released"])[0] for g in groups]
+    assert row["estimate"] == pytest.approx(np.mean(expected), abs=1e-12)
+    assert row["low"] < row["estimate"] < row["high"]
+    assert (row["n"], row["excluded"]) == (4, 1)
+
+
+def test_two_seeds_have_no_correlation_within_a_setting():
+    models = last_on_train(frame(seeds=2))
+    assert list(within(models, "setting", STATISTICS)) == []
+
+
 def test_along_training_each_run_counts_once():
     rows = list(over_checkpoints(frame(seeds=3, trend_seeds=2), STATISTICS))
     raw = chosen(rows, y="mls", covariate="")
@@ -129,5 +160,5 @@ def test_the_command_writes_three_tables_and_drops_no_row(tmp_path):
     assert len(checkpoints) == len(rows)
     assert checkpoints["diverged"].sum() == 12
     correlations = read_table(outputs[1], FamilyCorrelation)
-    assert set(correlations["over"]) > {"models", "checkpoints"}
+    assert set(correlations["over"]) > {"models", "settings", "seeds", "checkpoints"}
     assert len(read_table(outputs[2], BoundTightness)) > 10

@@ -36,6 +36,13 @@ FURTHER_PAIRS = (
 #: What learning rate, batch size and sharpness are said to move.
 COMPRESSION = ("nmls", "mls", "log_volume_top3", "local_dimensionality")
 
+#: Pairs that are looked at among models of one seed, and among models of one setting.
+WITHIN_PAIRS = (
+    *(("root_sharpness", y) for y in COMPRESSION),
+    ("mls", "bound_d_released"),
+    ("nmls", "nmls_bound_released"),
+)
+
 
 def correlate_family(
     statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
@@ -55,7 +62,13 @@ def correlate_family(
     common = {name: measured[name].iloc[0] for name in ("family", "dataset", "demo")}
     common |= provenance(experiment, device=measured["device"].iloc[0])
     table = with_derived(measured)
-    found = [*over_models(last_on_train(table), settings), *over_checkpoints(table, settings)]
+    models = last_on_train(table)
+    found = [
+        *over_models(models, settings),
+        *within(models, "seed", settings),
+        *within(models, "setting", settings),
+        *over_checkpoints(table, settings),
+    ]
     rows = [FamilyCorrelation(**common, confidence=settings.confidence, **row) for row in found]
     write_table(checkpoints, [MeasuredCheckpoint(**row) for row in measured.to_dict("records")])
     write_table(correlations, rows)
@@ -142,6 +155,41 @@ def held_fixed(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray,
     return a, b
 
 
+def within(models: pd.DataFrame, group: str, settings: Statistics) -> Iterator[dict[str, Any]]:
+    """Tells what settings do to models from what initial weights do.
+
+    Over all models both are mixed: models of one seed share initial weights and differ by setting,
+    models of one setting differ by seed.
+
+    Args:
+        models: one row a model, with derived columns.
+        group: "seed" or "setting": what the models of a group share.
+        settings: of the resampling.
+
+    Yields:
+        Columns of `FamilyCorrelation`: `WITHIN_PAIRS` by Pearson's r of each group with three or
+        more models, averaged over groups; nothing where there is no such group.
+    """
+    over = {"seed": "settings", "setting": "seeds"}[group]
+    for x, y in WITHIN_PAIRS:
+        finite = np.isfinite(models[[x, y]]).all(axis=1)
+        found = [_pearson(part, x, y) for _, part in models[finite].groupby(group)]
+        values = np.array([r for r in found if np.isfinite(r)])
+        if not len(values):
+            continue
+        row = {"over": over, "x": x, "y": y, "covariate": "", "method": "pearson"}
+        row |= {"n": len(values), "interpolated": int(models[finite]["interpolated"].sum())}
+        yield row | _excluded(models[~finite]) | _mean_over_runs(values, settings)
+
+
+def _pearson(models: pd.DataFrame, x: str, y: str) -> float:
+    """Pearson's r; NaN for fewer than three models, or where a quantity does not vary."""
+    a, b = models[x].to_numpy(), models[y].to_numpy()
+    if len(models) < MINIMUM_MODELS or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return np.nan
+    return float(stats.pearsonr(a, b)[0])
+
+
 def over_checkpoints(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
     """Whether compression follows sharpness along training.
 
@@ -185,7 +233,7 @@ def _along(run: pd.DataFrame, y: str, covariate: str) -> float:
 
 
 def _mean_over_runs(values: np.ndarray, settings: Statistics) -> dict[str, float]:
-    """Mean of the runs' coefficients with its t interval, t-test and sign-flip test."""
+    """Mean of the runs' or groups' coefficients, its t interval, t-test and sign-flip test."""
     if len(values) < MINIMUM_MODELS:
         return _coefficients(*[np.nan] * 5)
     if np.ptp(values) == 0:

@@ -44,20 +44,22 @@ class FamilyCorrelation(Provenance):
     demo: bool = column("whether the data set is a stand-in made for the demo")
     over: str = column(
         "what it is taken over: models (at the end of training), models at one batch size or "
-        "learning rate, or checkpoints (within each run, then averaged over runs)"
+        "learning rate, settings (within each seed, then averaged over seeds), seeds (within each "
+        "setting, then averaged over settings), or checkpoints (within each run, then averaged "
+        "over runs)"
     )
     x: str = column("one quantity")
     y: str = column("the other quantity")
     covariate: str = column("quantity held fixed (partial correlation); empty for none")
     method: str = column("pearson, spearman or kendall")
-    estimate: float = column("the coefficient; over checkpoints the mean of the runs' coefficients")
+    estimate: float = column("the coefficient, or the mean of the groups' or runs' coefficients")
     low: float = column("lower end of its interval")
     high: float = column("upper end")
     confidence: float = column("level of the interval")
-    p_value: float = column("two-sided asymptotic p-value; over checkpoints of a t-test over runs")
-    p_permutation: float = column("two-sided permutation p-value; over checkpoints of sign flips")
-    n: int = column("models; over checkpoints: runs")
-    interpolated: int = column("how many of the n interpolate at the end of training")
+    p_value: float = column("two-sided asymptotic p-value; of a mean that of a t-test")
+    p_permutation: float = column("two-sided permutation p-value; of a mean by sign flips")
+    n: int = column("models; over settings seeds, over seeds settings, over checkpoints runs")
+    interpolated: int = column("how many of the models or runs interpolate at the end of training")
     excluded: int = column("models or runs left out")
     reasons: str = column("why they were left out, with counts; empty for none")
 
