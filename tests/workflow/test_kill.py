@@ -57,7 +57,7 @@ def jobs(process):
         for child in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error, IndexError):
                 line = child.cmdline()
-                if line[1:3] == ["-m", "flatness"]:
+                if line[1:3] == ["-m", "flatness"] and line[3] != "run":  # forked, not yet exec'd
                     found.append((line[3].split("-")[0], child))
     return found
 

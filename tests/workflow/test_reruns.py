@@ -11,7 +11,10 @@ from workflow import tiny
 from workflow.tiny import planned
 
 REPORT = {"report": 1, "notebook": 2}
-FIGURES = {"draw_epfl_fig1": 1, "draw_chen": 3, "draw_chen_fig4": 1, "draw_cross_measures": 1}
+FIGURES = {
+    "draw_epfl_fig1": 1, "draw_epfl_replications": 1, "draw_chen": 3, "draw_chen_fig4": 1,
+    "draw_cross_measures": 1,
+}  # fmt: skip
 CROSS = {"correlate_cross": 1, "draw_cross_measures": 1}
 
 
@@ -54,6 +57,7 @@ def test_comments_docstrings_times_and_environment_rerun_nothing(finished):
 
 def test_more_seeds_train_the_new_blocks_only(finished):
     def change(values):
+        values["epfl"]["replications"] = {}  # of so many models each: another size, other models
         values["epfl"]["pools"]["fcnn"]["models"] += 1
         values["chen"]["families"]["mlp_tanh"]["seeds"] += 1
 
@@ -123,7 +127,9 @@ def test_results_of_other_code_and_settings_are_not_passed_off_as_ours(clone, fi
     tiny.write_config(clone / "tiny.yaml", values)
     done = tiny.flatness(clone, "adopt", "tiny.yaml")
     assert done.returncode == 0, done.stderr
-    assert planned(clone) == {"measure_epfl": 2, "correlate_epfl": 1} | CROSS | FIGURES | REPORT
+    assert planned(clone) == {
+        "measure_epfl": 3, "correlate_epfl": 1, "replicate_epfl": 1, **CROSS, **FIGURES, **REPORT
+    }  # fmt: skip
 
 
 def test_an_archive_is_adopted_and_a_changed_table_refused(finished, tmp_path):
