@@ -92,7 +92,7 @@ def test_a_job_cut_off_goes_on_in_the_next_run(tmp_path, command, status):
     folder = check_out(tmp_path / "cluster", retries=0)
     tiny.save_often(folder)
     values = tiny.longer_values()
-    values["chen"]["families"]["mlp_tanh"]["iterations"] = 8000
+    values["chen"]["families"]["mlp_tanh"]["iterations"] = 20_000  # SLURM looks at limits each 30 s
     tiny.write_config(folder / "tiny.yaml", values)
     target = "results/tiny/checkpoints/chen/mlp_tanh/lr0.05_batch20/0-0.csv"
 
