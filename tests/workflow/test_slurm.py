@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import yaml
 
@@ -71,6 +72,17 @@ def start(folder, target):
     )  # fmt: skip
 
 
+def ending(process):
+    """What a run said, once it has ended; one that does not is stopped."""
+    try:
+        return process.communicate(timeout=240)[1]
+    except subprocess.TimeoutExpired:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
+        raise
+
+
 @pytest.mark.parametrize(
     ("command", "status"),
     [(["scancel"], "CANCELLED"), (["scontrol", "update", "EndTime=now"], "TIMEOUT")],
@@ -80,7 +92,7 @@ def test_a_job_cut_off_goes_on_in_the_next_run(tmp_path, command, status):
     folder = check_out(tmp_path / "cluster", retries=0)
     tiny.save_often(folder)
     values = tiny.longer_values()
-    values["chen"]["families"]["mlp_tanh"]["iterations"] = 8000
+    values["chen"]["families"]["mlp_tanh"]["iterations"] = 20_000  # SLURM looks at limits each 30 s
     tiny.write_config(folder / "tiny.yaml", values)
     target = "results/tiny/checkpoints/chen/mlp_tanh/lr0.05_batch20/0-0.csv"
 
@@ -89,7 +101,7 @@ def test_a_job_cut_off_goes_on_in_the_next_run(tmp_path, command, status):
     shown = tiny.call(folder, "squeue", "--noheader", "--format=%i %Z").stdout.splitlines()
     (job,) = (line.split()[0] for line in shown if line.endswith(str(folder)))
     subprocess.run([*command, f"JobId={job}" if "update" in command else job], check=True)
-    message = process.communicate(timeout=400)[1]
+    message = ending(process)
     assert process.returncode == 2
     assert status in message
     assert not (folder / target).exists()
@@ -98,6 +110,6 @@ def test_a_job_cut_off_goes_on_in_the_next_run(tmp_path, command, status):
     process = start(folder, target)
     after = wait_for("more steps", lambda: tiny.trained_steps(folder).get(state, reached) - reached)
     assert after > 0, "it began again from the start"
-    message = process.communicate(timeout=400)[1]
+    message = ending(process)
     assert process.returncode == 0, message
     assert (folder / target).exists()
