@@ -117,7 +117,7 @@ rule draw_chen:
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",
-            caption="../report/chen_figures.rst",
+            caption="../report/chen.rst",
             category="Loss flatness and compressed representations",
             labels={"figure": "{figure}"},
         ),
