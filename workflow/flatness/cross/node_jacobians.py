@@ -16,7 +16,7 @@ from flatness.ascent import Parameters
 from flatness.data import Dataset
 
 # The layers as trained: the same code must evaluate the weights.
-from flatness.epfl.gat import Receptive, _attend, receptive
+from flatness.epfl.gat import Receptive, attend, receptive
 from flatness.estimates import Estimate, mean
 from flatness.spectra import spectrum
 
@@ -68,9 +68,9 @@ def node_rows(parameters: Parameters, graph: Receptive) -> NodeRows:
 
 def _scores(parameters: Parameters, hidden: Tensor, graph: Receptive) -> Tensor:
     """Class scores (M, N) of the one output node, from H (inputs, M, 8)."""
-    hidden = functional.elu(_attend(parameters, "convs.0", hidden, graph.hops[0], None))
+    hidden = functional.elu(attend(parameters, "convs.0", hidden, graph.hops[0], None))
     hidden = torch.einsum("nmc,mkc->nmk", hidden, parameters["convs.1.lin.weight"])
-    return _attend(parameters, "convs.1", hidden, graph.hops[1], None).squeeze(0)
+    return attend(parameters, "convs.1", hidden, graph.hops[1], None).squeeze(0)
 
 
 def measure_nodes(

@@ -145,17 +145,28 @@ def gat_log_probabilities(
     product = _SharedProduct.apply(side_by_side, graph.words, graph.words_transposed)
     hidden = product.view(-1, models, HIDDEN)
     masks = _dropout_masks(graph.hops, generators, hidden) if generators else (None, None, None)
-    hidden = functional.elu(_attend(parameters, "convs.0", hidden, graph.hops[0], masks[0]))
+    hidden = functional.elu(attend(parameters, "convs.0", hidden, graph.hops[0], masks[0]))
     if generators:
         hidden = hidden * masks[1]
     hidden = torch.einsum("nmc,mkc->nmk", hidden, parameters["convs.1.lin.weight"])
-    return _attend(parameters, "convs.1", hidden, graph.hops[1], masks[2]).log_softmax(-1)
+    return attend(parameters, "convs.1", hidden, graph.hops[1], masks[2]).log_softmax(-1)
 
 
-def _attend(
+def attend(
     parameters: Parameters, layer: str, values: Tensor, hop: Hop, mask: Tensor | None
 ) -> Tensor:
-    """One head of attention: values (inputs, M, C) to outputs (outputs, M, C)."""
+    """One head of attention over a hop, as PyTorch Geometric's GATConv.
+
+    Args:
+        parameters: of M models, (M, ...).
+        layer: name of the convolution, as "convs.0".
+        values: of the hop's inputs, (inputs, M, C).
+        hop: its edges.
+        mask: dropout of the attention, (E, M); None for none.
+
+    Returns:
+        (outputs, M, C).
+    """
     outgoing, incoming = (
         (values * parameters[f"{layer}.{name}"][:, 0, 0]).sum(-1) for name in ("att_src", "att_dst")
     )
