@@ -16,10 +16,12 @@ from flatness.errors import DataError
 from flatness.files import atomic_path
 from flatness.frozen import content_hash
 from flatness.reference import BENCHMARK, CONFIG, KEPT, REFERENCE
+from flatness.reference.readme import show_ledger
 from flatness.report.costs import stage_costs
 from flatness.run import load_config
 from flatness.tables import provenance
 
+README = Path("README.md")
 LARGEST_FIGURE = 300_000  # bytes
 
 
@@ -45,6 +47,8 @@ def keep(
         shutil.copyfile(output / BENCHMARK, with_new / BENCHMARK)
     shutil.rmtree(output, ignore_errors=True)
     with_new.replace(output)
+    if README.exists():
+        show_ledger(README, output / "report/claims.csv")
     size = sum(file.stat().st_size for file in files) / 1e6
     Console().print(f"{len(files)} files, {size:.1f} MB, kept in {output}/")
 

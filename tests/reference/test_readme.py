@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from flatness.claims import read_claims
+from flatness.ledger import evaluate
+from flatness.reference.readme import MARKS, ledger_markdown, show_ledger
+from flatness.tables import write_table
+from made_up_results import family, pool
+
+ROOT = Path(__file__).parents[2]
+LEDGER = ROOT / "results/reference/report/claims.csv"
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    pool(tmp_path)
+    family(tmp_path)
+    path = tmp_path / "claims.csv"
+    write_table(path, evaluate(read_claims(), tmp_path, "abc"))
+    return path
+
+
+def test_claims_that_were_run_are_shown_and_the_others_counted(ledger):
+    text = ledger_markdown(ledger)
+    assert (
+        "| τ(sharpness, loss) < 0, FCNN | -0.311 | -0.30 [-0.50, -0.10] | 50 | reproduced |" in text
+    )
+    assert text.count("\n| ") == 1 + 3  # heading, two claims, one check
+    assert "38 not run here" in text
+
+
+def test_only_what_is_between_the_marks_is_replaced(ledger, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{MARKS[0]}\nstale\n{MARKS[1]}\nafter\n")
+    show_ledger(page, ledger)
+    show_ledger(page, ledger)
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n")
+    assert "stale" not in text and text.count("| claim |") == 1
+
+
+@pytest.mark.skipif(not LEDGER.exists(), reason="no reference run is kept")
+def test_the_readme_shows_the_kept_ledger():
+    assert ledger_markdown(LEDGER) in (ROOT / "README.md").read_text()
