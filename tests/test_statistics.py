@@ -79,3 +79,12 @@ def test_too_few_or_unfit_values_are_refused():
         correlate([1, 2], [1, 2], method="kendall")
     with pytest.raises(NumericalError, match="not finite"):
         correlate([1, 2, np.nan], [1, 2, 3], method="kendall")
+
+
+def test_no_end_of_an_interval_lies_beyond_one():
+    rng = np.random.default_rng(0)
+    for method in ("pearson", "spearman"):
+        for _ in range(20):
+            x, y = rng.normal(size=(2, 3))
+            found = correlate(x, y, method=method, resamples=50)
+            assert -1 <= found.low <= found.high <= 1

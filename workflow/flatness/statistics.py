@@ -117,7 +117,8 @@ def _bootstrap_interval(
             rng=np.random.default_rng(seed),
         )
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(result.bootstrap_distribution, [tail, 1 - tail])
+    ends = np.nanquantile(result.bootstrap_distribution, [tail, 1 - tail])
+    low, high = np.clip(ends, -1.0, 1.0)  # rounding may carry a resample's r beyond 1
     return float(low), float(high)
 
 
