@@ -37,7 +37,7 @@ def planned_with(folder, change):
 
 
 def test_nothing_changed_nothing_to_do(finished):
-    """Not even in another folder; said within seconds (of this process alone, on a busy machine)."""
+    """Not even in another folder; said within seconds of its own, however busy the machine."""
     before = os.times()
     done = tiny.call(finished, "snakemake", "--configfile", "tiny.yaml")
     after = os.times()
