@@ -80,12 +80,18 @@ def setting_label(name: str) -> str:
     return re.sub(r"([a-z])(\d)", r"\1 \2", name).replace("_", ", ")
 
 
+#: Characters that fit below a figure side by side, and those that a handle takes.
+LEGEND_WIDTH, LEGEND_HANDLE = 150, 8
+
+
 def share_legend(figure: Figure, axis: Axes, heading: str, columns: int = 5) -> None:
     """Puts one panel's legend below the whole figure, under lines that say what is shown."""
     handles, labels = axis.get_legend_handles_labels()
+    labels = [setting_label(label) for label in labels]
+    columns = min(columns, LEGEND_WIDTH // (LEGEND_HANDLE + max(map(len, labels))))
     legend = figure.legend(
         handles,
-        [setting_label(label) for label in labels],
+        labels,
         title=heading,
         title_fontsize=8,
         loc="outside lower center",
