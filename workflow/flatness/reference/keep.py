@@ -17,7 +17,7 @@ from flatness.files import atomic_path
 from flatness.frozen import content_hash
 from flatness.reference import BENCHMARK, CONFIG, KEPT, REFERENCE
 from flatness.reference.readme import show_ledger
-from flatness.report.costs import stage_costs
+from flatness.report.costs import made_by, stage_costs
 from flatness.run import load_config
 from flatness.tables import provenance
 
@@ -92,6 +92,7 @@ def environment(results: Path, config_hash: str) -> dict[str, Any]:
     return {
         "commit": made["commit"],
         "dirty": made["dirty"],
+        "tables_made_by": made_by(sorted(results.glob("correlations/**/*.csv"))),
         "config_hash": config_hash,
         "python": made["python_version"],
         "packages": dict(sorted({(item.name.lower(), item.version) for item in distributions()})),
