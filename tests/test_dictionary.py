@@ -9,6 +9,7 @@ import flatness
 from flatness.dictionary import TABLES, dictionary, row_of
 from flatness.tables import Provenance, Row
 
+REFERENCE = Path(__file__).parents[1] / "results/reference"
 #: Bases of other rows, and the row that a user's own checkpoint is measured into.
 NOT_OF_A_RUN = {
     Row,
@@ -52,3 +53,13 @@ def test_a_table_is_known_by_its_path():
     assert row_of(Path("correlations/chen/vgg11/bounds.csv")).__name__ == "BoundTightness"
     with pytest.raises(KeyError):
         row_of(Path("other/correlations/chen/vgg11/bounds.csv"))
+
+
+TABLES_KEPT = sorted(REFERENCE.glob("correlations/**/*.csv"))
+
+
+@pytest.mark.skipif(not TABLES_KEPT, reason="no reference run is kept")
+@pytest.mark.parametrize("path", TABLES_KEPT, ids=lambda path: str(path.relative_to(REFERENCE)))
+def test_the_kept_tables_have_the_declared_columns(path):
+    columns = pd.read_csv(path, nrows=0).columns
+    assert list(columns) == list(row_of(path.relative_to(REFERENCE)).model_fields)
