@@ -102,8 +102,9 @@ def environment(results: Path, config_hash: str) -> dict[str, Any]:
             "cores": os.cpu_count(),
             "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         },
-        "stages": costs.round({"minutes": 2, "memory_mb": 0}).to_dict("records"),
+        "stages": costs.round({"minutes": 2, "core_minutes": 2, "memory_mb": 0}).to_dict("records"),
         "minutes": round(costs["minutes"].sum(), 1),
+        "core_minutes": round(costs["core_minutes"].sum(), 1),
     }
 
 

@@ -25,19 +25,29 @@ def stage_costs(results: Path) -> pd.DataFrame:
         results: folder of one config; benchmarks are `benchmarks/<stage>/<study>/**/*.tsv`.
 
     Returns:
-        Columns stage, study, jobs, minutes, memory_mb; empty without benchmarks.
+        Columns stage, study, jobs, minutes (by the clock, of jobs that may have shared cores),
+        core_minutes (0 where not recorded), memory_mb; empty without benchmarks.
     """
     rows = [
-        pd.read_csv(path, sep="\t", na_values="-")[["s", "max_rss"]].assign(
+        pd.read_csv(path, sep="\t", na_values="-")[["s", "cpu_time", "max_rss"]].assign(
             stage=path.relative_to(results).parts[1], study=path.relative_to(results).parts[2]
         )
         for path in sorted(results.glob("benchmarks/*/*/**/*.tsv"))
     ]
     if not rows:
-        return pd.DataFrame(columns=["stage", "study", "jobs", "minutes", "memory_mb"])
+        return pd.DataFrame(
+            columns=["stage", "study", "jobs", "minutes", "core_minutes", "memory_mb"]
+        )
     found = pd.concat(rows).groupby(["study", "stage"], sort=False)
-    costs = found.agg(jobs=("s", "size"), minutes=("s", "sum"), memory_mb=("max_rss", "max"))
-    return costs.assign(minutes=costs["minutes"] / 60).reset_index()
+    costs = found.agg(
+        jobs=("s", "size"),
+        minutes=("s", "sum"),
+        core_minutes=("cpu_time", "sum"),
+        memory_mb=("max_rss", "max"),
+    )
+    return costs.assign(
+        minutes=costs["minutes"] / 60, core_minutes=costs["core_minutes"] / 60
+    ).reset_index()
 
 
 def made_by(paths: Iterable[Path]) -> list[str]:
