@@ -1,6 +1,6 @@
 """What goes wrong outside the code ends in one line that names the file, and leaves none to trust.
 
-Downloads cut short are in test_fetch, kills and twins in workflow/test_kill and test_run.
+Downloads cut short are in fetch/test_download, kills and twins in workflow/test_kill and test_run.
 """
 
 import math
