@@ -11,6 +11,7 @@ if "name" not in config:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/slices.smk"
 include: "workflow/rules/fetch.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/measure.smk"

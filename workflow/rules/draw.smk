@@ -110,6 +110,45 @@ rule epfl:
     localrule: True
 
 
+# Figure -> verb and its options, families in the paper's order. Families the config does not have,
+# or has no trends of, are left out; a figure without a family is not a target.
+CHEN_FIGURES = {
+    "chen_fig1": ("draw-chen-trends --by learning_rate", ["vgg11"]),
+    "chen_fig2": ("draw-chen-trends --by batch_size", ["vgg11"]),
+    "chen_mlp_lr": ("draw-chen-trends --by learning_rate", ["mlp_tanh"]),
+    "chen_mlp_batch": ("draw-chen-trends --by batch_size", ["mlp_tanh"]),
+    "chen_fig3": ("draw-chen-fig3", ["mlp_relu", "lenet5", "vgg11"]),
+    "chen_scatter_mlp_relu": ("draw-chen-scatter", ["mlp_relu"]),
+    "chen_scatter_lenet5": ("draw-chen-scatter", ["lenet5"]),
+    "chen_scatter_vgg11": ("draw-chen-scatter", ["vgg11"]),
+    "chen_figG5": ("draw-chen-figg5", ["mlp_tanh"]),
+    "chen_test_samples": ("draw-chen-test-samples", ["vgg11"]),
+    "chen_ten_classes": ("draw-chen-trends --by learning_rate", ["vgg11_ten_classes"]),
+    "chen_optimisers": ("draw-chen-trends --by setting", ["optimisers"]),
+}
+CHEN_FIGURES = {
+    figure: (verb, [family for family in families if family in CONFIG.chen.families])
+    for figure, (verb, families) in CHEN_FIGURES.items()
+    if any(family in CONFIG.chen.families for family in families)
+}
+
+
+def chen_tables(kind):
+    return lambda wildcards: expand(
+        getattr(rules.correlate_chen.output, kind),
+        family=CHEN_FIGURES[wildcards.figure][1],
+    )
+
+
+def chen_draw_module(verb):
+    kind = {
+        "draw-chen-fig3": "bounds",
+        "draw-chen-figg5": "bounds",
+        "draw-chen-scatter": "scatter",
+    }
+    return f"flatness.chen.draw.{kind.get(verb.split()[0], 'trends')}"
+
+
 rule draw_chen:
     input:
         checkpoints=chen_tables("checkpoints"),

@@ -1,0 +1,52 @@
+"""Version of the code behind a job: it runs again when what it computes changed, and only then."""
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+LIBRARY = Path(__file__).parents[1]
+
+
+@cache
+def _syntax_tree(path: Path) -> ast.Module:
+    """What a module computes: its syntax tree without docstrings, and comments have none."""
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, documented) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return tree
+
+
+def _imported_modules(module: str) -> dict[str, ast.Module]:
+    """Syntax trees of a module and of all it imports inside the package, by module name."""
+    found = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = LIBRARY.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in found or not name.startswith("flatness.") or not path.exists():
+            continue
+        found[name] = _syntax_tree(path)
+        for node in ast.walk(found[name]):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+    return found
+
+
+@cache
+def code_version(module: str) -> str:
+    """Hash of what a module computes: comments, docstrings and file times do not count.
+
+    Args:
+        module: its dotted name, such as "flatness.chen.train".
+
+    Returns:
+        12 hexadecimal digits, which change with the module and whatever it imports of this package.
+    """
+    trees = {name: ast.dump(tree) for name, tree in _imported_modules(module).items()}
+    return hashlib.sha256(repr(sorted(trees.items())).encode()).hexdigest()[:12]
