@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.record import gather
+from flatness.allocation import ALLOCATION
 from flatness.reference import BENCHMARK, REFERENCE
 
 NAMES = ("measures", "epfl", "chen", "gpu", "transformers", "workflow")
@@ -15,12 +16,12 @@ def main() -> int:
     """Writes results/benchmarks/<name>.json for each, then the record; returns how many failed."""
     folder = Path("results/benchmarks")
     folder.mkdir(parents=True, exist_ok=True)
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    as_jobs = os.environ | ALLOCATION | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     failed = 0
     for name in NAMES:
         print(f"\n{name}", flush=True)
         command = [sys.executable, "-m", f"benchmarks.{name}", str(folder / f"{name}.json")]
-        failed += bool(subprocess.run(command, env=one_thread, check=False).returncode)
+        failed += bool(subprocess.run(command, env=as_jobs, check=False).returncode)
     gather(folder, REFERENCE / BENCHMARK)
     return failed
 

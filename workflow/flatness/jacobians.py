@@ -107,7 +107,8 @@ def take_apart(model: nn.Module, sample: Tensor) -> Network:
     candidates = {n: m for n, m in model.named_modules() if isinstance(m, WEIGHT_LAYERS)}
     with torch.no_grad(), _recorded(candidates) as calls:
         outputs = flat_outputs(functional_call(model, parameters, (sample,)))
-    reasons = {name: _obstacle(model, name, calls) for name in candidates}
+    owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
+    reasons = {name: _obstacle(name, module, calls, owners) for name, module in candidates.items()}
     layers = [
         _layer(candidates[call.name], call, parameters) for call in calls if not reasons[call.name]
     ]
@@ -133,11 +134,11 @@ def _refuse_training_mode(model: nn.Module) -> None:
             )
 
 
-def _obstacle(model: nn.Module, name: str, calls: Sequence[_Call]) -> str:
+def _obstacle(
+    name: str, module: nn.Module, calls: Sequence[_Call], owners: Mapping[int, int]
+) -> str:
     """Why a linear or convolutional layer cannot be measured as one; empty if it can."""
-    module = model.get_submodule(name)
     made = [call for call in calls if call.name == name]
-    owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     own = dict(module.named_parameters(recurse=False))
     if type(module).forward not in FORWARDS:
         return f"is a {type(module).__name__}, neither Linear nor Conv2d"

@@ -151,7 +151,7 @@ def _kernel_squares(columns: Tensor, deltas: Tensor) -> Tensor:
     width = deltas.shape[-1]
     squares = columns.new_zeros(*columns.shape[:-1], width)
     for block in deltas.split(max(1, PRODUCT_WIDTH // width)):
-        products = columns @ torch.cat(block.unbind(), dim=-1)
+        products = columns @ (block[0] if len(block) == 1 else torch.cat(block.unbind(), dim=-1))
         for gradient in products.split(width, dim=-1):
             squares.addcmul_(gradient, gradient)
     return squares.transpose(2, 3).flatten(1)

@@ -13,6 +13,7 @@ LIBRARY = HOME / "workflow"
 ENVIRONMENT = str(Path(workflow.basedir) / "envs/environment.yaml")
 sys.path.insert(0, str(LIBRARY.resolve()))
 
+from flatness.allocation import ALLOCATION
 from flatness.chen import config as chen
 from flatness.chen.stacked_config import stacked_training, stacks
 from flatness.code_version import code_version
@@ -30,13 +31,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 # Jobs run this checkout's code, whatever else is installed: its version decides what runs again.
-EXPORTS = {"PYTHONPATH": str(LIBRARY.resolve())}
-# glibc gives large blocks back to the system when they are freed; taking them again in every step
-# costs VGG-11's training 15 % of its time in page faults.
-EXPORTS |= {
-    "MALLOC_MMAP_THRESHOLD_": "1000000000",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
-}
+EXPORTS = {"PYTHONPATH": str(LIBRARY.resolve())} | ALLOCATION
 # Not a parameter of any rule: where verified data come from does not change them.
 if CONFIG.data.mirror:
     EXPORTS["FLATNESS_DATA_MIRROR"] = CONFIG.data.mirror
