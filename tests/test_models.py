@@ -63,7 +63,7 @@ def test_the_seed_alone_decides_the_weights():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "resnet"}, "no 'resnet'; choose from mlp, lenet5, vgg11"),
+        ({"name": "resnet"}, "no 'resnet'; choose from lenet5, mlp, vgg11"),
         ({"name": "lenet5", "activation": "tanh"}, "lenet5 has no option activation"),
         ({"name": "mlp", "activation": "elu"}, "no 'elu'; choose from relu, tanh"),
     ],

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -19,10 +20,10 @@ def _syntax_tree(path: Path) -> ast.Module:
     return tree
 
 
-def _imported_modules(module: str) -> dict[str, ast.Module]:
-    """Syntax trees of a module and of all it imports inside the package, by module name."""
+def _imported_modules(modules: Iterable[str]) -> dict[str, ast.Module]:
+    """Syntax trees of modules and of all they import inside the package, by module name."""
     found = {}
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
         path = LIBRARY.joinpath(*name.split("."))
@@ -39,14 +40,14 @@ def _imported_modules(module: str) -> dict[str, ast.Module]:
 
 
 @cache
-def code_version(module: str) -> str:
-    """Hash of what a module computes: comments, docstrings and file times do not count.
+def code_version(*modules: str) -> str:
+    """Hash of what modules compute: comments, docstrings and file times do not count.
 
     Args:
-        module: its dotted name, such as "flatness.chen.train".
+        *modules: dotted names, such as "flatness.chen.train".
 
     Returns:
-        12 hexadecimal digits, which change with the module and whatever it imports of this package.
+        12 hexadecimal digits, which change with the modules and what they import of this package.
     """
-    trees = {name: ast.dump(tree) for name, tree in _imported_modules(module).items()}
+    trees = {name: ast.dump(tree) for name, tree in _imported_modules(modules).items()}
     return hashlib.sha256(repr(sorted(trees.items())).encode()).hexdigest()[:12]

@@ -15,7 +15,8 @@ from flatness.data import load, scale_pixels
 from flatness.errors import DataError, UserError
 from flatness.frozen import content_hash
 from flatness.measures import QUANTITIES, Measurements, measure
-from flatness.models import OUTPUTS, build
+from flatness.models import build
+from flatness.networks import NAMES, OUTPUTS
 from flatness.quantities import columns
 from flatness.tables import Provenance, column, provenance, write_table
 from flatness.tensor_files import load_tensors
@@ -37,7 +38,7 @@ CheckpointRow = create_model(
 
 
 def measure_checkpoint(
-    model: Annotated[str, typer.Option(help="mlp, lenet5 or vgg11")],
+    model: Annotated[str, typer.Option(help=" or ".join(NAMES))],
     weights: Annotated[Path, typer.Option(help="safetensors file of the weights")],
     data: Annotated[Path, typer.Option(help="image data set written by fetch")],
     output: Annotated[Path | None, typer.Option(help="table to write, of one row")] = None,

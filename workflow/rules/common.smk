@@ -75,9 +75,9 @@ wildcard_constraints:
     ),
 
 
-def scratch(verb, experiment, module, block):
+def scratch(verb, experiment, code, block):
     """Folder of a job's resumable state, named by all that determines its result."""
-    return f"scratch/{verb}/{content_hash(experiment)}-{code_version(module)}/{block}"
+    return f"scratch/{verb}/{content_hash(experiment)}-{code}/{block}"
 
 
 def data_file(name):

@@ -24,7 +24,7 @@ rule measure_epfl:
         scratch=lambda wildcards: scratch(
             "measure-epfl",
             epfl_measurement(wildcards),
-            "flatness.epfl.measure",
+            code_version("flatness.epfl.measure"),
             wildcards.block,
         ),
     message:
@@ -56,7 +56,7 @@ rule measure_chen:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(chen_measurement(wildcards)),
-        code=code_version("flatness.chen.measure"),
+        code=lambda wildcards: chen_code("flatness.chen.measure", wildcards.family),
     message:
         "Measure {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
     shell:
@@ -95,7 +95,7 @@ rule measure_transformers:
         scratch=lambda wildcards: scratch(
             "measure-transformers",
             vit_measurement(wildcards),
-            "flatness.transformers.measure",
+            code_version("flatness.transformers.measure"),
             wildcards.block,
         ),
     message:
@@ -126,7 +126,9 @@ rule measure_cross_chen:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(cross_family(wildcards)),
-        code=code_version("flatness.cross.measure_chen"),
+        code=lambda wildcards: chen_code(
+            "flatness.cross.measure_chen", wildcards.family
+        ),
     message:
         "Measure worst-case sharpness: {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
     shell:

@@ -65,6 +65,12 @@ def chen_training(wildcards):
     )
 
 
+def chen_code(module, family):
+    """Version of the code behind a family's jobs: the module's and its own network's."""
+    network = CONFIG.chen.families[family].network
+    return code_version(module, f"flatness.networks.{network}")
+
+
 # Files of one block's training, without their endings, whichever rule makes them.
 CHEN_TRAINED = f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}"
 

@@ -24,7 +24,7 @@ rule train_epfl:
         scratch=lambda wildcards: scratch(
             "train-epfl",
             epfl_training(wildcards),
-            "flatness.epfl.train",
+            code_version("flatness.epfl.train"),
             wildcards.block,
         ),
     message:
@@ -89,11 +89,11 @@ if DEVICE == "cpu":
             runtime="12h",
         params:
             experiment=lambda wildcards: canonical_json(chen_training(wildcards)),
-            code=code_version("flatness.chen.train"),
+            code=lambda wildcards: chen_code("flatness.chen.train", wildcards.family),
             scratch=lambda wildcards: scratch(
                 "train-chen",
                 chen_training(wildcards),
-                "flatness.chen.train",
+                chen_code("flatness.chen.train", wildcards.family),
                 wildcards.block,
             ),
         message:
@@ -130,11 +130,11 @@ for family, stack in CHEN_STACKS:
             gpu=1,
         params:
             experiment=canonical_json(chen_stack(family, stack)),
-            code=code_version("flatness.chen.train_stacked"),
+            code=chen_code("flatness.chen.train_stacked", family),
             scratch=scratch(
                 "train-chen-stacked",
                 chen_stack(family, stack),
-                "flatness.chen.train_stacked",
+                chen_code("flatness.chen.train_stacked", family),
                 stack,
             ),
             checkpoints=f"{RESULTS}/checkpoints/chen/{family}",
@@ -171,7 +171,7 @@ if CONFIG.transformers.trained:
             scratch=lambda wildcards: scratch(
                 "train-transformers",
                 vit_training(wildcards),
-                "flatness.transformers.train",
+                code_version("flatness.transformers.train"),
                 wildcards.block,
             ),
         message:

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -13,8 +14,16 @@ from pydantic import (
 )
 
 from flatness.frozen import DATASETS, Frozen, seed_blocks
+from flatness.networks import NAMES
 
-Network = Literal["mlp", "lenet5", "vgg11"]
+
+def _known_network(name: str) -> str:
+    if name not in NAMES:
+        raise ValueError(f"choose from {', '.join(NAMES)}")
+    return name
+
+
+Network = Annotated[str, AfterValidator(_known_network)]
 Activation = Literal["relu", "tanh"]
 Device = Literal["cpu", "cuda"]
 ImageDataset = Literal[tuple(name for name, kind in DATASETS.items() if kind == "images")]

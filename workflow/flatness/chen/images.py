@@ -11,9 +11,8 @@ from flatness.chen.config import Measurement, Training
 from flatness.data import load, scale_pixels, subset_classes_and_size
 from flatness.errors import UserError
 from flatness.models import build
+from flatness.networks import OUTPUTS
 
-#: Width of the targets, whatever the number of classes: the released protocol.
-OUTPUTS = 10
 #: Images evaluated at once, which bounds memory.
 CHUNK = 1000
 

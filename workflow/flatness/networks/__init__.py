@@ -1,0 +1,10 @@
+"""The networks of the compression study: one module each, with a function of the module's name.
+
+Nothing imports them by name: a network more is no change of the code behind the others' results.
+"""
+
+from pkgutil import iter_modules
+
+#: Width of the outputs, whatever the number of classes: the released protocol.
+OUTPUTS = 10
+NAMES = tuple(sorted(module.name for module in iter_modules(__path__)))
