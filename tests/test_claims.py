@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from flatness.chen.contrasts import contrasts
-from flatness.chen.correlate import over_checkpoints, over_models
+from flatness.chen.correlate import over_models
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
 from flatness.chen.quantities import last_on_train, with_derived
+from flatness.chen.within_groups import over_checkpoints
 from flatness.claims import (
     CLAIMS,
     VERDICTS,

@@ -4,17 +4,13 @@ import pytest
 from scipy import stats
 
 from chen.small_study import made_up_family
-from flatness.chen.correlate import (
-    correlate_family,
-    held_fixed,
-    over_checkpoints,
-    over_models,
-    tightness,
-    within,
-)
+from flatness.chen.correlate import correlate_family, over_models
+from flatness.chen.inequalities import tightness
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
 from flatness.chen.quantities import last_on_train, one_factor, with_derived
+from flatness.chen.within_groups import over_checkpoints, within
 from flatness.config import Statistics
+from flatness.statistics import held_fixed
 from flatness.tables import read_table, write_table
 
 STATISTICS = Statistics(resamples=200, confidence=0.95, seed=0)

@@ -25,7 +25,7 @@ class Correlation:
 
     Attributes:
         method: "kendall" (τ-b), "pearson" or "spearman".
-        estimate: the coefficient; NaN where one variable is constant.
+        estimate: the coefficient; NaN below 3 models and where one variable is constant.
         low: lower end of the bootstrap interval; NaN with the estimate.
         high: upper end.
         p_value: two-sided, asymptotic (exact for small n without ties), as scipy gives it.
@@ -40,6 +40,11 @@ class Correlation:
     p_value: float
     p_permutation: float
     n: int
+
+    def columns(self, name: str = "estimate") -> dict[str, float]:
+        """The coefficient, under a name, with `low`, `high`, `p_value` and `p_permutation`."""
+        rest = ("low", "high", "p_value", "p_permutation")
+        return {name: self.estimate} | {column: getattr(self, column) for column in rest}
 
 
 def correlate(
@@ -62,21 +67,16 @@ def correlate(
         seed: seed of both.
 
     Returns:
-        The coefficient, its percentile bootstrap interval and both p-values; all NaN where a
-        variable is constant, since no order exists then.
+        The coefficient, its percentile bootstrap interval and both p-values; all NaN below 3
+        models, and where a variable is constant, since no order exists then.
 
     Raises:
-        NumericalError: fewer than 3 models, or a value that is not finite.
+        NumericalError: a value is not finite.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    if len(x) < MINIMUM_MODELS:
-        raise NumericalError(
-            f"a correlation over {len(x)} usable models: at least {MINIMUM_MODELS} are needed; "
-            "ask for more models or find out why they were left out"
-        )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise NumericalError("a correlation over values that are not finite; exclude them first")
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < MINIMUM_MODELS or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(method, *[float("nan")] * 5, n=len(x))
     asymptotic = {
         "kendall": stats.kendalltau,
@@ -93,6 +93,26 @@ def correlate(
         p_permutation=_permutation_p(x, y, method, resamples, seed),
         n=len(x),
     )
+
+
+def held_fixed(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks of x and y less what the ranks of z explain linearly.
+
+    Their Pearson correlation is Spearman's partial correlation of x and y given z.
+
+    Args:
+        x: (n,), one value a model or checkpoint.
+        y: (n,).
+        z: (n,), the covariate.
+
+    Returns:
+        Two residuals (n,); exactly 0 where z explains all, up to rounding.
+    """
+    ranks = [stats.rankdata(values) for values in (x, y, z)]
+    design = np.column_stack([np.ones(len(z)), ranks[2]])
+    residuals = [r - design @ np.linalg.lstsq(design, r, rcond=None)[0] for r in ranks[:2]]
+    a, b = (np.where(np.abs(r) < 1e-9 * len(z), 0.0, r) for r in residuals)
+    return a, b
 
 
 def _bootstrap_interval(

@@ -3,7 +3,9 @@
 A theorem that fails means a bug; a heuristic that fails is counted.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,3 +96,31 @@ def check_theorems(table: pd.DataFrame) -> None:
                 f"{inequality.bound} = {row[inequality.bound]:.6g}, against a theorem: "
                 "a fault of the measures; please report it"
             )
+
+
+def tightness(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Each bound against what it bounds, over all measured checkpoints.
+
+    Args:
+        table: rows of `MeasuredCheckpoint`.
+
+    Yields:
+        Columns of `BoundTightness`; bounds that are nowhere finite are left out.
+    """
+    dense = table["network"].isin(DENSE_NETWORKS).all()
+    for inequality in INEQUALITIES:
+        ratio = log10_ratio(table, inequality)
+        ratio = ratio[np.isfinite(ratio)]
+        if not len(ratio):
+            continue
+        violations = int((ratio < -TOLERANCE).sum())
+        yield {
+            "value": inequality.value,
+            "bound": inequality.bound,
+            "kind": "theorem" if inequality.theorem or dense else "heuristic",
+            "median_log10_ratio": float(ratio.median()),
+            "lowest_log10_ratio": float(ratio.min()),
+            "violations": violations,
+            "violation_rate": violations / len(ratio),
+            "n": len(ratio),
+        }

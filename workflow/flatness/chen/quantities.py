@@ -41,6 +41,10 @@ CHAIN_LABELS = {
 }
 
 
+#: What learning rate, batch size and sharpness are said to move.
+COMPRESSION = ("nmls", "mls", "log_volume_top3", "local_dimensionality")
+
+
 def with_derived(table: pd.DataFrame) -> pd.DataFrame:
     """Adds √S and the log of the (mean) local dimensionality.
 

@@ -139,31 +139,16 @@ def correlations(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str
         common |= {"n": len(used), "excluded": len(group) - len(used)}
         for loss in LOSSES:
             for method in METHODS:
-                found = _correlation(used["value"], used[loss], method, settings)
-                yield common | {
-                    "loss": loss,
-                    "method": method,
-                    "estimate": found.estimate,
-                    "low": found.low,
-                    "high": found.high,
-                    "p_value": found.p_value,
-                    "p_permutation": found.p_permutation,
-                    "reasons": _reasons(group, found),
-                }
-
-
-def _correlation(x: pd.Series, y: pd.Series, method: str, settings: Statistics) -> Correlation:
-    """NaN where fewer than three models can be used."""
-    if len(x) < MINIMUM_MODELS:
-        return Correlation(method, *[np.nan] * 5, n=len(x))
-    return correlate(
-        x.to_numpy(float),
-        y.to_numpy(float),
-        method=method,
-        resamples=settings.resamples,
-        confidence=settings.confidence,
-        seed=settings.seed,
-    )
+                found = correlate(used["value"], used[loss], method=method, **settings.model_dump())
+                yield (
+                    common
+                    | found.columns()
+                    | {
+                        "loss": loss,
+                        "method": method,
+                        "reasons": _reasons(group, found),
+                    }
+                )
 
 
 def _reasons(group: pd.DataFrame, found: Correlation) -> str:

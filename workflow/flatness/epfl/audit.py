@@ -19,7 +19,7 @@ from flatness.epfl.rows import MeasuredModel, PoolModel, TrainedModel
 from flatness.epfl.study import AuditPlan, AuditRun
 from flatness.errors import NumericalError
 from flatness.frozen import content_hash
-from flatness.statistics import MINIMUM_MODELS, correlate
+from flatness.statistics import correlate
 from flatness.tables import provenance, read_tables, write_table
 
 
@@ -184,23 +184,8 @@ def ratio_of_means(values: pd.Series, base: pd.Series) -> tuple[float, float]:
 
 def tau_columns(used: pd.DataFrame, settings: Statistics) -> dict[str, float]:
     """The columns `tau` to `p_permutation`, NaN where the models are too few."""
-    if len(used) < MINIMUM_MODELS:
-        return dict.fromkeys(("tau", "low", "high", "p_value", "p_permutation"), math.nan)
-    found = correlate(
-        used["sharpness"],
-        used["test_loss"],
-        method="kendall",
-        resamples=settings.resamples,
-        confidence=settings.confidence,
-        seed=settings.seed,
-    )
-    return {
-        "tau": found.estimate,
-        "low": found.low,
-        "high": found.high,
-        "p_value": found.p_value,
-        "p_permutation": found.p_permutation,
-    }
+    x, y = used["sharpness"], used["test_loss"]
+    return correlate(x, y, method="kendall", **settings.model_dump()).columns("tau")
 
 
 def reference_columns(

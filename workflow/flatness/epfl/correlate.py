@@ -51,12 +51,7 @@ def correlate_pool(
     tables = []
     for column in ("sharpness", "sharpness_clamped"):
         result = correlate(
-            used[column],
-            used["test_loss"],
-            method="kendall",
-            resamples=settings.resamples,
-            confidence=settings.confidence,
-            seed=settings.seed,
+            used[column], used["test_loss"], method="kendall", **settings.model_dump()
         )
         tables.append(
             PoolCorrelation(
@@ -66,12 +61,8 @@ def correlate_pool(
                 trained=trained,
                 measured=measured,
                 sharpness=column,
-                tau=result.estimate,
-                low=result.low,
-                high=result.high,
+                **result.columns("tau"),
                 confidence=settings.confidence,
-                p_value=result.p_value,
-                p_permutation=result.p_permutation,
                 n=result.n,
                 excluded=len(joined) - result.n,
                 published_tau=PUBLISHED[pool][0],

@@ -96,28 +96,17 @@ def replication_row(group: pd.DataFrame, settings: Statistics) -> Replication:
         "n": len(used),
         "excluded": len(group) - len(used),
     }
-    absent = dict.fromkeys(("tau", "low", "high", "p_permutation"), math.nan)
+    reason = ""
+    found = correlate(
+        used["sharpness"], used["test_loss"], method="kendall", **settings.model_dump()
+    )
     if len(used) < MINIMUM_MODELS:
         reason = f"{len(used)} usable models of {len(group)}, a τ needs {MINIMUM_MODELS}"
-        return Replication(**shared, **absent, reason=reason)
-    found = correlate(
-        used["sharpness"],
-        used["test_loss"],
-        method="kendall",
-        resamples=settings.resamples,
-        confidence=settings.confidence,
-        seed=settings.seed,
-    )
-    if math.isnan(found.estimate):
-        return Replication(**shared, **absent, reason="sharpness or test loss is constant")
-    return Replication(
-        **shared,
-        tau=found.estimate,
-        low=found.low,
-        high=found.high,
-        p_permutation=found.p_permutation,
-        reason="",
-    )
+    elif math.isnan(found.estimate):
+        reason = "sharpness or test loss is constant"
+    columns = found.columns("tau")
+    del columns["p_value"]
+    return Replication(**shared, **columns, reason=reason)
 
 
 def tau_distribution(taus: np.ndarray, published: float, confidence: float) -> dict[str, float]:

@@ -51,12 +51,8 @@ def correlate_models(
             group=group,
             demo=bool(measured["demo"].any()),
             method=method,
-            estimate=found.estimate,
-            low=found.low,
-            high=found.high,
+            **found.columns(),
             confidence=settings.confidence,
-            p_value=found.p_value,
-            p_permutation=found.p_permutation,
             n=found.n,
             excluded=int((~points["used"]).sum()),
             **source,
@@ -81,7 +77,7 @@ def _groups(placed: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 def correlate_pair(
     points: pd.DataFrame, x: str, y: str, method: str, settings: Statistics
 ) -> Correlation:
-    """Correlates two columns; all NaN with fewer than 3 models.
+    """Correlates two columns.
 
     Args:
         points: models to use; both columns positive.
@@ -93,20 +89,11 @@ def correlate_pair(
     Returns:
         The coefficient with interval and p-values.
     """
-    kind = method.split()[0]
-    if len(points) < MINIMUM_MODELS:
-        return Correlation(kind, *[math.nan] * 5, n=len(points))
     values = points[[x, y]].to_numpy()
     if method == "pearson of logarithms":
         values = np.log(values)
-    return correlate(
-        values[:, 0],
-        values[:, 1],
-        method=kind,
-        resamples=settings.resamples,
-        confidence=settings.confidence,
-        seed=settings.seed,
-    )
+    kind = method.split()[0]
+    return correlate(values[:, 0], values[:, 1], method=kind, **settings.model_dump())
 
 
 def place_models(measured: pd.DataFrame, estimator: str) -> pd.DataFrame:
