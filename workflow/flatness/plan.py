@@ -7,7 +7,6 @@ none of its own counts as the largest.
 
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from flatness.config import Config
 from flatness.epfl.cost import START_SECONDS, epfl_seconds
 from flatness.errors import UserError
 from flatness.frozen import DATASETS
-from flatness.run import load_config
+from flatness.run import dry_run, load_config
 
 #: Core-seconds of one training step at the papers' batch sizes on one thread of an AMD EPYC core.
 STEP_SECONDS = {"mlp": 2.1e-3, "lenet5": 2.9e-3, "vgg11": 6.3e-3}
@@ -72,12 +71,7 @@ def jobs_to_run(config: Path) -> int:
     Raises:
         UserError: the dry run failed; gives its last line.
     """
-    done = subprocess.run(
-        ["snakemake", "--configfile", str(config), "--dry-run", "--nolock", "--quiet", "rules"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = dry_run(config)
     if done.returncode:
         raise UserError(f"{config}: the dry run failed: {(done.stdout + done.stderr).strip()}")
     total = re.search(r"^total +(\d+)$", done.stdout, re.MULTILINE)
