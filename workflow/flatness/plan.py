@@ -50,13 +50,17 @@ def plan(
     table = Table(title=f"What a run takes, on the {cores} cores here")
     for name in ("config", "jobs still to run", "minutes from nothing", "GB on disk"):
         table.add_column(name, justify="left" if name == "config" else "right")
+    remarks = []
     for path in configs:
         settings = load_config(path)
         minutes = core_seconds(settings) / cores / 60
         table.add_row(
             str(path), str(jobs_to_run(path)), f"{minutes:,.0f}", f"{gigabytes(settings):.1f}"
         )
-    Console().print(table)
+        if settings.transformers.pretrained:
+            count = len(settings.transformers.models)
+            remarks.append(f"{path}: minutes and GB leave out its {count} pretrained models")
+    Console().print(table, *remarks, sep="\n", highlight=False)
 
 
 def jobs_to_run(config: Path) -> int:
@@ -107,7 +111,8 @@ def cross_seconds(config: Config) -> float:
     total = sets * config.statistics.resamples * SET_RESAMPLE_SECONDS
     for name in config.cross.families:
         family = config.chen.families[name]
-        a_model = config.cross.restarts * RESTART_SECONDS[family.network]
+        restart = RESTART_SECONDS.get(family.network, RESTART_SECONDS["vgg11"])
+        a_model = config.cross.restarts * restart
         a_setting = len(family.blocks) * START_SECONDS + family.seeds * a_model
         total += len(family.settings) * a_setting
     for name, pool in config.epfl.pools.items():
