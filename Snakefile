@@ -4,8 +4,9 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
-# A config given on the command line replaces the demo; merging the two would mix experiments.
-if "name" not in config:
+# A config given on the command line replaces the demo; merging the two would mix experiments. The
+# device alone is no experiment.
+if not config.keys() - {"device"}:
 
     configfile: "config/demo.yaml"
 

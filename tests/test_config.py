@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,45 @@ def test_jobs_on_another_machine_take_over_the_device_that_was_found(monkeypatch
 
 
 def test_a_name_that_is_no_folder_name_is_refused():
-    with pytest.raises(UserError, match="name: found 'x; touch y'"):
-        validate(values() | {"name": "x; touch y"})
+    wrong = values() | {"name": "x; touch y"}
+    families = wrong["chen"]["families"]
+    families["Mine"] = families["mlp_relu"]
+    wrong["transformers"]["trained"]["models"][0]["name"] = "a/b"
+    with pytest.raises(UserError) as caught:
+        validate(wrong)
+    lines = [line.strip() for line in str(caught.value).splitlines()]
+    assert lines[1:] == [
+        "name: found 'x; touch y': a name has letters, digits, _ and - only",
+        "chen.families.Mine: found 'Mine': a name has small letters, digits and _ only, and begins "
+        "with a letter",
+        "transformers.trained.models.0.name: found 'a/b': a name has letters, digits, _, . and - "
+        "only",
+    ]
+
+
+FAMILY = "chen.families.mlp_relu"
+TWICE = 2 * [{"learning_rate": 0.1, "batch_size": 20}]
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        ("cross", "families", ["resnet"], "cross.families: no resnet; chen.families has"),
+        (FAMILY, "trend_seeds", 99, f"{FAMILY}: trend_seeds 99 exceeds seeds"),
+        (FAMILY, "train_size", 1, f"{FAMILY}: batch_size 20 exceeds train_size 1"),
+        (FAMILY, "settings", TWICE, f"{FAMILY}.settings: a setting occurs twice"),
+        ("epfl.pools.fcnn", "min_epochs", 99, "epfl.pools.fcnn: min_epochs 99 exceeds"),
+        ("epfl.audit.gat", "models", 9999, "epfl: audit.gat: few "),
+    ],
+)
+def test_keys_that_do_not_fit_are_named_without_the_whole_config(part, key, value, message):
+    wrong = values()
+    reduce(lambda section, name: section[name], part.split("."), wrong)[key] = value
+    with pytest.raises(UserError) as caught:
+        validate(wrong)
+    _, line = str(caught.value).splitlines()
+    assert line.strip().startswith(message)
+    assert "found" not in line and len(line) < 300
 
 
 @pytest.mark.parametrize("dataset", ["x; touch y", "../x", "imagenet", "cora"])

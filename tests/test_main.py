@@ -1,13 +1,15 @@
 """The command line: exit codes, one-line errors, and only what a verb needs is imported."""
 
+import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from flatness.__main__ import VERBS, main
+from flatness.__main__ import STEPS, VERBS, _function, _namesake, main
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,16 +23,34 @@ def flatness(*arguments, **environment):
     )
 
 
-def test_help_lists_every_verb():
+def test_help_lists_every_verb_those_of_the_rules_last():
     shown = flatness("--help", COLUMNS="200")
     assert shown.returncode == 0
-    assert all(f" {verb} " in shown.stdout for verb in VERBS)
+    users, steps = shown.stdout.split("Steps of the workflow")
+    assert all((f"│ {verb} " in steps) == (verb in STEPS) for verb in VERBS)
+    assert all((f"│ {verb} " in users) == (verb not in STEPS) for verb in VERBS)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["mesure"]])
+def test_a_list_of_verbs_imports_none_of_them(arguments):
+    code = f"import sys; from flatness.__main__ import main; main({arguments}); "
+    code += "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow")}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+def test_the_version_is_told_with_its_commit(capsys):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(
+        r"flatness \S.*, commit (\w{7,})( and changed since)?\n", capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb, capsys):
     assert main([verb, "--help"]) == 0
     assert "Usage" in capsys.readouterr().out
+    assert _namesake(verb).__doc__ == inspect.getdoc(_function(verb))
 
 
 def test_an_unknown_verb_or_option_exits_with_2(capsys):

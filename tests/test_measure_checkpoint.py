@@ -30,6 +30,7 @@ def files(tmp_path):
     save_tensors(tmp_path / "weights.safetensors", weights, {})
     many = {f"seed{s}/step9/{k}": v + s for s in (0, 1) for k, v in weights.items()}
     save_tensors(tmp_path / "many.safetensors", many, {})
+    torch.save(weights, tmp_path / "weights.pt")
     return tmp_path
 
 
@@ -71,7 +72,8 @@ def test_reads_one_model_of_many_and_test_images(files):
         ({"model": "resnet"}, 2, "no 'resnet'"),
         ({"model": "vgg11"}, 3, "check --model and --prefix"),
         ({"prefix": "seed7/"}, 3, "weight seed7/conv1.bias is missing in the file"),
-        ({"weights": "nowhere.safetensors"}, 3, "nowhere.safetensors: no such file"),
+        ({"weights": "nowhere.safetensors"}, 3, "no such file; --weights names a file that saf"),
+        ({"weights": "weights.pt"}, 3, "weights.pt: damaged or not a safetensors file; --weights"),
     ],
 )
 def test_mistakes_end_in_one_line_and_no_row(files, capsys, options, code, message):

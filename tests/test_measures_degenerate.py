@@ -26,6 +26,14 @@ def test_one_sample_has_no_standard_errors():
     for name, estimate in found.items():
         assert math.isfinite(estimate.value), name
         assert math.isnan(estimate.standard_error), name
+    assert found.flags == ("one sample: standard errors are not defined",)
+
+
+def test_a_misspelt_quantity_is_answered_with_those_there_are():
+    found = measure(dense(4, 3, 2), rand(2, 4), quantities=["sharpness", "mls"])
+    with pytest.raises(KeyError, match="no 'sharpnes' here; there are sharpness, mls"):
+        found["sharpnes"]
+    assert "sharpnes" not in found and found.get("sharpnes") is None
 
 
 def test_a_zero_sample_makes_the_published_bounds_vacuous_and_leaves_the_others():
@@ -36,6 +44,7 @@ def test_a_zero_sample_makes_the_published_bounds_vacuous_and_leaves_the_others(
         assert found[name].value == math.inf, name
         assert math.isfinite(found[f"{name}_bias"].value), name
     assert "1 of 3 samples are zero" in " ".join(found.flags)
+    assert "one sample" not in " ".join(found.flags)
 
 
 def test_zero_samples_only():

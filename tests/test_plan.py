@@ -34,6 +34,23 @@ def test_more_restarts_and_samples_across_papers_take_longer():
     assert times["families"] < core_seconds(before) < min(times["restarts"], times["samples"])
 
 
+def test_a_network_without_a_rate_counts_as_the_largest():
+    before = config("laptop")
+    families = dict(before.chen.families)
+    families["vgg11"] = families["vgg11"].model_copy(update={"network": "one_of_my_own"})
+    chen = before.chen.model_copy(update={"families": families})
+    assert core_seconds(before.model_copy(update={"chen": chen})) == core_seconds(before)
+
+
+def test_pretrained_models_are_said_to_be_left_out(monkeypatch, capsys):
+    monkeypatch.setattr("flatness.plan.jobs_to_run", lambda path: 7)
+    paths = [str(ROOT / f"config/{name}.yaml") for name in ("laptop", "paper")]
+    assert main(["plan", *paths]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("leave out") == 1
+    assert shown.endswith("paper.yaml: minutes and GB leave out its 275 pretrained models")
+
+
 def test_audits_and_replications_are_counted():
     laptop = config("laptop").epfl
     alone = laptop.model_copy(update={"replications": {}, "audit": {}})

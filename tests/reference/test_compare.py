@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -97,6 +99,29 @@ def test_what_is_missing_or_differs_is_said(runs, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "missing" in shown
     assert "other columns: n" in shown
+
+
+def test_a_folder_without_results_is_refused_and_the_config_of_its_name_told(
+    runs, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    missing = Path("results/laptop")
+    with pytest.raises(DataError, match="no results here; name the folder"):
+        compare(missing, runs[1], 0.05)
+    Path("config").mkdir()
+    Path("config/laptop.yaml").touch()
+    missing.mkdir(parents=True)
+    with pytest.raises(DataError, match=r"run config/laptop\.yaml` first"):
+        compare(missing, runs[1], 0.05)
+
+
+def test_paths_are_not_cut_in_a_pipe(runs, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    compare(*runs, 0.05)
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    first_column = (line.split("│")[1].strip() for line in shown.splitlines() if "│" in line)
+    assert TABLE in "".join(first_column)
 
 
 def test_a_folder_without_tables_is_refused(tmp_path):

@@ -21,13 +21,19 @@ def ledger(tmp_path):
     return path
 
 
-def test_claims_that_were_run_are_shown_and_the_others_counted(ledger):
-    text = ledger_markdown(ledger)
+def test_claims_and_checks_have_a_table_each_with_those_not_run(ledger):
+    claims, checks = ledger_markdown(ledger).split("Theorems and checks, which do not count as")
     assert (
-        "| τ(sharpness, loss) < 0, FCNN | -0.311 | -0.30 [-0.50, -0.10] | 50 | reproduced |" in text
+        "| τ(sharpness, loss) < 0, FCNN | -0.311 | -0.30 [-0.50, -0.10] | 50 | reproduced |"
+        in claims
     )
-    assert text.count("\n| ") == 1 + 3  # heading, two claims, one check
-    assert "38 not run here" in text
+    assert "| τ(sharpness, loss) < 0, GAT | -0.185 |  |  | not run here |" in claims
+    assert claims.startswith("40 claims: ") and "38 not run here" in claims
+    study = read_claims()
+    assert claims.count("\n| ") == 1 + len(study.claims)  # the heading besides
+    assert "violations" not in claims
+    assert checks.count("\n| ") == 1 + len(study.checks)
+    assert checks.count("| 0 violations |") == 1
 
 
 def test_only_what_is_between_the_marks_is_replaced(ledger, tmp_path):
@@ -37,7 +43,9 @@ def test_only_what_is_between_the_marks_is_replaced(ledger, tmp_path):
     show_ledger(page, ledger)
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n")
-    assert "stale" not in text and text.count("| claim |") == 1
+    assert "stale" not in text and text.count("| claim |") == 1 == text.count(
+        "| theorem or check |"
+    )
 
 
 @pytest.mark.skipif(not LEDGER.exists(), reason="no reference run is kept")

@@ -66,6 +66,17 @@ def test_a_wrong_config_stops_before_any_job_without_a_traceback(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(("lost", "returncode"), [("name", 1), ("chen", 1), (None, 0)])
+def test_a_config_that_lacks_a_key_does_not_become_the_demo(tmp_path, lost, returncode):
+    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    values = {key: values[key] for key in values if key != lost} if lost else {"device": "cpu"}
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    done = snakemake(tmp_path, "--list-rules", config=tmp_path / "config.yaml")
+    assert done.returncode == returncode
+    assert not lost or f"{lost}: this key is missing" in done.stderr
+
+
 def test_an_undeclared_grid_point_is_no_target(tmp_path):
     target = "results/demo/measurements/epfl/fcnn/written/written/7-8.csv"
     done = snakemake(tmp_path, "--dry-run", target)

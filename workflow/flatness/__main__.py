@@ -4,21 +4,34 @@ It holds no logic: each verb's command lives in the module of its stage, and onl
 imported.
 """
 
+import ast
 import importlib
 import os
 import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
 from flatness.errors import UserError
 
-#: verb -> module and function, in the order data flows
-VERBS = {
+#: verb -> module and function: what a user calls
+COMMANDS = {
     "run": "flatness.run:run",
     "plan": "flatness.plan:plan",
+    "measure": "flatness.measure_checkpoint:measure_checkpoint",
+    "compare": "flatness.reference.compare:compare",
+    "redraw": "flatness.reference.redraw:redraw",
     "archive": "flatness.archive:archive",
     "adopt": "flatness.archive:adopt",
+    "keep": "flatness.reference.keep:keep",
+    "pin-transformers": "flatness.transformers.models:pin_models",
+}
+#: the same of what the workflow's rules call, in the order data flows
+STEPS = {
     "fetch": "flatness.fetch:fetch",
     "train-epfl": "flatness.epfl.train:train_pool",
     "measure-epfl": "flatness.epfl.measure:measure_pool",
@@ -42,7 +55,6 @@ VERBS = {
     "measure-transformers": "flatness.transformers.measure:measure_models",
     "correlate-transformers": "flatness.transformers.correlate:correlate_models",
     "draw-chen-fig4": "flatness.transformers.draw:draw_fig4",
-    "pin-transformers": "flatness.transformers.models:pin_models",
     "measure-cross-chen": "flatness.cross.measure_chen:measure_family",
     "measure-cross-epfl": "flatness.cross.measure_epfl:measure_pool",
     "correlate-cross": "flatness.cross.correlate:correlate_measures",
@@ -50,11 +62,8 @@ VERBS = {
     "contrast-chen": "flatness.chen.contrasts:contrast_family",
     "report": "flatness.report.page:report",
     "dictionary": "flatness.dictionary:dictionary",
-    "keep": "flatness.reference.keep:keep",
-    "redraw": "flatness.reference.redraw:redraw",
-    "compare": "flatness.reference.compare:compare",
-    "measure": "flatness.measure_checkpoint:measure_checkpoint",
 }
+VERBS = COMMANDS | STEPS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,14 +79,16 @@ def main(arguments: list[str] | None = None) -> int:
     # One thread a job, many jobs: also for libraries that read these at import.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    wanted = [arguments[0]] if arguments and arguments[0] in VERBS else list(VERBS)
     application = typer.Typer(
         name="flatness", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
     )
     application.callback()(_describe)
-    for verb in wanted:
-        module, function = VERBS[verb].split(":")
-        application.command(verb)(getattr(importlib.import_module(module), function))
+    if arguments and arguments[0] in VERBS:
+        application.command(arguments[0])(_function(arguments[0]))
+    else:
+        for verb in VERBS:
+            panel = "Commands" if verb in COMMANDS else "Steps of the workflow, called by its rules"
+            application.command(verb, rich_help_panel=panel)(_namesake(verb))
     try:
         application(arguments, standalone_mode=True)
     except UserError as error:
@@ -93,7 +104,48 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _describe() -> None:
+def _function(verb: str) -> Callable[..., None]:
+    module, name = VERBS[verb].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _namesake(verb: str) -> Callable[[], None]:
+    """A function with the docstring of the verb's: enough for a list of verbs, without imports."""
+    module, name = VERBS[verb].split(":")
+    path = Path(__file__).parents[1].joinpath(*module.split(".")).with_suffix(".py")
+    functions = (
+        node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)
+    )
+
+    def namesake() -> None: ...
+
+    namesake.__doc__ = next(ast.get_docstring(node) for node in functions if node.name == name)
+    return namesake
+
+
+def _print_version(asked: bool) -> None:
+    if not asked:
+        return
+    from flatness.tables import provenance  # imports more than a list of verbs should wait for
+
+    made = provenance("")
+    changed = " and changed since" if made["dirty"] else ""
+    try:
+        number = version("flatness")
+    except PackageNotFoundError:
+        number = "not installed"
+    print(f"flatness {number}, commit {made['commit']}{changed}")
+    raise typer.Exit
+
+
+def _describe(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Show version and commit."
+        ),
+    ] = False,
+) -> None:
     """Sharpness of the loss and compression of representations, measured."""
 
 

@@ -18,6 +18,12 @@ from flatness.frozen import Frozen
 from flatness.transformers.config import TransformersSettings
 
 DEVICE_VARIABLE = "FLATNESS_DEVICE"
+#: The patterns of names, in words.
+PATTERNS = {
+    r"^[a-z][a-z0-9_]*$": "a name has small letters, digits and _ only, and begins with a letter",
+    r"^[A-Za-z0-9_-]+$": "a name has letters, digits, _ and - only",
+    r"^[A-Za-z0-9_.-]+$": "a name has letters, digits, _, . and - only",
+}
 
 
 class Data(Frozen):
@@ -113,4 +119,10 @@ def _explain(item: Mapping[str, Any]) -> str:
         return f"{path}: no such key; see config/demo.yaml for the keys there are"
     if item["type"] == "missing":
         return f"{path}: this key is missing; see config/demo.yaml for an example"
-    return f"{path}: found {item['input']!r}: {item['msg'].removeprefix('Value error, ')}"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error" and isinstance(item["input"], Mapping | list | tuple):
+        # Several keys do not fit one another: the message names them, the input is all there is.
+        return f"{path}: {message}" if path else message
+    if item["type"] == "string_pattern_mismatch":
+        message = PATTERNS.get(item["ctx"]["pattern"], message)
+    return f"{path}: found {item['input']!r}: {message}"

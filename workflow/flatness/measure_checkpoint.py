@@ -78,9 +78,17 @@ def load_network(network: nn.Module, path: Path, prefix: str) -> nn.Module:
         The network.
 
     Raises:
-        DataError: the file is damaged, or a weight is missing, unknown or of another shape.
+        DataError: no such file, or it is not of safetensors; or a weight is missing, unknown or of
+            another shape.
     """
-    tensors = load_tensors(path)[0]
+    try:
+        tensors = load_tensors(path)[0]
+    except DataError as error:  # which speaks of files that the workflow can make again
+        fault = "damaged or not a safetensors file" if path.exists() else "no such file"
+        raise DataError(
+            f"{path}: {fault}; --weights names a file that "
+            "safetensors.torch.save_file(model.state_dict(), …) wrote"
+        ) from error
     found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     wanted = network.state_dict()
     for name in sorted(wanted.keys() | found.keys()):

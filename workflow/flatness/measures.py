@@ -54,7 +54,10 @@ class Measurements(Mapping[str, Estimate]):
     flags: tuple[str, ...]
 
     def __getitem__(self, name: str) -> Estimate:
-        return self.estimates[name]
+        try:
+            return self.estimates[name]
+        except KeyError:
+            raise KeyError(f"no {name!r} here; there are {', '.join(self.estimates)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.estimates)
@@ -209,6 +212,7 @@ def _flags(network: Network, samples: Samples) -> tuple[str, ...]:
     empty = int((samples.input_squared == 0).sum())
     crowded = ", ".join(layer.name for layer in network.layers if not layer.bounds_jacobian)
     flags = {
+        "one sample: standard errors are not defined": n == 1,
         f"{dead} of {n} samples have J = 0: local dimensionality is not defined": dead > 0,
         f"{empty} of {n} samples are zero: the bounds that divide by ||x|| are infinite": empty > 0,
         "NMLS, NVR and their bounds are not defined: " + network.incomplete: network.incomplete,

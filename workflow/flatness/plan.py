@@ -7,7 +7,6 @@ none of its own counts as the largest.
 
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from flatness.config import Config
 from flatness.epfl.cost import START_SECONDS, epfl_seconds
 from flatness.errors import UserError
 from flatness.frozen import DATASETS
-from flatness.run import load_config
+from flatness.run import dry_run, load_config
 
 #: Core-seconds of one training step at the papers' batch sizes on one thread of an AMD EPYC core.
 STEP_SECONDS = {"mlp": 2.1e-3, "lenet5": 2.9e-3, "vgg11": 6.3e-3}
@@ -51,13 +50,17 @@ def plan(
     table = Table(title=f"What a run takes, on the {cores} cores here")
     for name in ("config", "jobs still to run", "minutes from nothing", "GB on disk"):
         table.add_column(name, justify="left" if name == "config" else "right")
+    remarks = []
     for path in configs:
         settings = load_config(path)
         minutes = core_seconds(settings) / cores / 60
         table.add_row(
             str(path), str(jobs_to_run(path)), f"{minutes:,.0f}", f"{gigabytes(settings):.1f}"
         )
-    Console().print(table)
+        if settings.transformers.pretrained:
+            count = len(settings.transformers.models)
+            remarks.append(f"{path}: minutes and GB leave out its {count} pretrained models")
+    Console().print(table, *remarks, sep="\n", highlight=False)
 
 
 def jobs_to_run(config: Path) -> int:
@@ -72,12 +75,7 @@ def jobs_to_run(config: Path) -> int:
     Raises:
         UserError: the dry run failed; gives its last line.
     """
-    done = subprocess.run(
-        ["snakemake", "--configfile", str(config), "--dry-run", "--nolock", "--quiet", "rules"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = dry_run(config)
     if done.returncode:
         raise UserError(f"{config}: the dry run failed: {(done.stdout + done.stderr).strip()}")
     total = re.search(r"^total +(\d+)$", done.stdout, re.MULTILINE)
@@ -113,7 +111,8 @@ def cross_seconds(config: Config) -> float:
     total = sets * config.statistics.resamples * SET_RESAMPLE_SECONDS
     for name in config.cross.families:
         family = config.chen.families[name]
-        a_model = config.cross.restarts * RESTART_SECONDS[family.network]
+        restart = RESTART_SECONDS.get(family.network, RESTART_SECONDS["vgg11"])
+        a_model = config.cross.restarts * restart
         a_setting = len(family.blocks) * START_SECONDS + family.seeds * a_model
         total += len(family.settings) * a_setting
     for name, pool in config.epfl.pools.items():

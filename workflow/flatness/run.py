@@ -1,9 +1,10 @@
 """The verb `run`: the whole workflow from one command, also after a kill."""
 
 import os
+import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +16,10 @@ from filelock import FileLock, Timeout
 
 from flatness.config import Config, validate
 from flatness.errors import DataError, UserError
+from flatness.frozen import seeds_of
 from flatness.manifest import write_manifest
 from flatness.summary import print_summary
+from flatness.transformers.pretrained import IMAGES_DIR, WEIGHTS_DIR, require_pretrained
 
 
 def run(
@@ -29,6 +32,7 @@ def run(
     """Runs Snakemake to the end, also after a kill, and prints what was found."""
     settings = load_config(config)
     results = Path("results") / settings.name
+    check_before_start(config, settings, targets or [])
     command = ["snakemake", "--configfile", str(config)]
     command += ["--workflow-profile", str(profile)] if profile else []
     with sole_run():
@@ -43,6 +47,66 @@ def run(
                 "What was finished is kept: the same command goes on from there"
             )
         write_manifest(settings)
+
+
+def check_before_start(config: Path, settings: Config, targets: Sequence[str]) -> None:
+    """Looks for what would end a run at once, or hours after its start.
+
+    Args:
+        config: a configuration file.
+        settings: what it says.
+        targets: rules or files; all if none.
+
+    Raises:
+        UserError: Snakemake cannot make a target.
+        DataError: transformers are to be measured whose images or weights are not there.
+    """
+    if targets:
+        done = dry_run(config, *targets)
+        planned = done.stdout + done.stderr
+        wrong = re.search(r"No rule to produce (.+?) \(if|Target rules may not contain", planned)
+        if wrong:
+            raise UserError(
+                f"{wrong.group(1) or ', '.join(targets)}: no such target; "
+                "`snakemake --list-target-rules` lists the rules that can be asked for"
+            )
+        if "measure_transformers" not in planned:
+            return
+    require_transformers(settings)
+
+
+def dry_run(config: Path, *targets: str) -> subprocess.CompletedProcess[str]:
+    """Lets Snakemake plan, which starts nothing and takes no lock."""
+    command = ["snakemake", "--configfile", str(config), "--dry-run", "--nolock"]
+    return subprocess.run(
+        [*command, "--quiet", "rules", "--", *targets], capture_output=True, text=True, check=False
+    )
+
+
+def require_transformers(settings: Config) -> None:
+    """Looks for what the pretrained models need that are not yet measured.
+
+    Args:
+        settings: the configuration.
+
+    Raises:
+        DataError: their images or weights are not there.
+    """
+    study = settings.transformers
+    if study.pretrained is None:
+        return
+    measured = Path("results") / settings.name / "measurements/transformers"
+    waiting = [block for block in study.blocks if not (measured / f"{block}.csv").exists()]
+    tags = [model.name for model in study.models]
+    models = [tags[index] for block in waiting for index in seeds_of(block)]
+    inherited = os.environ | study.pretrained.exports  # as the jobs will find it
+    if models:
+        require_pretrained(
+            models,
+            inherited.get(IMAGES_DIR),
+            inherited.get(WEIGHTS_DIR),
+            study.pretrained.download,
+        )
 
 
 @contextmanager

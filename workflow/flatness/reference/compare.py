@@ -6,6 +6,7 @@ share of the reference's, or within 3 standard errors of the difference where bo
 standard errors, or inside the reference's own interval.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -64,10 +65,12 @@ def compare(
     names = [path.relative_to(reference) for path in sorted(reference.glob("**/*.csv"))]
     if not names:
         raise DataError(f"{reference}: no tables; give the folder of a run")
+    require_results(results, names)
     found = [compare_tables(results, reference, name, tolerance) for name in names]
     layout = Table(title=f"{results} against {reference}, tolerance {tolerance:.0%}")
     for heading in ("table", "rows", "values", "outside", "remark"):
-        layout.add_column(heading, justify="right" if heading in "rows values outside" else "left")
+        right = heading in "rows values outside"
+        layout.add_column(heading, justify="right" if right else "left", overflow="fold")
     for one in found:
         cells = (one.table, str(one.rows), str(one.values), str(one.outside), one.remark)
         layout.add_row(*cells, style="" if one.agrees else "red")
@@ -78,6 +81,25 @@ def compare(
             f"{results}: {differing} of {len(found)} tables differ from {reference}; the list "
             "above says where"
         )
+
+
+def require_results(results: Path, names: Sequence[Path]) -> None:
+    """Tells a folder without results from a run that differs.
+
+    Args:
+        results: folder of a run.
+        names: the reference's tables.
+
+    Raises:
+        DataError: it has none of them.
+    """
+    if any((results / name).exists() for name in names):
+        return
+    config = Path(f"config/{results.name}.yaml")
+    first = f"run `python -m flatness run {config}` first, or " if config.exists() else ""
+    raise DataError(
+        f"{results}: no results here; {first}name the folder of a run (with make: RUN=…)"
+    )
 
 
 def compare_tables(results: Path, reference: Path, name: Path, tolerance: float) -> Comparison:
