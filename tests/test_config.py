@@ -79,6 +79,7 @@ TWICE = 2 * [{"learning_rate": 0.1, "batch_size": 20}]
         ("cross", "families", ["resnet"], "cross.families: no resnet; chen.families has"),
         (FAMILY, "trend_seeds", 99, f"{FAMILY}: trend_seeds 99 exceeds seeds"),
         (FAMILY, "train_size", 1, f"{FAMILY}: batch_size 20 exceeds train_size 1"),
+        (FAMILY, "samples", 9999, f"{FAMILY}: samples 9999 exceeds train_size"),
         (FAMILY, "settings", TWICE, f"{FAMILY}.settings: a setting occurs twice"),
         ("epfl.pools.fcnn", "min_epochs", 99, "epfl.pools.fcnn: min_epochs 99 exceeds"),
         ("epfl.audit.gat", "models", 9999, "epfl: audit.gat: few "),

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from flatness.errors import NumericalError
-from flatness.statistics import correlate
+from flatness.statistics import bootstrap_interval, correlate, mean_interval
 
 METHODS = {"kendall": stats.kendalltau, "pearson": stats.pearsonr, "spearman": stats.spearmanr}
 
@@ -92,3 +92,60 @@ def test_no_end_of_an_interval_lies_beyond_one():
             x, y = rng.normal(size=(2, 3))
             found = correlate(x, y, method=method, resamples=50)
             assert -1 <= found.low <= found.high <= 1
+
+
+def test_the_mean_has_students_interval():
+    values = np.array([0.2, 0.5, 0.9, 0.4])
+    half = stats.t.ppf(0.95, 3) * values.std(ddof=1) / 2
+    assert mean_interval(values, 0.9) == pytest.approx((0.5 - half, 0.5 + half))
+    assert np.isnan(mean_interval(values[:1], 0.9)).all()
+
+
+def test_models_of_a_group_are_drawn_together():
+    """Two quantities that groups alone decide, independently: r is as uncertain as over groups."""
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(20), 5)
+    covered = {"groups": 0, "models": 0}
+    for _ in range(100):
+        x, y = rng.normal(size=(2, 20))[:, groups] + 0.1 * rng.normal(size=(2, 100))
+        for name, given in (("groups", groups), ("models", None)):
+            found = correlate(x, y, method="pearson", groups=given, resamples=200)
+            covered[name] += found.low <= 0 <= found.high
+    assert covered["groups"] >= 87
+    assert covered["models"] <= 75
+
+
+def test_groups_of_one_are_models_and_groups_may_differ_in_size():
+    x, y = np.random.default_rng(0).normal(size=(2, 12))
+    for method in ("kendall", "pearson", "spearman"):
+        alone = correlate(x, y, method=method, resamples=100)
+        assert correlate(x, y, method=method, groups=np.arange(12), resamples=100) == alone
+        groups = [0] * 3 + [1] * 4 + list(range(2, 7))
+        uneven = correlate(x, y, method=method, groups=groups, resamples=100)
+        assert uneven.estimate == alone.estimate
+        assert -1 <= uneven.low < uneven.high <= 1
+
+
+def test_a_drawn_group_brings_each_of_its_models_once():
+    seen = []
+    bootstrap_interval(
+        lambda models: seen.extend(models) or models.sum(1) * 1.0,
+        np.array(["b", "a", "b", "c"]),
+        resamples=50, confidence=0.9, seed=0,
+    )  # fmt: skip
+    groups = [[0, 2], [1], [3]]
+    for models in seen:
+        counts = np.bincount(models, minlength=4)
+        assert all(len(set(counts[group])) == 1 for group in groups)
+        assert sum(counts[group[0]] for group in groups) == 3
+
+
+def test_a_partial_correlation_is_of_residual_ranks_with_one_degree_of_freedom_less():
+    x, y, z = np.random.default_rng(5).normal(size=(3, 15))
+    found = correlate(x, y, method="spearman", given=z, resamples=100)
+    ab, az, bz = (stats.spearmanr(*pair)[0] for pair in ((x, y), (x, z), (y, z)))
+    partial = (ab - az * bz) / np.sqrt((1 - az**2) * (1 - bz**2))
+    assert found.estimate == pytest.approx(partial)
+    t = partial * np.sqrt(12 / (1 - partial**2))
+    assert found.p_value == pytest.approx(2 * stats.t.sf(abs(t), 12))
+    assert np.isnan(correlate(x[:3], y[:3], method="spearman", given=z[:3]).estimate)

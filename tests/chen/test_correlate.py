@@ -8,7 +8,7 @@ from flatness.chen.correlate import correlate_family, over_models
 from flatness.chen.inequalities import tightness
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
 from flatness.chen.quantities import last_on_train, one_factor, with_derived
-from flatness.chen.within_groups import over_checkpoints, within
+from flatness.chen.within_groups import among_seeds, among_settings, over_checkpoints
 from flatness.config import Statistics
 from flatness.statistics import held_fixed
 from flatness.tables import read_table, write_table
@@ -92,19 +92,19 @@ def test_settings_and_seeds_are_told_apart():
     models = last_on_train(frame(seeds=4))
     rate, seed = models["learning_rate"], models["seed"]
     models = models.assign(root_sharpness=-rate - 5 * seed, mls=-rate + 5 * seed)
-    by_seed = chosen(within(models, "seed", STATISTICS), x="root_sharpness", y="mls")
+    by_seed = chosen(among_settings(models, STATISTICS), x="root_sharpness", y="mls")
     assert by_seed["over"].tolist() == ["settings"]
     assert by_seed["estimate"].iloc[0] == pytest.approx(1)
     assert by_seed["n"].iloc[0] == 4
-    by_setting = chosen(within(models, "setting", STATISTICS), x="root_sharpness", y="mls")
+    by_setting = chosen(among_seeds(models, STATISTICS), x="root_sharpness", y="mls")
     assert by_setting["over"].tolist() == ["seeds"]
     assert by_setting["estimate"].iloc[0] == pytest.approx(-1)
-    assert by_setting["n"].iloc[0] == 5
+    assert by_setting["n"].iloc[0] == 4
 
 
 def test_within_groups_the_mean_is_of_each_groups_coefficient():
     models = last_on_train(frame(diverged=(("lr0.1_batch8", 1),)))
-    row = chosen(within(models, "seed", STATISTICS), x="nmls", y="nmls_bound_released").iloc[0]
+    row = chosen(among_settings(models, STATISTICS), x="nmls", y="nmls_bound_released").iloc[0]
     groups = [part.dropna(subset="nmls") for _, part in models.groupby("seed")]
     expected = [stats.pearsonr(g["nmls"], g["nmls_bound_released"])[0] for g in groups]
     assert row["estimate"] == pytest.approx(np.mean(expected), abs=1e-12)
@@ -114,18 +114,42 @@ def test_within_groups_the_mean_is_of_each_groups_coefficient():
 
 def test_two_seeds_have_no_correlation_within_a_setting():
     models = last_on_train(frame(seeds=2))
-    assert list(within(models, "setting", STATISTICS)) == []
+    assert list(among_seeds(models, STATISTICS)) == []
 
 
-def test_along_training_each_run_counts_once():
+def test_among_seeds_a_seed_counts_once_however_many_settings_repeat_it():
+    """Settings that shift both quantities alike tell nothing more than one of them does."""
+    rng = np.random.default_rng(0)
+    models = last_on_train(frame(seeds=20))
+    x, y = (models["seed"].map(dict(enumerate(rng.normal(size=20)))) for _ in range(2))
+    shift = models.groupby("setting").ngroup()
+    models = models.assign(root_sharpness=x + shift, mls=y + shift)
+    row = chosen(among_seeds(models, STATISTICS), x="root_sharpness", y="mls").iloc[0]
+    one = models[models["setting"] == models["setting"].iloc[0]]
+    assert row["estimate"] == pytest.approx(stats.pearsonr(one["root_sharpness"], one["mls"])[0])
+    assert row["high"] - row["low"] > 0.5
+    assert row["p_permutation"] > 0.05 and row["n"] == 20
+
+
+def test_a_seed_that_lacks_a_model_is_left_out_and_counted():
+    models = last_on_train(frame(seeds=5, diverged=(("lr0.1_batch8", 1),)))
+    row = chosen(among_seeds(models, STATISTICS), x="nmls", y="nmls_bound_released").iloc[0]
+    assert (row["n"], row["excluded"]) == (4, 5)
+    assert row["interpolated"] == models[models["seed"] != 1]["interpolated"].sum()
+    assert "4 × a quantity, of it or of its group" in row["reasons"]
+
+
+def test_along_training_each_seed_counts_once():
     rows = list(over_checkpoints(frame(seeds=3, trend_seeds=2), STATISTICS))
     raw = chosen(rows, y="mls", covariate="")
-    assert raw["n"].tolist() == [10]
+    assert raw["n"].tolist() == [2]
     assert 0.8 < raw["estimate"].iloc[0] <= 1
     assert raw["low"].iloc[0] <= raw["estimate"].iloc[0] <= raw["high"].iloc[0]
     constant = chosen(rows, y="local_dimensionality", covariate="")
     assert constant["n"].tolist() == [0] and constant["estimate"].isna().all()
-    assert constant["reasons"].iloc[0] == "10 × a quantity is not finite or does not vary"
+    assert constant["reasons"].iloc[0] == (
+        "10 × a quantity, of it or of its group, is not finite or does not vary"
+    )
 
 
 def test_a_family_without_trends_has_no_rows_along_training():

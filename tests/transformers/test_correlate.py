@@ -65,7 +65,7 @@ def test_a_planted_cluster_is_found_with_its_corner(measured):
     assert set(out.index) == {"fastvit_0", "fastvit_1", "mobilevit_0", "mobilevit_1", "levit_0"}
     assert set(out[out["corner"] == "lower right"].index) == {"fastvit_0", "fastvit_1"}
     assert set(placed.index[placed["cluster"]]) == set(out.index) - {"levit_0"}
-    assert placed.index[0] in {"fastvit_0", "mobilevit_0", "levit_0"}  # farthest first
+    assert placed.index.tolist() == table["model"].tolist()
 
 
 def test_models_on_one_line_have_no_outlier(measured):

@@ -69,6 +69,16 @@ class Config(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _samples_are_there(self) -> "Config":
+        for name, family in self.chen.families.items():
+            if family.train_size is not None and family.samples > family.train_size:
+                raise ValueError(
+                    f"chen.families.{name}: samples {family.samples} exceeds train_size "
+                    f"{family.train_size}"
+                )
+        return self
+
     @property
     def device_kind(self) -> str:
         """The kind of device jobs use: what `auto` finds here, without loading torch.

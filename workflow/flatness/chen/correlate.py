@@ -18,11 +18,16 @@ from flatness.chen.quantities import (
     one_factor,
     with_derived,
 )
-from flatness.chen.within_groups import excluded, over_checkpoints, within
+from flatness.chen.within_groups import (
+    among_seeds,
+    among_settings,
+    excluded,
+    over_checkpoints,
+)
 from flatness.config import Statistics
-from flatness.frozen import canonical_json, content_hash
-from flatness.statistics import correlate, held_fixed
-from flatness.tables import provenance, read_tables, write_table
+from flatness.derived import derived_from
+from flatness.statistics import correlate
+from flatness.tables import read_tables, write_table
 
 METHODS = ("pearson", "spearman", "kendall")
 
@@ -52,17 +57,14 @@ def correlate_family(
     measured = read_tables(measurements, MeasuredCheckpoint).sort_values(
         ["setting", "seed", "step", "sampled"], ignore_index=True
     )
-    experiment = content_hash(
-        {"statistics": canonical_json(settings), "rows": sorted(measured["experiment"].unique())}
-    )
     common = {name: measured[name].iloc[0] for name in ("family", "dataset", "demo")}
-    common |= provenance(experiment, device=measured["device"].iloc[0])
+    common |= derived_from(measured, statistics=settings.model_dump())
     table = with_derived(measured)
     models = last_on_train(table)
     found = [
         *over_models(models, settings),
-        *within(models, "seed", settings),
-        *within(models, "setting", settings),
+        *among_settings(models, settings),
+        *among_seeds(models, settings),
         *over_checkpoints(table, settings),
     ]
     rows = [FamilyCorrelation(**common, confidence=settings.confidence, **row) for row in found]
@@ -105,15 +107,19 @@ def _over(
     settings: Statistics,
     covariate: str = "",
 ) -> dict[str, Any]:
-    """One correlation over models; NaN where fewer than three can be used."""
+    """One correlation over models; models of a seed share initial weights and data order."""
     names = list(dict.fromkeys([x, y, *([covariate] if covariate else [])]))
     finite = np.isfinite(models[names]).all(axis=1)
     used = models[finite]
     row = {"over": over, "x": x, "y": y, "covariate": covariate, "method": method}
     row |= {"n": len(used), "interpolated": int(used["interpolated"].sum())}
     row |= excluded(models[~finite])
-    a, b = used[x].to_numpy(float), used[y].to_numpy(float)
-    if covariate:
-        a, b = held_fixed(a, b, used[covariate].to_numpy(float))
-        method = "pearson"
-    return row | correlate(a, b, method=method, **settings.model_dump()).columns()
+    found = correlate(
+        used[x],
+        used[y],
+        method=method,
+        groups=used["seed"],
+        given=used[covariate] if covariate else None,
+        **settings.model_dump(),
+    )
+    return row | found.columns()

@@ -46,19 +46,25 @@ class FamilyCorrelation(Provenance):
         "what it is taken over: models (at the end of training), models at one batch size or "
         "learning rate, settings (within each seed, then averaged over seeds), seeds (within each "
         "setting, then averaged over settings), or checkpoints (within each run, then averaged "
-        "over runs)"
+        "over the runs of each seed, then over seeds)"
     )
     x: str = column("one quantity")
     y: str = column("the other quantity")
     covariate: str = column("quantity held fixed (partial correlation); empty for none")
     method: str = column("pearson, spearman or kendall")
-    estimate: float = column("the coefficient, or the mean of the groups' or runs' coefficients")
-    low: float = column("lower end of its interval")
+    estimate: float = column("the coefficient, or the mean of the seeds' or settings' coefficients")
+    low: float = column("lower end of its interval: resamples of seeds, or t over seeds")
     high: float = column("upper end")
     confidence: float = column("level of the interval")
-    p_value: float = column("two-sided asymptotic p-value; of a mean that of a t-test")
-    p_permutation: float = column("two-sided permutation p-value; of a mean by sign flips")
-    n: int = column("models; over settings seeds, over seeds settings, over checkpoints runs")
+    p_value: float = column(
+        "two-sided asymptotic p-value, models taken for independent; of a mean over seeds that of "
+        "a t-test; nan over seeds"
+    )
+    p_permutation: float = column(
+        "two-sided permutation p-value, models taken for independent; of a mean over seeds by sign "
+        "flips; over seeds by exchanging seeds"
+    )
+    n: int = column("models; over settings, seeds and checkpoints: seeds")
     interpolated: int = column("how many of the models or runs interpolate at the end of training")
     excluded: int = column("models or runs left out")
     reasons: str = column("why they were left out, with counts; empty for none")
@@ -77,4 +83,4 @@ class BoundTightness(Provenance):
     lowest_log10_ratio: float = column("lowest log10(bound / value)")
     violations: int = column("checkpoints at which the bound is below the value")
     violation_rate: float = column("the same as a share of n")
-    n: int = column("checkpoints at which both are finite")
+    n: int = column("checkpoints at which both are defined and the bound is not infinite")

@@ -1,4 +1,7 @@
-"""Correlations within groups of models and along runs, and their mean over groups or runs."""
+"""Correlations among the models of one seed or one setting and along runs, and their means.
+
+Over all models what settings do and what initial weights do is mixed; here it is told apart.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +12,14 @@ from scipy import stats
 
 from flatness.chen.quantities import COMPRESSION
 from flatness.config import Statistics
-from flatness.statistics import MINIMUM_MODELS, held_fixed
+from flatness.statistics import (
+    MINIMUM_MODELS,
+    bootstrap_interval,
+    held_fixed,
+    mean_interval,
+    pearson,
+    permutation_p,
+)
 
 #: Pairs that are looked at among models of one seed, and among models of one setting.
 WITHIN_PAIRS = (
@@ -21,46 +31,85 @@ WITHIN_PAIRS = (
 UNDEFINED = dict.fromkeys(("estimate", "low", "high", "p_value", "p_permutation"), np.nan)
 
 
-def within(models: pd.DataFrame, group: str, settings: Statistics) -> Iterator[dict[str, Any]]:
-    """Tells what settings do to models from what initial weights do.
-
-    Over all models both are mixed: models of one seed share initial weights and differ by setting,
-    models of one setting differ by seed.
+def among_settings(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
+    """What settings do to models of the same initial weights.
 
     Args:
         models: one row a model, with derived columns.
-        group: "seed" or "setting": what the models of a group share.
         settings: of the resampling.
 
     Yields:
-        Columns of `FamilyCorrelation`: `WITHIN_PAIRS` by Pearson's r of each group with three or
-        more models, averaged over groups; nothing where there is no such group.
+        Columns of `FamilyCorrelation`: `WITHIN_PAIRS` by Pearson's r over each seed's settings,
+        averaged over seeds; nothing where no seed has three models.
     """
-    over = {"seed": "settings", "setting": "seeds"}[group]
     for x, y in WITHIN_PAIRS:
-        finite = np.isfinite(models[[x, y]]).all(axis=1)
-        found = [_pearson(part, x, y) for _, part in models[finite].groupby(group)]
-        values = np.array([r for r in found if np.isfinite(r)])
-        if not len(values):
+        finite = models[np.isfinite(models[[x, y]]).all(axis=1)]
+        found = {seed: _pearson(part, x, y) for seed, part in finite.groupby("seed")}
+        values = {seed: r for seed, r in found.items() if np.isfinite(r)}
+        if not values:
             continue
-        row = {"over": over, "x": x, "y": y, "covariate": "", "method": "pearson"}
-        row |= {"n": len(values), "interpolated": int(models[finite]["interpolated"].sum())}
-        yield row | excluded(models[~finite]) | _mean_over_runs(values, settings)
+        row = {"over": "settings", "x": x, "y": y, "covariate": "", "method": "pearson"}
+        used = models.index.isin(finite.index[finite["seed"].isin(list(values))])
+        row |= _account(models, used) | {"n": len(values)}
+        yield row | _mean_over_seeds(np.array(list(values.values())), settings)
+
+
+def among_seeds(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
+    """What initial weights do to models of the same setting.
+
+    All settings share the seeds, so seeds are what the interval and the p-value draw.
+
+    Args:
+        models: one row a model, with derived columns.
+        settings: of the resampling.
+
+    Yields:
+        Columns of `FamilyCorrelation`: `WITHIN_PAIRS` by Pearson's r over each setting's seeds,
+        averaged over settings; nothing where fewer than three seeds have a model of each.
+    """
+    draws = {"resamples": settings.resamples, "seed": settings.seed}
+    for x, y in WITHIN_PAIRS:
+        wide = models.pivot(index="seed", columns="setting", values=[x, y])
+        whole = wide[np.isfinite(wide).all(axis=1)]
+        if len(whole) < MINIMUM_MODELS:
+            continue
+        a, b = whole[x].to_numpy().T, whole[y].to_numpy().T
+
+        def mean_r(i: np.ndarray, j: np.ndarray, a: np.ndarray = a, b: np.ndarray = b) -> Any:
+            return pearson(a[:, i], b[:, j]).mean(axis=0)
+
+        seeds = np.arange(len(whole))
+        low, high = bootstrap_interval(
+            lambda drawn, mean_r=mean_r: mean_r(drawn, drawn),
+            seeds,
+            confidence=settings.confidence,
+            **draws,
+        )
+        row = {"over": "seeds", "x": x, "y": y, "covariate": "", "method": "pearson"}
+        row |= _account(models, models["seed"].isin(whole.index).to_numpy()) | {"n": len(whole)}
+        row |= {"estimate": float(mean_r(seeds, seeds)), "low": low, "high": high}
+        row |= {"p_value": np.nan, "p_permutation": permutation_p(mean_r, len(whole), **draws)}
+        yield row
+
+
+def _account(models: pd.DataFrame, used: np.ndarray) -> dict[str, Any]:
+    """The columns `interpolated`, `excluded` and `reasons`."""
+    return {"interpolated": int(models[used]["interpolated"].sum())} | excluded(models[~used])
 
 
 def _pearson(models: pd.DataFrame, x: str, y: str) -> float:
     """Pearson's r; NaN for fewer than three models, or where a quantity does not vary."""
-    a, b = models[x].to_numpy(), models[y].to_numpy()
-    if len(models) < MINIMUM_MODELS or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(models) < MINIMUM_MODELS:
         return np.nan
-    return float(stats.pearsonr(a, b)[0])
+    return float(pearson(models[x].to_numpy(), models[y].to_numpy()))
 
 
 def over_checkpoints(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
     """Whether compression follows sharpness along training.
 
-    Checkpoints of one run follow each other, so they are not independent: each run gives one
-    coefficient, and runs are what the interval and the p-values are over.
+    Checkpoints of one run follow each other, and runs of one seed share initial weights: each run
+    gives one coefficient, each seed the mean over its runs, and seeds are what the interval and the
+    p-values are over.
 
     Args:
         table: rows with derived columns; runs with at least 4 checkpoints are used.
@@ -82,10 +131,12 @@ def over_checkpoints(table: pd.DataFrame, settings: Statistics) -> Iterator[dict
             used = [run for run, r in zip(whole, found, strict=True) if np.isfinite(r)]
             left_out = [run.iloc[[-1]] for run in runs if not any(run is other for other in used)]
             row = {"over": "checkpoints", "x": "root_sharpness", "y": y}
-            row |= {"covariate": covariate, "method": "spearman", "n": len(used)}
+            row |= {"covariate": covariate, "method": "spearman"}
             row["interpolated"] = sum(bool(run["interpolated"].iloc[-1]) for run in used)
             row |= excluded(pd.concat(left_out) if left_out else runs[0].iloc[:0])
-            yield row | _mean_over_runs(np.array(found)[np.isfinite(found)], settings)
+            seeds = [run["seed"].iloc[0] for run in whole]
+            means = pd.Series(found, dtype=float).groupby(seeds).mean().dropna().to_numpy()
+            yield row | {"n": len(means)} | _mean_over_seeds(means, settings)
 
 
 def _along(run: pd.DataFrame, y: str, covariate: str) -> float:
@@ -98,14 +149,14 @@ def _along(run: pd.DataFrame, y: str, covariate: str) -> float:
     return float(stats.pearsonr(a, b)[0] if covariate else stats.spearmanr(a, b)[0])
 
 
-def _mean_over_runs(values: np.ndarray, settings: Statistics) -> dict[str, float]:
-    """Mean of the runs' or groups' coefficients, its t interval, t-test and sign-flip test."""
-    if len(values) < MINIMUM_MODELS:
+def _mean_over_seeds(values: np.ndarray, settings: Statistics) -> dict[str, float]:
+    """Mean of the seeds' coefficients, its t interval, t-test and sign-flip test."""
+    if not len(values):
         return UNDEFINED
-    if np.ptp(values) == 0:
-        return UNDEFINED | {"estimate": float(values[0])}
-    test = stats.ttest_1samp(values, 0)
-    interval = test.confidence_interval(settings.confidence)
+    mean = {"estimate": float(values.mean())}
+    if len(values) < 2 or np.ptp(values) == 0:
+        return UNDEFINED | mean
+    low, high = mean_interval(values, settings.confidence)
     flips = stats.permutation_test(
         (values,),
         lambda x, axis: x.mean(axis=axis),
@@ -114,11 +165,10 @@ def _mean_over_runs(values: np.ndarray, settings: Statistics) -> dict[str, float
         n_resamples=settings.resamples,
         rng=np.random.default_rng(settings.seed),
     )
-    return {
-        "estimate": float(values.mean()),
-        "low": max(float(interval.low), -1.0),
-        "high": min(float(interval.high), 1.0),
-        "p_value": float(test.pvalue),
+    return mean | {
+        "low": max(low, -1.0),
+        "high": min(high, 1.0),
+        "p_value": float(stats.ttest_1samp(values, 0).pvalue),
         "p_permutation": float(flips.pvalue),
     }
 
@@ -132,7 +182,8 @@ def excluded(left_out: pd.DataFrame) -> dict[str, Any]:
     Returns:
         How many, and why, with counts.
     """
-    reasons = left_out["reason"].replace("", "a quantity is not finite or does not vary")
+    unnamed = "a quantity, of it or of its group, is not finite or does not vary"
+    reasons = left_out["reason"].replace("", unnamed)
     counts = reasons.value_counts()
     text = "; ".join(f"{count} × {reason}" for reason, count in counts.items())
     return {"excluded": len(left_out), "reasons": text}

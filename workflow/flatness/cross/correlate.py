@@ -15,10 +15,10 @@ from flatness.chen.quantities import last_on_train
 from flatness.config import Statistics
 from flatness.cross.measures import COMPRESSION, LOSSES, STRONG, WORST_CASE
 from flatness.cross.rows import CrossCorrelation, CrossMeasurement, CrossModel, no_value, of_value
+from flatness.derived import derived_from
 from flatness.epfl.rows import PoolModel
-from flatness.frozen import canonical_json, content_hash
 from flatness.statistics import MINIMUM_MODELS, Correlation, correlate
-from flatness.tables import provenance, read_tables, write_table
+from flatness.tables import read_tables, write_table
 
 METHODS = ("kendall", "pearson")
 COLUMNS = list(CrossModel.model_fields)
@@ -36,15 +36,11 @@ def correlate_measures(
     settings = Statistics.model_validate_json(statistics)
     measured = read_tables(measurements, CrossMeasurement)
     families = last_on_train(read_tables(checkpoints, MeasuredCheckpoint))
+    pooled = read_tables(pools, PoolModel)
     table = pd.concat(
-        [family_models(families, measured), pool_models(read_tables(pools, PoolModel), measured)],
-        ignore_index=True,
+        [family_models(families, measured), pool_models(pooled, measured)], ignore_index=True
     )
-    made = sorted({*measured["experiment"], *families["experiment"]})
-    source = provenance(
-        content_hash({"statistics": canonical_json(settings), "rows": made}),
-        device=measured["device"].iloc[0],
-    )
+    source = derived_from(measured, families, pooled, statistics=settings.model_dump())
     found = with_q_values(list(correlations(table, settings)))
     write_table(models, [CrossModel(**line) for line in table.to_dict("records")])
     write_table(
@@ -139,7 +135,13 @@ def correlations(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str
         common |= {"n": len(used), "excluded": len(group) - len(used)}
         for loss in LOSSES:
             for method in METHODS:
-                found = correlate(used["value"], used[loss], method=method, **settings.model_dump())
+                found = correlate(
+                    used["value"],
+                    used[loss],
+                    method=method,
+                    groups=used["seed"],  # models of a seed share initial weights
+                    **settings.model_dump(),
+                )
                 yield (
                     common
                     | found.columns()

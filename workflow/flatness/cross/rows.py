@@ -62,11 +62,11 @@ class CrossCorrelation(Provenance):
     loss: str = column("test_loss, or gap: test less training loss")
     method: str = column("kendall or pearson")
     estimate: float = column("the coefficient; nan where there is none")
-    low: float = column("lower end of its bootstrap interval over models")
+    low: float = column("lower end of its bootstrap interval over seeds")
     high: float = column("upper end")
     confidence: float = column("level of the interval")
     p_value: float = column("two-sided asymptotic p-value")
-    p_permutation: float = column("two-sided permutation p-value")
+    p_permutation: float = column("two-sided permutation p-value, models taken for independent")
     q_value: float = column(
         "p_permutation adjusted by Benjamini and Hochberg's procedure over all rows that have one"
     )

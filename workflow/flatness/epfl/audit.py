@@ -12,15 +12,15 @@ import typer
 from scipy import stats
 
 from flatness.config import Statistics
+from flatness.derived import derived_from
 from flatness.epfl.audit_rows import AuditedProtocol
 from flatness.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS
 from flatness.epfl.correlate import PUBLISHED, join_pool
 from flatness.epfl.rows import MeasuredModel, PoolModel, TrainedModel
 from flatness.epfl.study import AuditPlan, AuditRun
 from flatness.errors import NumericalError
-from flatness.frozen import content_hash
 from flatness.statistics import correlate
-from flatness.tables import provenance, read_tables, write_table
+from flatness.tables import read_tables, write_table
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,6 @@ def protocol_row(
             f"{joined['reason'].iloc[0]}"
         )
     means, tau = mean_columns(used, written), tau_columns(used, settings)
-    experiment = {"statistics": settings.model_dump(), "run": run.model_dump(mode="json")}
     first = joined.iloc[0]
     # Made-up data have nothing that the released code was run on.
     known = None if first["demo"] else REFERENCES.get((pool, run.part, run.measured))
@@ -132,11 +131,7 @@ def protocol_row(
         confidence=settings.confidence,
         published_tau=PUBLISHED[pool][0],
         **reference_columns(known, tau, (means["sharpness"], means["sharpness_se"]), settings),
-        **provenance(
-            content_hash(experiment | {"rows": sorted(set(joined["experiment"]))}),
-            device=first["device"],
-            execution=first["execution"],
-        ),
+        **derived_from(joined, statistics=settings.model_dump(), run=run.model_dump(mode="json")),
     )
 
 

@@ -1,6 +1,5 @@
 """Kendall's τ between adaptive sharpness and test loss, over one pool of models."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +7,11 @@ import pandas as pd
 import typer
 
 from flatness.config import Statistics
+from flatness.derived import derived_from
 from flatness.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
 from flatness.errors import NumericalError
-from flatness.frozen import content_hash
 from flatness.statistics import MINIMUM_MODELS, correlate
-from flatness.tables import provenance, read_tables, write_table
+from flatness.tables import read_tables, write_table
 
 #: τ and p of the report, section IV and figure 1.
 PUBLISHED = {"fcnn": (-0.311, 0.0014), "lenet5": (-0.180, 0.0645), "gat": (-0.185, 0.0576)}
@@ -44,10 +43,7 @@ def correlate_pool(
             f"pool {pool} ({trained}, {measured}): {len(used)} usable models of {len(joined)}, "
             f"a τ needs {MINIMUM_MODELS}; left out: {_reasons(joined)}"
         )
-    experiment = content_hash(
-        {"statistics": json.loads(statistics)}
-        | {"rows": sorted({*trained_models["experiment"], *measured_models["experiment"]})}
-    )
+    source = derived_from(joined, statistics=settings.model_dump())
     tables = []
     for column in ("sharpness", "sharpness_clamped"):
         result = correlate(
@@ -67,7 +63,7 @@ def correlate_pool(
                 excluded=len(joined) - result.n,
                 published_tau=PUBLISHED[pool][0],
                 published_p=PUBLISHED[pool][1],
-                **provenance(experiment),
+                **source,
             )
         )
     write_table(models, rows)
@@ -82,10 +78,12 @@ def join_pool(trained: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
         measured: rows of `MeasuredModel` of the same pool.
 
     Returns:
-        One row a trained model, by seed, with `used` and `reason`; a model is never dropped.
+        One row a trained model, by seed, with `used` and `reason`; a model is never dropped. Its
+        `experiment` names both.
     """
+    columns = ["seed", "sharpness", "sharpness_se", "sharpness_clamped", "reason", "experiment"]
     joined = trained.merge(
-        measured[["seed", "sharpness", "sharpness_se", "sharpness_clamped", "reason"]],
+        measured[columns],
         on="seed",
         how="left",
         validate="one_to_one",
@@ -96,6 +94,7 @@ def join_pool(trained: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     fallback = joined["reason_measuring"].fillna("").replace("", "no finite sharpness or test loss")
     joined["reason"] = joined["reason"].where(joined["reason"] != "", fallback)
     joined.loc[joined["used"], "reason"] = ""
+    joined["experiment"] += "+" + joined["experiment_measuring"].fillna("")
     return joined
 
 

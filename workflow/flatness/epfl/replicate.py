@@ -4,7 +4,6 @@ Replications share the data and its split, as the models of a pool do: the sprea
 initial weights and data orders.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated
@@ -16,13 +15,13 @@ from scipy import stats
 from tqdm import tqdm
 
 from flatness.config import Statistics
+from flatness.derived import derived_from
 from flatness.epfl.correlate import PUBLISHED, join_pool
 from flatness.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.epfl.rows import MeasuredModel, TrainedModel
 from flatness.errors import NumericalError
-from flatness.frozen import content_hash
 from flatness.statistics import MINIMUM_MODELS, correlate
-from flatness.tables import provenance, read_tables, write_table
+from flatness.tables import read_tables, write_table
 
 
 def replicate_pool(
@@ -51,10 +50,6 @@ def replicate_pool(
             f"pool {pool} ({trained}, {measured}): none of {len(rows)} replications has a τ; "
             f"{rows[0].reason}"
         )
-    experiment = content_hash(
-        {"statistics": json.loads(statistics), "size": size}
-        | {"rows": sorted({*trained_models["experiment"], *measured_models["experiment"]})}
-    )
     summary = TauDistribution(
         pool=pool,
         dataset=joined["dataset"].iloc[0],
@@ -67,7 +62,7 @@ def replicate_pool(
         excluded=len(rows) - len(taus),
         models=size,
         published_tau=PUBLISHED[pool][0],
-        **provenance(experiment),
+        **derived_from(joined, statistics=settings.model_dump(), size=size),
     )
     columns = [name for name in ReplicatedModel.model_fields if name in joined]
     lines = joined[columns].to_dict("records")

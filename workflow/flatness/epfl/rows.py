@@ -1,6 +1,6 @@
 """Columns of the EPFL study's tables."""
 
-from flatness.tables import Provenance, Row, column
+from flatness.tables import Provenance, column
 
 
 class TrainedModel(Provenance):
@@ -37,8 +37,8 @@ class MeasuredModel(Provenance):
     reason: str = column("why there is no value; empty otherwise")
 
 
-class PoolModel(Row):
-    """One point of the scatter of sharpness against test loss."""
+class PoolModel(Provenance):
+    """One point of the scatter of sharpness against test loss; training and measuring made it."""
 
     pool: str = column("fcnn, lenet5 or gat")
     trained: str = column("training protocol")

@@ -26,7 +26,7 @@ STANDARD_ERRORS = 3.0
 #: Whole numbers that name a row; all other numbers are values.
 NUMBERED = ("seed", "step", "replication")
 #: Texts that are results, not names.
-FOUND = ("reason", "verdict")
+FOUND = ("reason", "reasons", "status", "corner", "verdict")
 #: Not compared: they follow from what is, or from how a table was made.
 FOLLOWS = ("p_value", "p_permutation", "q_value", "low", "high", "fixed_in")
 

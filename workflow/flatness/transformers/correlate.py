@@ -1,6 +1,5 @@
 """Correlates normalized MLS, adaptive sharpness and test loss, and finds outliers."""
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,9 @@ import typer
 from scipy import stats
 
 from flatness.config import Statistics
-from flatness.frozen import content_hash
+from flatness.derived import derived_from
 from flatness.statistics import MINIMUM_MODELS, Correlation, correlate
-from flatness.tables import provenance, read_tables, write_table
+from flatness.tables import read_tables, write_table
 from flatness.transformers.rows import MeasuredVit, PlacedVit, VitCorrelation
 
 #: Estimator to the suffix of its columns.
@@ -38,11 +37,7 @@ def correlate_models(
     settings = Statistics.model_validate_json(statistics)
     measured = read_tables(measurements, MeasuredVit)
     placed = pd.concat([place_models(measured, name) for name in ESTIMATORS], ignore_index=True)
-    source = provenance(
-        content_hash(
-            {"statistics": json.loads(statistics), "rows": sorted(set(measured["experiment"]))}
-        )
-    )
+    source = derived_from(measured, statistics=settings.model_dump())
     rows = [
         VitCorrelation(
             estimator=estimator,
@@ -104,7 +99,7 @@ def place_models(measured: pd.DataFrame, estimator: str) -> pd.DataFrame:
         estimator: a key of `ESTIMATORS`.
 
     Returns:
-        Columns of `PlacedVit`; a model is never dropped. By descending distance from the line.
+        Columns of `PlacedVit`; in the order measured; a model is never dropped.
     """
     suffix = ESTIMATORS[estimator]
     placed = measured[["model", "family", "dataset", "demo", "pretrained", "test_loss"]].copy()
@@ -122,8 +117,7 @@ def place_models(measured: pd.DataFrame, estimator: str) -> pd.DataFrame:
         default="",
     )
     placed["cluster"] = _in_cluster(placed)
-    order = placed["score"].abs().sort_values(ascending=False, kind="stable").index
-    return placed.loc[order, list(PlacedVit.model_fields)].reset_index(drop=True)
+    return placed[list(PlacedVit.model_fields)]
 
 
 def _reason_left_out(row: dict, suffix: str) -> str:

@@ -83,7 +83,8 @@ def draw_panel(
             markersize=5,
             elinewidth=0.7,
         )
-    for row in used[used["outlier"]].head(LABELLED).itertuples():
+    outliers = used[used["outlier"]].sort_values("score", key=abs, ascending=False)
+    for row in outliers.head(LABELLED).itertuples():
         axis.annotate(
             row.model,
             (row.nmls, row.adaptive_sharpness),
