@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from flatness.errors import NumericalError
-from flatness.statistics import bootstrap_interval, correlate, mean_interval
+from flatness.statistics import MINIMUM_GROUPS, bootstrap_interval, correlate, mean_interval
 
 METHODS = {"kendall": stats.kendalltau, "pearson": stats.pearsonr, "spearman": stats.spearmanr}
 
@@ -89,7 +89,7 @@ def test_no_end_of_an_interval_lies_beyond_one():
     rng = np.random.default_rng(0)
     for method in ("pearson", "spearman"):
         for _ in range(20):
-            x, y = rng.normal(size=(2, 3))
+            x, y = rng.normal(size=(2, MINIMUM_GROUPS))
             found = correlate(x, y, method=method, resamples=50)
             assert -1 <= found.low <= found.high <= 1
 
@@ -130,14 +130,14 @@ def test_a_drawn_group_brings_each_of_its_models_once():
     seen = []
     bootstrap_interval(
         lambda models: seen.extend(models) or models.sum(1) * 1.0,
-        np.array(["b", "a", "b", "c"]),
+        np.array(["b", "a", "b", "c", "d", "e"]),
         resamples=50, confidence=0.9, seed=0,
     )  # fmt: skip
-    groups = [[0, 2], [1], [3]]
+    groups = [[0, 2], [1], [3], [4], [5]]
     for models in seen:
-        counts = np.bincount(models, minlength=4)
+        counts = np.bincount(models, minlength=6)
         assert all(len(set(counts[group])) == 1 for group in groups)
-        assert sum(counts[group[0]] for group in groups) == 3
+        assert sum(counts[group[0]] for group in groups) == 5
 
 
 def test_a_partial_correlation_is_of_residual_ranks_with_one_degree_of_freedom_less():
@@ -149,3 +149,11 @@ def test_a_partial_correlation_is_of_residual_ranks_with_one_degree_of_freedom_l
     t = partial * np.sqrt(12 / (1 - partial**2))
     assert found.p_value == pytest.approx(2 * stats.t.sf(abs(t), 12))
     assert np.isnan(correlate(x[:3], y[:3], method="spearman", given=z[:3]).estimate)
+
+
+def test_too_few_groups_have_an_estimate_and_no_interval():
+    x, y = np.random.default_rng(0).normal(size=(2, 12))
+    few = correlate(x, y, method="pearson", groups=np.arange(12) % 4, resamples=100)
+    enough = correlate(x, y, method="pearson", groups=np.arange(12) % 5, resamples=100)
+    assert np.isnan([few.low, few.high]).all() and few.estimate == enough.estimate
+    assert enough.low < enough.estimate < enough.high

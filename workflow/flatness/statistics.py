@@ -19,6 +19,8 @@ from flatness.errors import NumericalError
 
 Method = Literal["kendall", "pearson", "spearman"]
 MINIMUM_MODELS = 3
+#: Fewer groups have too few different resamples: the interval would be far too short.
+MINIMUM_GROUPS = 5
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Correlation:
     Attributes:
         method: "kendall" (τ-b), "pearson" or "spearman".
         estimate: the coefficient; NaN below 3 models and where one variable is constant.
-        low: lower end of the bootstrap interval; NaN with the estimate.
+        low: lower end of the bootstrap interval; NaN with the estimate, and below 5 groups.
         high: upper end.
         p_value: two-sided, asymptotic (exact for small n without ties), as scipy gives it.
         p_permutation: two-sided permutation p-value.
@@ -103,8 +105,8 @@ def correlate(
     return Correlation(
         method=method,
         estimate=float(estimate),
-        low=max(low, -1.0),  # rounding may carry a resample's r beyond 1
-        high=min(high, 1.0),
+        low=float(np.maximum(low, -1.0)),  # rounding may carry a resample's r beyond 1
+        high=float(np.minimum(high, 1.0)),
         p_value=float(p_value),
         p_permutation=permutation_p(coefficient, len(x), **draws),
         n=len(x),
@@ -157,9 +159,11 @@ def bootstrap_interval(
         seed: of the draws.
 
     Returns:
-        Both ends of the percentile interval.
+        Both ends of the percentile interval; NaN below 5 groups.
     """
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(sizes) < MINIMUM_GROUPS:
+        return np.nan, np.nan
     by_group = np.argsort(group, kind="stable")
     starts = sizes.cumsum() - sizes
 
