@@ -83,14 +83,31 @@ def draw_pool(axis: Axes, taus: pd.DataFrame, summary: pd.Series) -> None:
 
 
 def describe(summary: pd.Series) -> str:
-    """Counts, mean τ with interval, published τ with its percentile."""
+    """Counts, mean τ with interval, published τ and where it falls."""
     left_out = f", {summary['excluded']} without τ" if summary["excluded"] else ""
     return (
         f"{title(summary['pool'])} on {title(summary['dataset'])}, "
         f"{summary['replications']} × {summary['models']} models{left_out}\n"
         f"mean τ = {summary['mean_tau']:+.3f}{interval(summary['low'], summary['high'])}\n"
-        f"published: τ = {summary['published_tau']:+.3f}, at {100 * summary['percentile']:.0f} %"
+        f"published: τ = {summary['published_tau']:+.3f}, "
+        f"{place(summary['percentile'], summary['replications'])}"
     )
+
+
+def place(percentile: float, replications: int) -> str:
+    """Such as "above 7 of 20": a count, as a small percentile reads like a p-value.
+
+    Args:
+        percentile: (k + 1)/(R + 1) for k replications not above the published τ.
+        replications: R.
+
+    Returns:
+        How many replications the published τ lies above; "all" where it lies outside of them.
+    """
+    under = round(percentile * (replications + 1)) - 1
+    if under in (0, replications):
+        return f"{'above' if under else 'below'} all {replications}"
+    return f"above {under} of {replications}"
 
 
 def interval(low: float, high: float) -> str:
