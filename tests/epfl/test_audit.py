@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from matplotlib import image
 from scipy import stats
 
+from checkout import shipped
 from epfl.made_up_pool import STATISTICS
 from flatness.__main__ import main
 from flatness.config import validate
@@ -22,11 +22,10 @@ from flatness.errors import UserError
 from flatness.frozen import canonical_json, seeds_of
 from flatness.tables import provenance, read_table, write_table
 from flatness.tensor_files import load_tensors, save_tensors
-from workflow.real_snakefile import ROOT
 
 
 def values(name="demo", **audit):
-    config = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    config = shipped(name)
     config["epfl"]["audit"] = audit
     return config
 

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-import yaml
 from matplotlib import image
 from scipy import stats
 
+from checkout import shipped
 from epfl.made_up_pool import STATISTICS, pool_tables
 from flatness.__main__ import main
 from flatness.config import validate
@@ -18,15 +18,10 @@ from flatness.epfl.study import of_block
 from flatness.errors import UserError
 from flatness.frozen import seeds_of
 from flatness.tables import read_table
-from workflow.real_snakefile import ROOT
-
-
-def values():
-    return yaml.safe_load((ROOT / "config/demo.yaml").read_text())
 
 
 def test_replications_have_all_seeds_once_and_keep_the_main_blocks():
-    changed = values()
+    changed = shipped()
     changed["epfl"]["replications"] = {
         "fcnn": {"count": 4, "block": 70},
         "gat": {"count": 1, "block": 9},
@@ -41,7 +36,7 @@ def test_replications_have_all_seeds_once_and_keep_the_main_blocks():
 
 def test_the_main_pools_jobs_are_the_same_with_and_without_replications():
     """A pool that is already trained stays so when replications are asked for."""
-    epfl = validate(values()).epfl
+    epfl = validate(shipped()).epfl
     settings = training(epfl, "fcnn", "written", "cpu")
     assert of_block(settings, epfl.pools["fcnn"], "25-49") == settings
     larger = of_block(settings, epfl.pools["fcnn"], "50-249")
@@ -49,7 +44,7 @@ def test_the_main_pools_jobs_are_the_same_with_and_without_replications():
 
 
 def test_replications_of_an_unknown_pool_are_refused():
-    wrong = values()
+    wrong = shipped()
     del wrong["epfl"]["pools"]["fcnn"]
     with pytest.raises(UserError, match=r"replications.fcnn: no such pool"):
         validate(wrong)
