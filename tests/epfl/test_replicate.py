@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from matplotlib import image
+from matplotlib.figure import Figure
 from scipy import stats
 
 from checkout import shipped
@@ -12,6 +12,7 @@ from epfl.made_up_pool import STATISTICS, pool_tables
 from flatness.__main__ import main
 from flatness.config import validate
 from flatness.epfl.config import training
+from flatness.epfl.draw_replications import draw_pool, place
 from flatness.epfl.replicate import tau_distribution
 from flatness.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.epfl.study import of_block
@@ -128,4 +129,26 @@ def test_replications_are_drawn_the_same_each_time_also_a_single_one(tmp_path, s
         )
         assert code == 0
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-    assert image.imread(tmp_path / "a.png").std() > 0.01
+    found = read_table(tmp_path / "table.csv", TauDistribution).loc[0]
+    text = (tmp_path / "a.svg").read_text()
+    assert f"GAT on sbm, {24 // size} × {size} models" in text
+    assert f"mean τ = {found['mean_tau']:+.3f}" in text
+    where = place(found["percentile"], 24 // size)
+    assert f"published: τ = {found['published_tau']:+.3f}, {where}" in text
+
+
+def test_replications_are_drawn_by_their_tau(tmp_path):
+    pool_tables(tmp_path, 24)
+    replicate(tmp_path, 4)
+    taus = read_table(tmp_path / "replications.csv", Replication)
+    axis = Figure().add_subplot()
+    draw_pool(axis, taus, read_table(tmp_path / "table.csv", TauDistribution).loc[0])
+    points = np.column_stack([taus["tau"].sort_values(), range(1, 7)])
+    np.testing.assert_allclose(axis.containers[0].lines[0].get_xydata(), points)
+    assert "τ" in axis.get_xlabel() and "replications" in axis.get_ylabel()
+
+
+def test_the_published_tau_is_placed_among_the_replications_by_a_count():
+    taus = np.linspace(-0.2, 0.2, 5)
+    places = [place(tau_distribution(taus, tau, 0.95)["percentile"], 5) for tau in (-1, 0.05, 1)]
+    assert places == ["below all 5", "above 3 of 5", "above all 5"]
