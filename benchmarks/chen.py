@@ -11,7 +11,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -24,13 +23,13 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from benchmarks.common import SHAPES, cpu_seconds
 from flatness.chen.config import Setting, Training
 from flatness.chen.images import Images, Labelled, build_network, memory_format
 from flatness.chen.train import train_seed
 from flatness.measures import measure
 from flatness.tensor_files import Scratch
 
-SHAPES = {"mlp": (1, 28, 28), "lenet5": (3, 32, 32), "vgg11": (3, 32, 32)}
 IMAGES, BATCH, SAMPLES = 200, 20, 50
 
 
@@ -74,22 +73,17 @@ def time_network(
         steps=(steps,),
         device="cpu",
     )
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.rand(IMAGES, *SHAPES[network], generator=generator)
-    train = Labelled(
-        inputs.to(memory_format=memory_format(network)),
-        torch.randint(0, 2, (IMAGES,), generator=generator),
-    )
+    train = made_up_images(network, IMAGES)
     images = Images(train, train.take(torch.arange(20)), demo=True)
     bare_loop(experiment, train, steps // 10)  # what a process pays once is in no turn
     bare, library = [], []
     for _ in range(repeats):
-        bare.append(core_seconds(bare_loop, experiment, train, steps) / steps)
-        library.append(core_seconds(through_library, experiment, images) / steps)
+        bare.append(cpu_seconds(bare_loop, experiment, train, steps) / steps)
+        library.append(cpu_seconds(through_library, experiment, images) / steps)
     ratios = [a / b for a, b in zip(library, bare, strict=True)]
     model = build_network(experiment, seed=0).double()
     sample = train.inputs[:SAMPLES].double()
-    measuring = min(core_seconds(measure, model, sample) for _ in range(2))
+    measuring = min(cpu_seconds(measure, model, sample) for _ in range(2))
     return {
         "network": network,
         "bare_ms": 1e3 * min(bare),
@@ -105,6 +99,14 @@ def time_network(
     }
 
 
+def made_up_images(network: str, count: int, device: str = "cpu") -> Labelled:
+    """Noise of the network's shape with two classes."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.rand(count, *SHAPES[network], generator=generator)
+    labels = torch.randint(0, 2, (count,), generator=generator)
+    return Labelled(inputs.to(device).to(memory_format=memory_format(network)), labels.to(device))
+
+
 def gflop_of_step(experiment: Training) -> float:
     """Floating-point operations of the matrix products of one step, in units of 1e9."""
     model = build_network(experiment, seed=0)
@@ -117,7 +119,7 @@ def product_rate(size: int = 1000, turns: int = 9) -> float:
     """GFLOP a second of a large float32 matrix product on this thread: the machine's own rate."""
     matrix = torch.rand(size, size)
     matrix @ matrix
-    return 2 * size**3 / 1e9 / min(core_seconds(torch.mm, matrix, matrix) for _ in range(turns))
+    return 2 * size**3 / 1e9 / min(cpu_seconds(torch.mm, matrix, matrix) for _ in range(turns))
 
 
 def bare_loop(experiment: Training, train: Labelled, steps: int) -> None:
@@ -140,12 +142,6 @@ def through_library(experiment: Training, images: Images) -> None:
         tqdm(disable=True) as bar,
     ):
         train_seed(experiment, images, 0, scratch, bar)
-
-
-def core_seconds(function, *arguments) -> float:
-    start = time.process_time()
-    function(*arguments)
-    return time.process_time() - start
 
 
 def core_seconds_of_import() -> float:

@@ -8,8 +8,6 @@ machine disturbs both alike; their ratio is the median over the turns.
 import json
 import platform
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +15,7 @@ import torch
 import typer
 from torch.nn import functional
 
+from benchmarks.common import cpu_seconds
 from flatness.data import load
 from flatness.epfl.config import Ascent, PoolMeasurement, PoolTraining
 from flatness.epfl.lenet5 import initial_lenet5, train_epoch
@@ -58,12 +57,6 @@ def settings_of(pool: str, dataset: str) -> tuple[PoolTraining, PoolMeasurement]
         **common,
     )
     return training, measurement
-
-
-def cpu_seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 def stacked_against_loop(pool_name: str, path: Path, models: int) -> dict[str, float]:

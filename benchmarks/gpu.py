@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 import typer
 
-from benchmarks.chen import SHAPES
+from benchmarks.chen import made_up_images
+from benchmarks.common import SHAPES
 from flatness.chen.config import Setting, Training
-from flatness.chen.images import Labelled, build_network, memory_format
+from flatness.chen.images import build_network
 from flatness.chen.stack import SEGMENT, Stack
 from flatness.chen.train import Trainer
 
@@ -51,7 +52,7 @@ def measured(network: str, batch_size: int, device: str, segments: int) -> dict[
     names = ("stacked_steps_per_s", "loop_steps_per_s", "ratio", "peak_gb")
     if device == "cuda" and not torch.cuda.is_available():
         return dict.fromkeys(names)
-    train = made_up_images(network, device)
+    train = made_up_images(network, IMAGES, device)
     settings = [Setting(learning_rate=rate, batch_size=batch_size) for rate in GRID[batch_size]]
     members = [(setting, seed) for setting in settings for seed in range(SEEDS)]
     experiment = Training(
@@ -65,14 +66,6 @@ def measured(network: str, batch_size: int, device: str, segments: int) -> dict[
     alone = steps_per_second(trainer.advance, segments)
     peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else None
     return dict(zip(names, (together, alone, together / alone, peak), strict=True))
-
-
-def made_up_images(network: str, device: str) -> Labelled:
-    """Noise of the network's shape with two classes."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.rand(IMAGES, *SHAPES[network], generator=generator)
-    labels = torch.randint(0, 2, (IMAGES,), generator=generator)
-    return Labelled(inputs.to(device).to(memory_format=memory_format(network)), labels.to(device))
 
 
 def steps_per_second(advance: Callable[[int], object], segments: int) -> float:

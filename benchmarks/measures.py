@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.common import SHAPES, cpu_seconds
 from flatness.files import atomic_path
 from flatness.measures import SAMPLED, measure
 from flatness.models import build
 from flatness.quantities import BOUND_NAMES, QUANTITIES
 
-SHAPES = {"mlp": (1, 28, 28), "lenet5": (3, 32, 32), "vgg11": (3, 32, 32)}
 #: Lowest ratios of loop to batched: with weight norms per sample, and without weight norms.
 TARGETS = {"mlp": (100, 30), "lenet5": (10, 10), "vgg11": (10, 10)}
 SAMPLES = 20
@@ -135,9 +135,7 @@ def seconds(*functions: Callable[[], Any], repeats: int = REPEATS) -> list[list[
         for times, function in zip(best, functions, strict=True):
             first = time.process_time()
             while time.process_time() - first < TURN:
-                start = time.process_time()
-                function()
-                times[turn] = min(times[turn], time.process_time() - start)
+                times[turn] = min(times[turn], cpu_seconds(function))
     return best
 
 

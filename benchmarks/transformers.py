@@ -8,11 +8,10 @@ largest singular value is also taken from the explicit Jacobian, as a check of t
 import json
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import timm
 import torch
@@ -21,6 +20,7 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.common import timed
 from flatness.demo_data import digits32
 from flatness.files import atomic_path
 from flatness.tensor_files import Scratch
@@ -31,13 +31,6 @@ from flatness.transformers.perturb import adaptive_sharpness, released_adaptive_
 from flatness.transformers.slopes import adam_slopes, jacobian_norms
 from flatness.transformers.train import start_at_base_rate, train
 
-Result = TypeVar("Result")
-
-
-def timed(work: Callable[[], Result]) -> tuple[Result, float]:
-    start = time.process_time()
-    return work(), time.process_time() - start
-
 
 def trained(model: VitModel, training: Training) -> tuple[nn.Module, float]:
     """The model in evaluation mode, and CPU seconds of its training."""
@@ -45,7 +38,7 @@ def trained(model: VitModel, training: Training) -> tuple[nn.Module, float]:
     module = build(model, 10, training.seed)
     start_at_base_rate(module, 10)
     with TemporaryDirectory() as folder, Scratch(Path(folder), "benchmark") as state:
-        _, seconds = timed(lambda: train(module, images, training, state, model))
+        _, seconds = timed(train, module, images, training, state, model)
     return module.eval().requires_grad_(False), seconds
 
 

@@ -1,34 +1,25 @@
 """The configuration: three files fit the model; a wrong key is named with what is allowed."""
 
-import subprocess
-import sys
 from functools import reduce
-from pathlib import Path
 
 import pytest
-import yaml
 
+from checkout import shipped
 from flatness.config import settle_device, validate
 from flatness.epfl.config import measurement, training
 from flatness.errors import UserError
 from flatness.frozen import seed_blocks, seeds_of
 
-ROOT = Path(__file__).parents[1]
-
-
-def values(name="demo"):
-    return yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
-
 
 @pytest.mark.parametrize("name", ["demo", "laptop", "paper"])
 def test_the_shipped_configs_are_valid_and_have_the_same_keys(name):
-    config = validate(values(name))
+    config = validate(shipped(name))
     assert config.name == name
-    assert set(values(name)) == set(values("demo"))
+    assert set(shipped(name)) == set(shipped("demo"))
 
 
 def test_every_wrong_key_is_named_with_value_and_what_is_allowed():
-    wrong = values()
+    wrong = shipped()
     wrong["epfl"]["pools"]["fcnn"]["rho"] = -1
     wrong["epfl"]["protocol"] = "spoken"
     wrong["epfl"]["pools"]["gat"]["modles"] = 3
@@ -45,7 +36,7 @@ def test_every_wrong_key_is_named_with_value_and_what_is_allowed():
 def test_jobs_on_another_machine_take_over_the_device_that_was_found(monkeypatch):
     monkeypatch.setenv("FLATNESS_DEVICE", "")
     monkeypatch.delenv("FLATNESS_DEVICE")
-    found = validate(values())
+    found = validate(shipped())
     monkeypatch.setattr("flatness.config.Path.exists", lambda path: True)
     assert settle_device(found) == "cuda"
     monkeypatch.setattr("flatness.config.Path.exists", lambda path: False)
@@ -53,7 +44,7 @@ def test_jobs_on_another_machine_take_over_the_device_that_was_found(monkeypatch
 
 
 def test_a_name_that_is_no_folder_name_is_refused():
-    wrong = values() | {"name": "x; touch y"}
+    wrong = shipped() | {"name": "x; touch y"}
     families = wrong["chen"]["families"]
     families["Mine"] = families["mlp_relu"]
     wrong["transformers"]["trained"]["models"][0]["name"] = "a/b"
@@ -86,7 +77,7 @@ TWICE = 2 * [{"learning_rate": 0.1, "batch_size": 20}]
     ],
 )
 def test_keys_that_do_not_fit_are_named_without_the_whole_config(part, key, value, message):
-    wrong = values()
+    wrong = shipped()
     reduce(lambda section, name: section[name], part.split("."), wrong)[key] = value
     with pytest.raises(UserError) as caught:
         validate(wrong)
@@ -97,7 +88,7 @@ def test_keys_that_do_not_fit_are_named_without_the_whole_config(part, key, valu
 
 @pytest.mark.parametrize("dataset", ["x; touch y", "../x", "imagenet", "cora"])
 def test_an_unknown_dataset_is_refused(dataset):
-    wrong = values()
+    wrong = shipped()
     wrong["epfl"]["pools"]["fcnn"]["dataset"] = dataset
     with pytest.raises(UserError, match=r"epfl.*fcnn"):
         validate(wrong)
@@ -115,21 +106,11 @@ def test_a_malformed_block_of_seeds_is_named(block):
 
 
 def test_more_models_or_another_rho_do_not_change_training():
-    more = values()
+    more = shipped()
     more["epfl"]["pools"]["fcnn"]["models"] = 75
     more["epfl"]["pools"]["fcnn"]["rho"] = 0.5
-    before, after = validate(values()).epfl, validate(more).epfl
+    before, after = validate(shipped()).epfl, validate(more).epfl
     assert training(before, "fcnn", "written", "cpu") == training(after, "fcnn", "written", "cpu")
     assert measurement(before, "fcnn", "written", "written", "cpu") != measurement(
         after, "fcnn", "written", "written", "cpu"
-    )
-
-
-def test_parsing_the_config_does_not_import_torch():
-    code = "import sys, flatness.config; sys.exit('torch' in sys.modules)"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT / "workflow")}
-        ).returncode
-        == 0
     )

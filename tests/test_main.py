@@ -5,19 +5,19 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from checkout import ROOT
 from flatness.__main__ import STEPS, VERBS, _function, _namesake, main
 
-ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "workflow")}
 
 
 def flatness(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "-m", "flatness", *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT / "workflow")} | environment,
+        env=ENVIRONMENT | environment,
         capture_output=True,
         text=True,
     )
@@ -35,8 +35,7 @@ def test_help_lists_every_verb_those_of_the_rules_last():
 def test_a_list_of_verbs_imports_none_of_them(arguments):
     code = f"import sys; from flatness.__main__ import main; main({arguments}); "
     code += "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow")}
-    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT).returncode == 0
 
 
 def test_the_version_is_told_with_its_commit(capsys):
@@ -65,10 +64,10 @@ def test_a_users_mistake_is_one_line_without_a_traceback():
     assert shown.stderr.strip() == "error: nowhere.yaml: cannot be read: No such file or directory"
 
 
-def test_drawing_does_not_import_torch():
-    code = "import sys, flatness.epfl.draw; sys.exit('torch' in sys.modules)"
-    environment = {"PYTHONPATH": str(ROOT / "workflow"), "HOME": str(ROOT)}
-    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+@pytest.mark.parametrize("module", ["config", "epfl.draw", "cross.draw"])
+def test_parsing_the_config_and_drawing_do_not_import_torch(module):
+    code = f"import sys, flatness.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT).returncode == 0
 
 
 def test_malformed_settings_are_one_line(capsys):

@@ -3,19 +3,17 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
+from checkout import ROOT, shipped
 from flatness.__main__ import main
 from flatness.config import validate
 from flatness.epfl.cost import audit_seconds, epfl_seconds, replication_seconds
 from flatness.errors import UserError
 from flatness.plan import core_seconds, gigabytes, jobs_to_run
 
-ROOT = Path(__file__).parents[1]
-
 
 def config(name="demo"):
-    return validate(yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
+    return validate(shipped(name))
 
 
 def test_the_three_sizes_are_ordered():

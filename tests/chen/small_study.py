@@ -1,8 +1,12 @@
 """A study small enough for tests: random images with two classes and a short schedule."""
 
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
+import pytest
 import torch
 
 from flatness.chen.config import Measurement, Setting, Training
@@ -57,6 +61,25 @@ def small_measurement(**changes: object) -> Measurement:
     """The slice that measures `small_training`."""
     values = small_training().model_dump() | {"samples": 6, "trace_seeds": 0, "test_samples": 0}
     return Measurement(**values | changes)
+
+
+class KilledError(Exception):
+    """Ends what runs, as a kill does."""
+
+
+@contextmanager
+def killed_at(function, survived=0):
+    """What runs within ends at a call of a function, given by its path, after some that survive."""
+    original, calls = resolve_name(function), count()
+
+    def call(*arguments):
+        if next(calls) == survived:
+            raise KilledError
+        return original(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(function, call)
+        yield
 
 
 def made_up_family(

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from chen.small_study import small_training, write_images
+from chen.small_study import killed_at, small_training, write_images
 from flatness.chen.config import Setting
 from flatness.chen.images import Labelled, build_network, load_images
 from flatness.chen.rows import TrainedCheckpoint
 from flatness.chen.train import Trainer, data_order, train_block
 from flatness.tables import read_table
-from flatness.tensor_files import Scratch, load_tensors
+from flatness.tensor_files import load_tensors
 
 
 def run(folder, experiment, seeds="0-1"):
@@ -85,10 +85,6 @@ SETTINGS = [
 ]
 
 
-class KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 @pytest.mark.parametrize("survived", [1, 4, 7])
 def test_killed_and_run_again_it_writes_the_same_bytes(tmp_path, monkeypatch, setting, survived):
@@ -96,16 +92,7 @@ def test_killed_and_run_again_it_writes_the_same_bytes(tmp_path, monkeypatch, se
     whole = [path.read_bytes() for path in run(tmp_path / "whole", experiment)]
     monkeypatch.setattr("flatness.chen.train.STRIDE", 10)
     monkeypatch.setattr("flatness.chen.train.SAVE_SECONDS", 0.0)
-    saves, save = [], Scratch.save
-
-    def save_until_killed(self, name, tensors, metadata):
-        if len(saves) == survived:
-            raise KilledError
-        saves.append(name)
-        save(self, name, tensors, metadata)
-
-    with monkeypatch.context() as kill, pytest.raises(KilledError):
-        kill.setattr(Scratch, "save", save_until_killed)
+    with killed_at("flatness.tensor_files.Scratch.save", survived):
         run(tmp_path / "killed", experiment)
     assert not (tmp_path / "killed" / "final.safetensors").exists()
     assert [path.read_bytes() for path in run(tmp_path / "killed", experiment)] == whole
@@ -114,8 +101,7 @@ def test_killed_and_run_again_it_writes_the_same_bytes(tmp_path, monkeypatch, se
 def test_resuming_does_not_train_what_was_trained(tmp_path, monkeypatch):
     monkeypatch.setattr("flatness.chen.train.SAVE_SECONDS", 0.0)
     experiment = small_training()
-    with monkeypatch.context() as kill, pytest.raises(KilledError):
-        kill.setattr("flatness.chen.train._write_weights", _raise)
+    with killed_at("flatness.chen.train._write_weights"):
         run(tmp_path / "a", experiment)
     taken = []
     order = data_order
@@ -126,15 +112,10 @@ def test_resuming_does_not_train_what_was_trained(tmp_path, monkeypatch):
     assert taken == []
 
 
-def _raise(*arguments):
-    raise KilledError
-
-
-def test_a_damaged_checkpoint_in_the_scratch_folder_is_trained_again(tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_in_the_scratch_folder_is_trained_again(tmp_path):
     experiment = small_training()
     whole = [path.read_bytes() for path in run(tmp_path / "whole", experiment)]
-    with monkeypatch.context() as kill, pytest.raises(KilledError):
-        kill.setattr("flatness.chen.train._write_weights", _raise)
+    with killed_at("flatness.chen.train._write_weights"):
         run(tmp_path / "a", experiment)
     (tmp_path / "a" / "scratch" / "seed0_step30.safetensors").write_bytes(b"half")
     assert [path.read_bytes() for path in run(tmp_path / "a", experiment)] == whole

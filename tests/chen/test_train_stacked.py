@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from chen.small_study import small_training, write_images
+from chen.small_study import killed_at, small_training, write_images
 from flatness.chen.config import Checkpoints, ChenSettings, Family, Setting, training
 from flatness.chen.images import Labelled, build_network, load_images
 from flatness.chen.rows import TrainedCheckpoint
@@ -16,7 +16,7 @@ from flatness.chen.train_stacked import train_stack
 from flatness.errors import UserError
 from flatness.frozen import content_hash
 from flatness.tables import read_table
-from flatness.tensor_files import Scratch, load_tensors
+from flatness.tensor_files import load_tensors
 
 SLOW, FAST = (Setting(learning_rate=rate, batch_size=8) for rate in (0.05, 0.1))
 
@@ -153,10 +153,6 @@ def test_the_files_are_those_of_the_loop(tmp_path):
     assert len(files) == 3 * 4
 
 
-class KilledError(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     ("optimizer", "survived", "goes_on_from"), [("sgd", 1, []), ("sgd", 4, [10]), ("adam", 6, [30])]
 )
@@ -169,16 +165,7 @@ def test_killed_and_run_again_it_writes_the_same_bytes(
     monkeypatch.setattr("flatness.chen.train_stacked.STRIDE", 10)
     whole = bytes_of(run(tmp_path / "whole", experiment))
     monkeypatch.setattr("flatness.chen.train_stacked.SAVE_SECONDS", 0.0)
-    saves, save = [], Scratch.save
-
-    def save_until_killed(self, name, tensors, metadata):
-        if len(saves) == survived:
-            raise KilledError
-        saves.append(name)
-        save(self, name, tensors, metadata)
-
-    with monkeypatch.context() as kill, pytest.raises(KilledError):
-        kill.setattr(Scratch, "save", save_until_killed)
+    with killed_at("flatness.tensor_files.Scratch.save", survived):
         run(tmp_path / "killed", experiment)
     started, restore = [], Stack.restore
 
@@ -192,18 +179,13 @@ def test_killed_and_run_again_it_writes_the_same_bytes(
     assert started == goes_on_from
 
 
-def test_a_damaged_checkpoint_in_the_scratch_folder_is_trained_again(tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_in_the_scratch_folder_is_trained_again(tmp_path):
     experiment = small_stack(blocks=("0-0",))
     whole = bytes_of(run(tmp_path / "whole", experiment))
-    with monkeypatch.context() as kill, pytest.raises(KilledError):
-        kill.setattr("flatness.chen.train_stacked.write_part", _raise)
+    with killed_at("flatness.chen.train_stacked.write_part"):
         run(tmp_path / "a", experiment)
     (tmp_path / "a/scratch/lr0.1_batch8_seed0_step20.safetensors").write_bytes(b"half")
     assert bytes_of(run(tmp_path / "a", experiment)) == whole
-
-
-def _raise(*arguments):
-    raise KilledError
 
 
 @pytest.mark.parametrize("network", ["mlp", "lenet5"])

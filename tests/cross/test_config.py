@@ -1,17 +1,9 @@
-from pathlib import Path
-
 import pytest
-import yaml
 
+from checkout import shipped
 from flatness.config import validate
 from flatness.cross.config import family_measurement, pool_measurement
 from flatness.errors import UserError
-
-ROOT = Path(__file__).parents[2]
-
-
-def values():
-    return yaml.safe_load((ROOT / "config/demo.yaml").read_text())
 
 
 @pytest.mark.parametrize(
@@ -25,7 +17,7 @@ def values():
     ],
 )
 def test_a_wrong_value_is_named(key, value, message):
-    wrong = values()
+    wrong = shipped()
     wrong["cross"][key] = value
     with pytest.raises(UserError, match=message):
         validate(wrong)
@@ -49,14 +41,14 @@ def slices(config):
     ],
 )
 def test_a_setting_changes_the_slice_that_it_determines_only(key, value, changed):
-    other = values()
+    other = shipped()
     other["cross"][key] = value
-    pairs = zip(slices(validate(values())), slices(validate(other)), strict=True)
+    pairs = zip(slices(validate(shipped())), slices(validate(other)), strict=True)
     assert [before != after for before, after in pairs] == changed
 
 
 def test_more_seeds_change_no_slice():
-    more = values()
+    more = shipped()
     more["chen"]["families"]["mlp_relu"]["seeds"] += 4
     more["epfl"]["pools"]["gat"]["models"] += 25
-    assert slices(validate(values())) == slices(validate(more))
+    assert slices(validate(shipped())) == slices(validate(more))

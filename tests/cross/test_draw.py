@@ -57,11 +57,3 @@ def test_a_partial_grid_is_drawn_with_what_it_has(tmp_path, correlations):
 
 def test_every_measure_has_a_label(correlations):
     assert set(correlations["measure"]) <= set(MEASURE_LABELS)
-
-
-def test_drawing_does_not_import_torch():
-    import subprocess
-    import sys
-
-    code = "import sys, flatness.cross.draw; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch_geometric.nn import GAT
 
-from epfl.small_pools import graph
+from epfl.small_pools import gat_parameters, graph
 from flatness.cross.node_jacobians import measure_nodes
-from flatness.epfl.gat import initial_gat
-from flatness.epfl.networks import stack
 
 MODELS = 2
 
@@ -21,12 +19,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def parameters():
-    drawn = [initial_gat(30, 7, torch.Generator().manual_seed(seed)) for seed in range(MODELS)]
-    generator = torch.Generator().manual_seed(9)
-    stacked = {name: values.double() for name, values in stack(drawn).items()}
-    for name in ("convs.0.bias", "convs.1.bias"):
-        stacked[name] = torch.randn(stacked[name].shape, generator=generator, dtype=torch.float64)
-    return stacked
+    return gat_parameters(MODELS)
 
 
 def literal(dataset, nodes, parameters, index):

@@ -4,6 +4,8 @@ import torch
 
 from flatness.data import Dataset
 from flatness.epfl.config import Ascent, PoolMeasurement, PoolTraining
+from flatness.epfl.gat import initial_gat
+from flatness.epfl.networks import stack
 
 COMMON = {"train_size": None, "block": 3, "device": "cpu"}
 NAMES = {"fcnn": "diabetes", "gat": "sbm", "lenet5": "digits"}
@@ -38,6 +40,16 @@ def graph(nodes=120, words=30, classes=7, training=40):
         True,
         {"inputs": inputs, "targets": targets, "edge_index": edges.unique(dim=1), **masks},
     )
+
+
+def gat_parameters(models):
+    """A stack for `graph`, its biases drawn too, which start at zero."""
+    drawn = [initial_gat(30, 7, torch.Generator().manual_seed(seed)) for seed in range(models)]
+    generator = torch.Generator().manual_seed(9)
+    stacked = {name: values.double() for name, values in stack(drawn).items()}
+    for name in ("convs.0.bias", "convs.1.bias"):
+        stacked[name] = torch.randn(stacked[name].shape, generator=generator, dtype=torch.float64)
+    return stacked
 
 
 def images(train=96, test=32):

@@ -6,27 +6,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
-from matplotlib import image
+from matplotlib.figure import Figure
 from scipy import stats
 
+from checkout import shipped
 from epfl.made_up_pool import STATISTICS
 from flatness.__main__ import main
 from flatness.config import validate
 from flatness.epfl.audit import Reference, protocol_row, ratio_of_means, reference_columns
 from flatness.epfl.audit_rows import AuditedProtocol
 from flatness.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS
+from flatness.epfl.draw_audit import draw_sharpness, draw_tau
 from flatness.epfl.rows import MeasuredModel, PoolModel, TrainedModel
 from flatness.epfl.study import AuditRun
 from flatness.errors import UserError
 from flatness.frozen import canonical_json, seeds_of
 from flatness.tables import provenance, read_table, write_table
 from flatness.tensor_files import load_tensors, save_tensors
-from workflow.real_snakefile import ROOT
 
 
 def values(name="demo", **audit):
-    config = yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+    config = shipped(name)
     config["epfl"]["audit"] = audit
     return config
 
@@ -206,7 +206,22 @@ def test_the_audit_is_drawn_the_same_each_time_also_with_too_few_models_for_a_ta
         )
         assert code == 0
     assert (folder / "a.svg").read_bytes() == (folder / "b.svg").read_bytes()
-    assert image.imread(folder / "a.png").std() > 0.01
+    text = (folder / "a.svg").read_text()
+    for expected in ("GAT on Cora", "released throughout (3)", "too few models", "published τ"):
+        assert expected in text
+
+
+def test_sharpness_and_tau_of_each_protocol_are_drawn_with_the_published_tau(audited):
+    folder, _, _ = audited
+    table = read_table(folder / "audit.csv", AuditedProtocol)
+    left, right = Figure().subplots(1, 2)
+    draw_sharpness(left, table)
+    draw_tau(right, table)
+    for axis, quantity in ((left, "sharpness"), (right, "tau")):
+        points = np.column_stack([table[quantity], range(len(table))])
+        np.testing.assert_allclose(axis.containers[0].lines[0].get_xydata(), points)
+    [published] = [line for line in right.lines if line.get_label() == "published τ"]
+    assert set(published.get_xdata()) == {table["published_tau"][0]}
 
 
 def test_the_error_of_a_ratio_is_that_of_repeated_draws():

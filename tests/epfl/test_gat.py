@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 from torch_geometric.nn import GAT
 
-from epfl.small_pools import graph
+from epfl.small_pools import gat_parameters, graph
 from flatness.epfl.gat import (
     DROPOUT,
     _dropout_masks,
@@ -11,7 +11,6 @@ from flatness.epfl.gat import (
     initial_gat,
     receptive,
 )
-from flatness.epfl.networks import stack
 
 MODELS = 3
 
@@ -23,12 +22,7 @@ def tensors():
 
 @pytest.fixture
 def parameters():
-    drawn = [initial_gat(30, 7, torch.Generator().manual_seed(seed)) for seed in range(MODELS)]
-    generator = torch.Generator().manual_seed(9)
-    stacked = {name: values.double() for name, values in stack(drawn).items()}
-    for name in ("convs.0.bias", "convs.1.bias"):
-        stacked[name] = torch.randn(stacked[name].shape, generator=generator, dtype=torch.float64)
-    return stacked
+    return gat_parameters(MODELS)
 
 
 def pyg(parameters, index):

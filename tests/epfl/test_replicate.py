@@ -4,29 +4,25 @@ import math
 
 import numpy as np
 import pytest
-import yaml
-from matplotlib import image
+from matplotlib.figure import Figure
 from scipy import stats
 
+from checkout import shipped
 from epfl.made_up_pool import STATISTICS, pool_tables
 from flatness.__main__ import main
 from flatness.config import validate
 from flatness.epfl.config import training
+from flatness.epfl.draw_replications import draw_pool, place
 from flatness.epfl.replicate import tau_distribution
 from flatness.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.epfl.study import of_block
 from flatness.errors import UserError
 from flatness.frozen import seeds_of
 from flatness.tables import read_table
-from workflow.real_snakefile import ROOT
-
-
-def values():
-    return yaml.safe_load((ROOT / "config/demo.yaml").read_text())
 
 
 def test_replications_have_all_seeds_once_and_keep_the_main_blocks():
-    changed = values()
+    changed = shipped()
     changed["epfl"]["replications"] = {
         "fcnn": {"count": 4, "block": 70},
         "gat": {"count": 1, "block": 9},
@@ -41,7 +37,7 @@ def test_replications_have_all_seeds_once_and_keep_the_main_blocks():
 
 def test_the_main_pools_jobs_are_the_same_with_and_without_replications():
     """A pool that is already trained stays so when replications are asked for."""
-    epfl = validate(values()).epfl
+    epfl = validate(shipped()).epfl
     settings = training(epfl, "fcnn", "written", "cpu")
     assert of_block(settings, epfl.pools["fcnn"], "25-49") == settings
     larger = of_block(settings, epfl.pools["fcnn"], "50-249")
@@ -49,7 +45,7 @@ def test_the_main_pools_jobs_are_the_same_with_and_without_replications():
 
 
 def test_replications_of_an_unknown_pool_are_refused():
-    wrong = values()
+    wrong = shipped()
     del wrong["epfl"]["pools"]["fcnn"]
     with pytest.raises(UserError, match=r"replications.fcnn: no such pool"):
         validate(wrong)
@@ -133,4 +129,26 @@ def test_replications_are_drawn_the_same_each_time_also_a_single_one(tmp_path, s
         )
         assert code == 0
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-    assert image.imread(tmp_path / "a.png").std() > 0.01
+    found = read_table(tmp_path / "table.csv", TauDistribution).loc[0]
+    text = (tmp_path / "a.svg").read_text()
+    assert f"GAT on sbm, {24 // size} × {size} models" in text
+    assert f"mean τ = {found['mean_tau']:+.3f}" in text
+    where = place(found["percentile"], 24 // size)
+    assert f"published: τ = {found['published_tau']:+.3f}, {where}" in text
+
+
+def test_replications_are_drawn_by_their_tau(tmp_path):
+    pool_tables(tmp_path, 24)
+    replicate(tmp_path, 4)
+    taus = read_table(tmp_path / "replications.csv", Replication)
+    axis = Figure().add_subplot()
+    draw_pool(axis, taus, read_table(tmp_path / "table.csv", TauDistribution).loc[0])
+    points = np.column_stack([taus["tau"].sort_values(), range(1, 7)])
+    np.testing.assert_allclose(axis.containers[0].lines[0].get_xydata(), points)
+    assert "τ" in axis.get_xlabel() and "replications" in axis.get_ylabel()
+
+
+def test_the_published_tau_is_placed_among_the_replications_by_a_count():
+    taus = np.linspace(-0.2, 0.2, 5)
+    places = [place(tau_distribution(taus, tau, 0.95)["percentile"], 5) for tau in (-1, 0.05, 1)]
+    assert places == ["below all 5", "above 3 of 5", "above all 5"]

@@ -54,7 +54,7 @@ def test_the_title_gives_numbers_of_models_and_correlations(tmp_path):
 def test_the_title_says_what_the_models_are(tmp_path, pretrained):
     correlate(tmp_path, pretrained=pretrained)
     said = subject(read_table(tmp_path / "models.csv", PlacedVit))
-    expected = ["small models trained here on digits32", "pretrained models on ImageNet"]
+    expected = ["small models trained here on digits", "pretrained models on ImageNet"]
     assert said == expected[pretrained]
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from checkout import ROOT
 
 
 def snakemake(folder, *arguments, config="demo"):

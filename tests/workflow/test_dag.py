@@ -7,8 +7,9 @@ import subprocess
 import pytest
 import yaml
 
+from checkout import ROOT, shipped
 from flatness.config import validate
-from workflow.real_snakefile import ROOT, job_counts, snakemake
+from workflow.real_snakefile import job_counts, snakemake
 
 
 @pytest.mark.parametrize("config", ["demo", "laptop", "paper"])
@@ -16,13 +17,13 @@ def test_every_config_plans_all_pools(tmp_path, config):
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
     assert done.returncode == 0, done.stderr
     counts = job_counts(done.stdout + done.stderr)
-    epfl = yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())["epfl"]
+    epfl = shipped(config)["epfl"]
     pools, replications = epfl["pools"], epfl["replications"]
     blocks = sum(-(-pool["models"] // pool["block"]) for pool in pools.values())
     for name, chosen in replications.items():
         models = (chosen["count"] - 1) * pools[name]["models"]
         blocks += -(-models // chosen["block"])
-    study = validate(yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())).epfl
+    study = validate(shipped(config)).epfl
     runs = [(pool, run) for pool in epfl["audit"] for run in study.audit_plan(pool).runs]
     measured = {
         (pool, run.trained, run.measured, block)
@@ -56,7 +57,7 @@ def test_cross_measures_each_training_block_once(tmp_path, config):
 
 
 def test_a_wrong_config_stops_before_any_job_without_a_traceback(tmp_path):
-    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    values = shipped()
     values["epfl"]["pools"]["fcnn"]["models"] = 0
     (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(values))
     done = snakemake(tmp_path, "--cores", "1", config=tmp_path / "wrong.yaml")
@@ -68,7 +69,7 @@ def test_a_wrong_config_stops_before_any_job_without_a_traceback(tmp_path):
 
 @pytest.mark.parametrize(("lost", "returncode"), [("name", 1), ("chen", 1), (None, 0)])
 def test_a_config_that_lacks_a_key_does_not_become_the_demo(tmp_path, lost, returncode):
-    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    values = shipped()
     values = {key: values[key] for key in values if key != lost} if lost else {"device": "cpu"}
     (tmp_path / "config").symlink_to(ROOT / "config")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
@@ -86,7 +87,7 @@ def test_an_undeclared_grid_point_is_no_target(tmp_path):
 
 def test_more_seeds_train_only_the_new_block(tmp_path):
     """Blocks that exist stay as they are when a pool grows."""
-    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    values = shipped()
     values["epfl"]["pools"] = {"fcnn": values["epfl"]["pools"]["fcnn"]}
     values["epfl"] |= {"replications": {}, "audit": {}}
     config = tmp_path / "config.yaml"
@@ -112,7 +113,7 @@ def plan_chen(folder, *arguments, config="demo"):
 def test_on_a_gpu_the_models_of_a_batch_size_are_one_job(tmp_path, config):
     loop = plan_chen(tmp_path, "--config", "device=cpu", config=config)
     stacked = plan_chen(tmp_path, "--config", "device=cuda", config=config)
-    families = yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())["chen"]["families"]
+    families = shipped(config)["chen"]["families"]
     stacks = {
         f"train_chen_stacked_{name}_batch{one['batch_size']}_{one.get('optimizer', 'sgd')}"
         for name, family in families.items()
@@ -128,7 +129,7 @@ def test_on_a_gpu_the_models_of_a_batch_size_are_one_job(tmp_path, config):
 
 
 def test_more_replications_train_only_new_blocks(tmp_path):
-    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    values = shipped()
     values["epfl"]["pools"] = {"fcnn": values["epfl"]["pools"]["fcnn"]}
     values["epfl"]["audit"] = {}
     config = tmp_path / "config.yaml"

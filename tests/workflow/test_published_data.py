@@ -5,9 +5,10 @@ import os
 import pytest
 import yaml
 
+from checkout import shipped
 from flatness.epfl.rows import PoolCorrelation, PoolModel
 from flatness.tables import read_table
-from workflow.real_snakefile import ROOT, job_counts, snakemake
+from workflow.real_snakefile import job_counts, snakemake
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("FLATNESS_DATA_MIRROR"),
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 def finished(tmp_path_factory):
     """A folder with a finished run of a few small models of each pool, and its config."""
     folder = tmp_path_factory.mktemp("run")
-    values = yaml.safe_load((ROOT / "config/laptop.yaml").read_text())
+    values = shipped("laptop")
     values["name"] = "tiny"
     values["statistics"]["resamples"] = 200
     for pool in values["epfl"]["pools"].values():

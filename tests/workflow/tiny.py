@@ -10,7 +10,7 @@ import sys
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from workflow.real_snakefile import ROOT
+from checkout import ROOT, shipped
 
 PARTS = ("Snakefile", "workflow", "profiles", "envs", "config", "notebooks", "LICENSE")
 PARTS += ("README.md", "CITATION.cff")
@@ -18,7 +18,7 @@ PARTS += ("README.md", "CITATION.cff")
 
 def tiny_values():
     """The demo's config, cut down to a few models that take milliseconds."""
-    values = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    values = shipped()
     values |= {"name": "tiny", "device": "cpu"}
     values["statistics"]["resamples"] = 100
     pools = values["epfl"]["pools"]

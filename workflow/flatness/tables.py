@@ -84,7 +84,7 @@ def provenance(experiment: str, *, device: str = "cpu", execution: str = "loop")
     """The `Provenance` columns of a row computed here and now.
 
     Args:
-        experiment: hash of the settings (`flatness.files.content_hash`).
+        experiment: hash of the settings (`flatness.frozen.content_hash`).
         device: "cpu" or "cuda".
         execution: "loop" or "stacked".
 

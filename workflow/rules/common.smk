@@ -13,6 +13,7 @@ LIBRARY = HOME / "workflow"
 ENVIRONMENT = str(Path(workflow.basedir) / "envs/environment.yaml")
 sys.path.insert(0, str(LIBRARY.resolve()))
 
+from flatness.__main__ import VERBS
 from flatness.allocation import ALLOCATION
 from flatness.chen import config as chen
 from flatness.chen.stacked_config import stacked_training, stacks

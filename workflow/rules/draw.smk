@@ -140,13 +140,8 @@ def chen_tables(kind):
     )
 
 
-def chen_draw_module(verb):
-    kind = {
-        "draw-chen-fig3": "bounds",
-        "draw-chen-figg5": "bounds",
-        "draw-chen-scatter": "scatter",
-    }
-    return f"flatness.chen.draw.{kind.get(verb.split()[0], 'trends')}"
+def module_of(verb):
+    return VERBS[verb.split()[0]].split(":")[0]
 
 
 rule draw_chen:
@@ -182,7 +177,7 @@ rule draw_chen:
             else ""
         ),
         code=lambda wildcards: code_version(
-            chen_draw_module(CHEN_FIGURES[wildcards.figure][0])
+            module_of(CHEN_FIGURES[wildcards.figure][0])
         ),
     message:
         "Draw {wildcards.figure}"

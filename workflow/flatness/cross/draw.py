@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from flatness.chen.draw.common import DATASET_TITLES
 from flatness.cross.measures import LOSSES
 from flatness.cross.rows import CrossCorrelation
-from flatness.figures import figure_style, save_figure
+from flatness.figures import Dpi, Png, Svg, figure_style, save_figure, title
 from flatness.tables import read_table
 
 #: Rows of the heat map, as they are called in it.
@@ -38,15 +37,8 @@ STUDY_TITLES = {
     "chen": "Models of Chen, Recanatesi and Shea-Brown",
     "epfl": "Models of Hammoud, Liossatos and Nicollier",
 }
-MODEL_TITLES = {
-    "mlp_relu": "MLP",
-    "mlp_tanh": "MLP (tanh)",
-    "vgg11": "VGG-11",
-    "fcnn": "FCNN",
-    "lenet5": "LeNet-5",
-    "gat": "GAT",
-}
-TITLES = DATASET_TITLES | {"abalone": "Abalone", "cora": "Cora"}
+#: Families whose name is not that of their network.
+FAMILY_TITLES = {"mlp_relu": "MLP", "mlp_tanh": "MLP (tanh)"}
 SIGNIFICANT = 0.05
 COLOURS = "RdBu_r"
 NORM = Normalize(-1, 1)
@@ -54,9 +46,9 @@ NORM = Normalize(-1, 1)
 
 def draw_measures(
     correlations: Annotated[Path, typer.Option(help="table of correlate-cross")],
-    png: Annotated[Path, typer.Option(help="picture to write")],
-    svg: Annotated[Path, typer.Option(help="drawing to write")],
-    dpi: Annotated[int, typer.Option(help="dots per inch of the picture")] = 150,
+    png: Png,
+    svg: Svg,
+    dpi: Dpi = 150,
 ) -> None:
     """Draws the heat map: rows are measures, columns families and pools by kind of loss."""
     table = read_table(correlations, CrossCorrelation)
@@ -124,9 +116,8 @@ def draw_block(axis: Axes, table: pd.DataFrame, widest: int) -> None:
 
 def _heading(group: str, table: pd.DataFrame) -> str:
     """Network, data set and number of models, a line each."""
-    dataset = table["dataset"].iloc[0]
-    counts = f"n = {table['n'].max()}"
-    return f"{MODEL_TITLES.get(group, group)}\n{TITLES.get(dataset, dataset)}\n{counts}"
+    models, dataset = FAMILY_TITLES.get(group, title(group)), title(table["dataset"].iloc[0])
+    return f"{models}\n{dataset}\nn = {table['n'].max()}"
 
 
 def draw_cell(axis: Axes, column: int, row: int, found: pd.Series | None) -> None:

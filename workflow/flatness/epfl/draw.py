@@ -10,18 +10,16 @@ import typer
 from matplotlib.axes import Axes
 
 from flatness.epfl.rows import PoolCorrelation, PoolModel
-from flatness.figures import figure_style, save_figure
+from flatness.figures import Dpi, Png, Svg, figure_style, save_figure, title
 from flatness.tables import read_tables
-
-TITLES = {"fcnn": "FCNN", "lenet5": "LeNet-5", "gat": "GAT"}
 
 
 def draw_fig1(
     models: Annotated[list[Path], typer.Option(help="tables of models, one a pool")],
     correlations: Annotated[list[Path], typer.Option(help="tables of correlations, one a pool")],
-    png: Annotated[Path, typer.Option(help="picture to write")],
-    svg: Annotated[Path, typer.Option(help="drawing to write")],
-    dpi: Annotated[int, typer.Option(help="dots per inch of the picture")] = 150,
+    png: Png,
+    svg: Svg,
+    dpi: Dpi = 150,
 ) -> None:
     """Draws the scatter of each pool with τ, its interval and the published τ in the title."""
     points = read_tables(models, PoolModel)
@@ -60,7 +58,7 @@ def draw_pool(axis: Axes, points: pd.DataFrame, correlation: pd.Series) -> None:
     axis.ticklabel_format(style="sci", axis="x", scilimits=(-2, 3), useMathText=True)
     left_out = f", {correlation['excluded']} left out" if correlation["excluded"] else ""
     axis.set_title(
-        f"{TITLES[correlation['pool']]} on {correlation['dataset']}, "
+        f"{title(correlation['pool'])} on {title(correlation['dataset'])}, "
         f"{correlation['n']} models{left_out}\n"
         f"τ = {correlation['tau']:+.3f} [{correlation['low']:+.2f}, {correlation['high']:+.2f}], "
         f"p = {correlation['p_permutation']:.2g}\n"

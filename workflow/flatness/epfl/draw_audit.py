@@ -10,8 +10,7 @@ import typer
 from matplotlib.axes import Axes
 
 from flatness.epfl.audit_rows import AuditedProtocol
-from flatness.epfl.draw import TITLES
-from flatness.figures import figure_style, save_figure
+from flatness.figures import Dpi, Png, Svg, figure_style, save_figure, title
 from flatness.tables import read_table
 
 HEADINGS = {
@@ -26,9 +25,9 @@ SMALLEST = 1000
 
 def draw_audit(
     audit: Annotated[Path, typer.Option(help="table of a pool's audit")],
-    png: Annotated[Path, typer.Option(help="picture to write")],
-    svg: Annotated[Path, typer.Option(help="drawing to write")],
-    dpi: Annotated[int, typer.Option(help="dots per inch of the picture")] = 150,
+    png: Png,
+    svg: Svg,
+    dpi: Dpi = 150,
 ) -> None:
     """Draws sharpness (left) and τ (right) by protocol, measuring above, training below."""
     table = read_table(audit, AuditedProtocol)
@@ -51,7 +50,7 @@ def draw_audit(
             axes[row, 0].set_title(HEADINGS[part], loc="left")
         scale_sharpness(axes[0, 0], table["sharpness"])
         first = table.iloc[0]
-        axes[0, 1].set_title(f"{TITLES[first['pool']]} on {first['dataset']}", loc="right")
+        axes[0, 1].set_title(f"{title(first['pool'])} on {title(first['dataset'])}", loc="right")
         axes[1, 0].tick_params(axis="x", labelsize="small")
         axes[1, 0].set_xlabel("adaptive worst-case sharpness, mean ± s.e.")
         axes[1, 1].set_xlabel("Kendall's τ of sharpness and test loss")

@@ -9,18 +9,17 @@ import pandas as pd
 import typer
 from matplotlib.axes import Axes
 
-from flatness.epfl.draw import TITLES
 from flatness.epfl.replication_rows import Replication, TauDistribution
-from flatness.figures import figure_style, save_figure
+from flatness.figures import Dpi, Png, Svg, figure_style, save_figure, title
 from flatness.tables import read_tables
 
 
 def draw_replications(
     replications: Annotated[list[Path], typer.Option(help="tables of replications, one a pool")],
     distributions: Annotated[list[Path], typer.Option(help="tables of distributions, one a pool")],
-    png: Annotated[Path, typer.Option(help="picture to write")],
-    svg: Annotated[Path, typer.Option(help="drawing to write")],
-    dpi: Annotated[int, typer.Option(help="dots per inch of the picture")] = 150,
+    png: Png,
+    svg: Svg,
+    dpi: Dpi = 150,
 ) -> None:
     """Draws each pool's sorted τ with mean, intervals and the published value."""
     taus = read_tables(replications, Replication)
@@ -80,18 +79,35 @@ def draw_pool(axis: Axes, taus: pd.DataFrame, summary: pd.Series) -> None:
     axis.yaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("Kendall's τ of sharpness and test loss")
     axis.set_ylabel("replications, by τ")
-    axis.set_title(title(summary))
+    axis.set_title(describe(summary))
 
 
-def title(summary: pd.Series) -> str:
-    """Counts, mean τ with interval, published τ with its percentile."""
+def describe(summary: pd.Series) -> str:
+    """Counts, mean τ with interval, published τ and where it falls."""
     left_out = f", {summary['excluded']} without τ" if summary["excluded"] else ""
     return (
-        f"{TITLES[summary['pool']]} on {summary['dataset']}, "
+        f"{title(summary['pool'])} on {title(summary['dataset'])}, "
         f"{summary['replications']} × {summary['models']} models{left_out}\n"
         f"mean τ = {summary['mean_tau']:+.3f}{interval(summary['low'], summary['high'])}\n"
-        f"published: τ = {summary['published_tau']:+.3f}, at {100 * summary['percentile']:.0f} %"
+        f"published: τ = {summary['published_tau']:+.3f}, "
+        f"{place(summary['percentile'], summary['replications'])}"
     )
+
+
+def place(percentile: float, replications: int) -> str:
+    """Such as "above 7 of 20": a count, as a small percentile reads like a p-value.
+
+    Args:
+        percentile: (k + 1)/(R + 1) for k replications not above the published τ.
+        replications: R.
+
+    Returns:
+        How many replications the published τ lies above; "all" where it lies outside of them.
+    """
+    under = round(percentile * (replications + 1)) - 1
+    if under in (0, replications):
+        return f"{'above' if under else 'below'} all {replications}"
+    return f"above {under} of {replications}"
 
 
 def interval(low: float, high: float) -> str:

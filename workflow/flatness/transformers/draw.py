@@ -12,7 +12,7 @@ import typer
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from flatness.figures import figure_style, save_figure
+from flatness.figures import Dpi, Png, Svg, figure_style, save_figure, title
 from flatness.tables import read_table
 from flatness.transformers.rows import PlacedVit, VitCorrelation
 
@@ -27,9 +27,9 @@ LABELLED = 5  # outliers named in a panel
 def draw_fig4(
     models: Annotated[Path, typer.Option(help="table of models, by correlate-transformers")],
     correlations: Annotated[Path, typer.Option(help="table of correlations")],
-    png: Annotated[Path, typer.Option(help="picture to write")],
-    svg: Annotated[Path, typer.Option(help="drawing to write")],
-    dpi: Annotated[int, typer.Option(help="dots per inch of the picture")] = 150,
+    png: Png,
+    svg: Svg,
+    dpi: Dpi = 150,
 ) -> None:
     """Draws one panel an estimator, with Pearson's r and Kendall's τ over all models."""
     placed = read_table(models, PlacedVit)
@@ -38,10 +38,10 @@ def draw_fig4(
     with figure_style():
         styles = family_styles(placed["family"])
         figure, axes = plt.subplots(1, 2, figsize=(8.4, 4.4), layout="constrained", sharey=True)
-        for axis, (estimator, title) in zip(axes, PANELS.items(), strict=True):
+        for axis, (estimator, heading) in zip(axes, PANELS.items(), strict=True):
             draw_panel(axis, placed[placed["estimator"] == estimator], styles)
             found = describe(table[table["estimator"] == estimator])
-            axis.set_title(f"{subject(placed)}\n{title}\n{found}", fontsize=8)
+            axis.set_title(f"{subject(placed)}\n{heading}\n{found}", fontsize=8)
             axis.label_outer()
         handles = [
             Line2D([], [], color=colour, marker=marker, linestyle="none", label=family)
@@ -98,7 +98,7 @@ def subject(placed: pd.DataFrame) -> str:
     """What the models are."""
     if placed["pretrained"].any():
         return "pretrained models on ImageNet"
-    return f"small models trained here on {placed['dataset'].iloc[0]}"
+    return f"small models trained here on {title(placed['dataset'].iloc[0])}"
 
 
 def describe(table: pd.DataFrame) -> str:

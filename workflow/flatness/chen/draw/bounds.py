@@ -11,21 +11,18 @@ from matplotlib.axes import Axes
 from flatness.chen.draw.common import (
     Checkpoints,
     Correlations,
-    Dpi,
-    Png,
-    Svg,
     colours,
     read_checkpoints,
     setting_order,
     share_legend,
     shown,
+    subject,
     thousands,
-    title,
 )
 from flatness.chen.draw.trends import trend_runs
 from flatness.chen.measured_rows import FamilyCorrelation
 from flatness.chen.quantities import CHAIN_LABELS, last_on_train
-from flatness.figures import figure_style, save_figure
+from flatness.figures import Dpi, Png, Svg, figure_style, save_figure
 from flatness.tables import read_tables
 
 PANELS = (
@@ -51,7 +48,7 @@ def draw_fig3(
             for axis, (value, bound, name, bound_name) in zip(column, PANELS, strict=True):
                 draw_bound(axis, part, levels, pearson_text(found, value, bound), value, bound)
                 axis.set(xlabel=bound_name, ylabel=name)
-            column[0].set_title(title(part))
+            column[0].set_title(subject(part))
             used = np.isfinite(part[["mls", "bound_d_released"]]).all(axis=1)
             column[1].set_title(_wrapped(shown(part, used)), fontsize=7)
         share_legend(figure, axes[0, 0], "setting", 3)
@@ -140,7 +137,8 @@ def draw_fig_g5(checkpoints: Checkpoints, png: Png, svg: Svg, dpi: Dpi = 150) ->
         first = run.iloc[0]
         n_runs = runs.groupby(["setting", "seed"]).ngroups
         figure.supxlabel(
-            f"{title(run)}, {first['setting']}, seed {first['seed']}: 1 run of {n_runs}", fontsize=8
+            f"{subject(run)}, {first['setting']}, seed {first['seed']}: 1 run of {n_runs}",
+            fontsize=8,
         )
         save_figure(figure, png, svg, dpi=dpi, demo=bool(run["demo"].any()))
 

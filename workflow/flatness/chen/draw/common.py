@@ -13,21 +13,12 @@ from matplotlib.figure import Figure
 
 from flatness.chen.measured_rows import MeasuredCheckpoint
 from flatness.chen.quantities import with_derived
+from flatness.figures import title
 from flatness.tables import read_tables
 
 Checkpoints = Annotated[list[Path], typer.Option(help="tables of checkpoints, one a family")]
 Correlations = Annotated[list[Path], typer.Option(help="tables of correlations, one a family")]
-Png = Annotated[Path, typer.Option(help="picture to write")]
-Svg = Annotated[Path, typer.Option(help="drawing to write")]
-Dpi = Annotated[int, typer.Option(help="dots per inch of the picture")]
 
-NETWORK_TITLES = {"mlp": "MLP", "lenet5": "LeNet-5", "vgg11": "VGG-11"}
-DATASET_TITLES = {
-    "fashion_mnist": "FashionMNIST",
-    "cifar10": "CIFAR-10",
-    "digits": "digits",
-    "digits32": "digits",
-}
 FACTOR_LABELS = {
     "learning_rate": "learning rate",
     "batch_size": "batch size",
@@ -40,10 +31,9 @@ def read_checkpoints(paths: Sequence[Path]) -> pd.DataFrame:
     return with_derived(read_tables(paths, MeasuredCheckpoint))
 
 
-def title(table: pd.DataFrame) -> str:
+def subject(table: pd.DataFrame) -> str:
     """Network and data set of one family, such as "VGG-11 on CIFAR-10"."""
-    network, dataset = table["network"].iloc[0], table["dataset"].iloc[0]
-    return f"{NETWORK_TITLES.get(network, network)} on {DATASET_TITLES.get(dataset, dataset)}"
+    return f"{title(table['network'].iloc[0])} on {title(table['dataset'].iloc[0])}"
 
 
 def shown(models: pd.DataFrame, used: pd.Series) -> str:

@@ -10,19 +10,16 @@ from flatness.chen.draw.bounds import pearson_text
 from flatness.chen.draw.common import (
     Checkpoints,
     Correlations,
-    Dpi,
-    Png,
-    Svg,
     colours,
     read_checkpoints,
     setting_order,
     share_legend,
     shown,
-    title,
+    subject,
 )
 from flatness.chen.measured_rows import FamilyCorrelation
 from flatness.chen.quantities import SCATTER_LABELS, last_on_train
-from flatness.figures import figure_style, save_figure
+from flatness.figures import Dpi, Png, Svg, figure_style, save_figure
 from flatness.tables import read_tables
 
 
@@ -48,7 +45,7 @@ def draw_scatter(
                 else:
                     draw_coefficient(axis, pearson_text(table, x, y))
                 label_edges(axis, row, column, len(names))
-        share_legend(figure, axes[1, 0], f"{title(models)}: {shown(models, used)}")
+        share_legend(figure, axes[1, 0], f"{subject(models)}: {shown(models, used)}")
         figure.align_ylabels(axes[:, 0])
         save_figure(figure, png, svg, dpi=dpi, demo=bool(models["demo"].any()))
 

@@ -12,20 +12,17 @@ from matplotlib.figure import Figure
 from flatness.chen.draw.common import (
     FACTOR_LABELS,
     Checkpoints,
-    Dpi,
-    Png,
-    Svg,
     colours,
     read_checkpoints,
     setting_order,
     share_legend,
     shown,
+    subject,
     thousands,
-    title,
 )
 from flatness.chen.quantities import TREND_LABELS, one_factor
 from flatness.errors import UserError
-from flatness.figures import figure_style, save_figure
+from flatness.figures import Dpi, Png, Svg, figure_style, save_figure
 
 SAMPLED_LABELS = {"test": "test images", "misclassified": "misclassified test images"}
 
@@ -119,5 +116,5 @@ def draw_lines(axis: Axes, runs: pd.DataFrame, name: str, by: str) -> None:
 def finish(figure: Figure, axis: Axes, runs: pd.DataFrame, legend: str, columns: int = 5) -> None:
     """Adds the legend, headed by what is shown."""
     last = runs.sort_values("step").groupby(["setting", "seed"]).tail(1)
-    note = f"{title(runs)}: {shown(last, ~last['diverged'])}"
+    note = f"{subject(runs)}: {shown(last, ~last['diverged'])}"
     share_legend(figure, axis, f"step of training\n{note}\n{legend}", columns)
