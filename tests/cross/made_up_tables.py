@@ -19,7 +19,7 @@ LOST = ("lr0.1_batch20", 1)
 
 def family(folder, name="mlp_relu"):
     """Checkpoints of a family with one diverged model, and its adaptive sharpness."""
-    checkpoints = made_up_family(name, trend_seeds=1, diverged=(LOST,))
+    checkpoints = made_up_family(name, seeds=5, trend_seeds=1, diverged=(LOST,))
     write_table(folder / f"{name}.csv", checkpoints)
     rows = []
     for row in checkpoints:

@@ -35,7 +35,7 @@ def test_benjamini_and_hochbergs_q_by_hand():
 def test_every_model_has_a_row_of_every_measure(tables):
     models, _ = tables
     sizes = models.groupby(["study", "models"]).size().to_dict()
-    assert sizes == {("chen", "mlp_relu"): 20 * 11, ("epfl", "gat"): 6 * 11}
+    assert sizes == {("chen", "mlp_relu"): 25 * 11, ("epfl", "gat"): 6 * 11}
     lost = models[(models["setting"] == LOST[0]) & (models["seed"] == LOST[1])]
     assert set(lost["status"]) == {"diverged"} and lost["value"].isna().all()
     used = models[models["status"] == "used"]
@@ -61,7 +61,7 @@ def test_coefficients_are_over_the_models_used(tables):
         expected = kendalltau(used["value"], used[loss])
         found = row(correlations, models="mlp_relu", measure=measure, loss=loss, method="kendall")
         assert found["estimate"] == pytest.approx(expected.statistic)
-        assert (found["n"], found["excluded"]) == (19, 1)
+        assert (found["n"], found["excluded"]) == (24, 1)
         assert found["reasons"] == "1 × diverged: training loss not finite by step 100"
         assert found["low"] <= found["estimate"] <= found["high"]
 

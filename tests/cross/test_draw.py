@@ -35,7 +35,7 @@ def test_every_coefficient_is_written_and_small_q_is_starred(tmp_path, correlati
     kendall = table[(table["method"] == "kendall") & ~chosen].dropna(subset="estimate")
     for tau in kendall["estimate"]:
         assert f"<!-- {tau:+.2f} -->".replace("+-", "-").replace(" -0", " −0") in text
-    assert "DEMO DATA" in text and "n = 19" in text
+    assert "DEMO DATA" in text and "n = 24" in text
 
 
 def test_cells_without_a_coefficient_are_hatched(tmp_path, correlations):
