@@ -8,7 +8,12 @@ import torch
 from chen.small_study import made_up_family, small_measurement, small_training, write_images
 from flatness.chen.config import Setting
 from flatness.chen.images import Labelled, build_network, load_images, measured_samples
-from flatness.chen.inequalities import INEQUALITIES, check_theorems, log10_ratio
+from flatness.chen.inequalities import (
+    INEQUALITIES,
+    check_theorems,
+    log10_ratio,
+    tightness,
+)
 from flatness.chen.measure import measure_block
 from flatness.chen.measured_rows import MeasuredCheckpoint
 from flatness.chen.train import train_block
@@ -124,9 +129,7 @@ def test_checkpoints_that_obey_every_theorem_pass():
     check_theorems(frame())
 
 
-@pytest.mark.parametrize(
-    "inequality", [i for i in INEQUALITIES if i.theorem], ids=lambda i: f"{i.value}-{i.bound}"
-)
+@pytest.mark.parametrize("inequality", INEQUALITIES, ids=lambda i: f"{i.value}-{i.bound}")
 def test_a_broken_theorem_is_an_error_that_names_model_step_and_quantity(inequality):
     table = frame()
     first, last = table.index[0], table.index[-1]
@@ -137,7 +140,13 @@ def test_a_broken_theorem_is_an_error_that_names_model_step_and_quantity(inequal
 
 
 def test_a_heuristic_that_fails_is_no_error():
-    check_theorems(frame(bound_b_released=0.01, nmls_bound_released=0.01))
+    check_theorems(frame(network="vgg11", bound_b_released=0.01, nmls_bound_released=0.01))
+
+
+def test_a_bound_of_zero_is_violated():
+    rows = pd.DataFrame(tightness(frame(network="vgg11", bound_b_released=0.0)))
+    row = rows[(rows["value"] == "mls") & (rows["bound"] == "bound_b_released")].iloc[0]
+    assert row["violations"] == row["n"] == len(frame())
 
 
 def test_the_ratio_of_logarithms_is_in_decades():
