@@ -81,7 +81,11 @@ def chen(record: Record) -> Iterator[Line]:
 def gpu(record: Record) -> Iterator[Line]:
     stacks = record.get("stacks", [])
     if stacks and all(row["ratio"] is None for row in stacks):
-        yield "on a GPU, models trained stacked over one by one", "not measured: no GPU at hand", "50"
+        yield (
+            "on a GPU, models trained stacked over one by one",
+            "not measured: no GPU at hand",
+            "50",
+        )
         return
     for row in stacks:
         yield (

@@ -82,6 +82,29 @@ def test_idle_outputs_lower_the_rank_only():
     assert math.isfinite(found["log_volume_top3"].value)
 
 
+def test_a_first_layer_of_zeros_bounds_the_volume_by_zero():
+    model = dense(4, 3, 2)
+    with torch.no_grad():
+        model[0].weight.zero_()
+    found = measure(model, rand(3, 4))
+    for name in ("log_lvr", "log_lvr_bound", "log_lvr_bound_released"):
+        assert found[name].value == -math.inf, name
+
+
+class ByKeyword(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.linear(input=x)
+
+
+def test_a_layer_called_by_keyword_is_named():
+    with pytest.raises(UserError, match="layer linear is called by keyword"):
+        measure(ByKeyword(), torch.rand(2, 4))
+
+
 def test_a_jacobian_of_zero_has_no_local_dimensionality():
     model = dense(4, 3, 2)
     with torch.no_grad():

@@ -158,6 +158,8 @@ def _log_volume_bound(ratios: Tensor, sharpness: Tensor, outputs: int) -> Estima
 
     def estimate(finite: Tensor) -> Estimate:
         top = finite.max()
+        if torch.isneginf(top):  # weights of zero: so is the volume
+            return Estimate(-math.inf, math.nan)
         return jackknife(
             lambda m, s: constant + (top + m.log() + outputs * s.log()) / 2,
             (finite - top).exp(),

@@ -254,6 +254,8 @@ def _recorded(modules: Mapping[str, nn.Module]) -> Iterator[list[_Call]]:
     pending: dict[str, Tensor] = {}
 
     def enter(name: str, args: tuple) -> tuple:
+        if not args:
+            raise UserError(f"layer {name} is called by keyword; pass it its input by position")
         pending[name] = args[0].view_as(args[0])
         return (pending[name], *args[1:])
 
