@@ -68,12 +68,13 @@ def resumed(before, now):
 
 
 def wait_for(aim, process, folder, before):
-    """Waits for a job of a stage, or for a training to get further; False if the run ends first."""
+    """Waits for a job of a stage, or for a begun training to go on; False if the run ends first."""
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         if aim == "resume":
             steps = trained_steps(folder)
-            seen = any(step > before.get(path, 0) for path, step in steps.items())
+            begun = before.keys() & steps.keys()
+            seen = resumed(before, steps) if begun else any(steps.values())
         else:
             seen = any(stage == aim for stage, _ in jobs(process))
         if seen:
