@@ -53,3 +53,9 @@ def test_a_correlation_of_too_few_is_called_undefined(tmp_path):
     [found] = [o for o in evaluate(read_claims(), tmp_path, "") if o.id == "tau-fcnn"]
     assert value_text(found) == "undefined"
     assert found.verdict == "inconclusive"
+
+
+def test_a_value_without_an_interval_says_so(tmp_path):
+    outcome = evaluate(read_claims(), tmp_path, "abc1234")[0]
+    values = {"estimate": 0.5, "low": math.nan, "high": math.nan, "verdict": "inconclusive"}
+    assert value_text(outcome.model_copy(update=values)) == "+0.50, no interval"

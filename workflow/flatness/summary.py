@@ -87,7 +87,8 @@ def value_text(outcome: Outcome) -> str:
         outcome: of a claim or check.
 
     Returns:
-        Our value and its interval, such as "+0.31 [+0.10, +0.52]"; a check's violations;
+        Our value and its interval, such as "+0.31 [+0.10, +0.52]", or "no interval"; a check's
+        violations;
         "undefined" for what was run with too few models, or where a quantity does not vary.
     """
     if outcome.verdict == "not run here":
@@ -96,6 +97,8 @@ def value_text(outcome: Outcome) -> str:
         return f"{outcome.estimate:g} violations"
     if math.isnan(outcome.estimate):
         return "undefined"
+    if math.isnan(outcome.low):
+        return f"{outcome.estimate:+.2f}, no interval"
     return f"{outcome.estimate:+.2f} [{outcome.low:+.2f}, {outcome.high:+.2f}]"
 
 
