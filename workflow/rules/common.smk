@@ -91,3 +91,8 @@ def repeated(option, name):
     return lambda wildcards, input: " ".join(
         f"{option} {shlex.quote(path)}" for path in input[name]
     )
+
+
+def module_of(verb):
+    """The module that a verb of the command line, with or without options, is in."""
+    return VERBS[verb.split()[0]].split(":")[0]

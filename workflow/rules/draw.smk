@@ -133,21 +133,16 @@ CHEN_FIGURES = {
 }
 
 
-def chen_tables(kind):
-    return lambda wildcards: expand(
-        getattr(rules.correlate_chen.output, kind),
-        family=CHEN_FIGURES[wildcards.figure][1],
-    )
-
-
-def module_of(verb):
-    return VERBS[verb.split()[0]].split(":")[0]
-
-
 rule draw_chen:
     input:
-        checkpoints=chen_tables("checkpoints"),
-        correlations=chen_tables("correlations"),
+        checkpoints=lambda wildcards: expand(
+            rules.correlate_chen.output.checkpoints,
+            family=CHEN_FIGURES[wildcards.figure][1],
+        ),
+        correlations=lambda wildcards: expand(
+            rules.correlate_chen.output.correlations,
+            family=CHEN_FIGURES[wildcards.figure][1],
+        ),
     output:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png",
