@@ -102,11 +102,13 @@ def place(percentile: float, replications: int) -> str:
         replications: R.
 
     Returns:
-        How many replications the published τ lies above; "all" where it lies outside of them.
+        How many replications the published τ lies above; "all", or "it" for the only one,
+        where it lies outside of them.
     """
     under = round(percentile * (replications + 1)) - 1
     if under in (0, replications):
-        return f"{'above' if under else 'below'} all {replications}"
+        others = "it" if replications == 1 else f"all {replications}"
+        return f"{'above' if under else 'below'} {others}"
     return f"above {under} of {replications}"
 
 
