@@ -6,7 +6,6 @@ from typing import Annotated
 import torch
 import typer
 from pydantic import create_model
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -20,6 +19,7 @@ from flatness.networks import NAMES, OUTPUTS
 from flatness.quantities import columns
 from flatness.tables import Provenance, column, provenance, write_table
 from flatness.tensor_files import load_tensors
+from flatness.terminal import console
 
 CheckpointRow = create_model(
     "CheckpointRow",
@@ -142,11 +142,13 @@ def _check_fit(network: nn.Module, inputs: Tensor, labels: Tensor, model: str, d
 
 def print_table(found: Measurements, title: str) -> None:
     """Prints values, standard errors and flags."""
-    table = Table("quantity", "value", "± standard error", "unit", "kind", title=title)
+    table = Table(title=title)
+    for heading in ("quantity", "value", "± standard error", "unit", "kind"):
+        table.add_column(heading, overflow="fold")
     for name, estimate in found.items():
         values = (f"{estimate.value:.6g}", f"{estimate.standard_error:.2g}")
         table.add_row(name, *values, QUANTITIES[name].unit, QUANTITIES[name].kind)
-    console = Console(soft_wrap=True)
-    console.print(table)
+    out = console()
+    out.print(table)
     for flag in found.flags:
-        console.print(f"note: {flag}", markup=False)
+        out.print(f"note: {flag}", markup=False, soft_wrap=True)

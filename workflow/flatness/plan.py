@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flatness.chen.config import Family
@@ -20,6 +19,7 @@ from flatness.epfl.cost import START_SECONDS, epfl_seconds
 from flatness.errors import UserError
 from flatness.frozen import DATASETS
 from flatness.run import dry_run, load_config
+from flatness.terminal import console
 
 #: Core-seconds of one training step at the papers' batch sizes on one thread of an AMD EPYC core.
 STEP_SECONDS = {"mlp": 2.1e-3, "lenet5": 2.9e-3, "vgg11": 6.3e-3}
@@ -60,7 +60,7 @@ def plan(
         if settings.transformers.pretrained:
             count = len(settings.transformers.models)
             remarks.append(f"{path}: minutes and GB leave out its {count} pretrained models")
-    Console().print(table, *remarks, sep="\n", highlight=False)
+    console().print(table, *remarks, sep="\n")
 
 
 def jobs_to_run(config: Path) -> int:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from flatness.claims import CLAIMS, read_claims
 from flatness.ledger import Outcome, commit_of, evaluate, tally
 from flatness.left_out import LeftOut, left_out_models
+from flatness.terminal import console
 
 STYLES = {
     "reproduced": "green",
@@ -21,7 +21,6 @@ STYLES = {
     "inconclusive": "yellow",
     "not run here": "dim",
 }
-WIDTH = 100  # of logs and pipes, which have none of their own
 
 
 def print_summary(results: Path, claims: Path = CLAIMS) -> None:
@@ -31,20 +30,18 @@ def print_summary(results: Path, claims: Path = CLAIMS) -> None:
         results: folder of one config, as `results/demo`.
         claims: the claims.
     """
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
+    out = console()
     outcomes = evaluate(read_claims(claims), results, commit_of(claims))
     if any(outcome.verdict != "not run here" for outcome in outcomes):
-        console.print(ledger_table(outcomes))
-    console.print(counts_line(outcomes))
+        out.print(ledger_table(outcomes))
+    out.print(counts_line(outcomes))
     for line in left_out_lines(left_out_models(results)):
-        console.print(escape(line))
+        out.print(escape(line))
     figures = sorted(results.glob("figures/*.png"))
     if figures:
-        console.print(f"{len(figures)} figures in {results / 'figures'}/", soft_wrap=True)
+        out.print(f"{len(figures)} figures in {results / 'figures'}/", soft_wrap=True)
     if (results / "report.html").exists():
-        console.print(f"report: {results / 'report.html'}", soft_wrap=True)
+        out.print(f"report: {results / 'report.html'}", soft_wrap=True)
 
 
 def ledger_table(outcomes: Sequence[Outcome]) -> Table:

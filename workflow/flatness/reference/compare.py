@@ -14,12 +14,12 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flatness.errors import DataError, NumericalError
 from flatness.reference import REFERENCE
 from flatness.tables import Provenance
+from flatness.terminal import console
 
 TOLERANCE = 0.05
 STANDARD_ERRORS = 3.0
@@ -74,7 +74,7 @@ def compare(
     for one in found:
         cells = (one.table, str(one.rows), str(one.values), str(one.outside), one.remark)
         layout.add_row(*cells, style="" if one.agrees else "red")
-    Console().print(layout)
+    console().print(layout)
     differing = sum(not one.agrees for one in found)
     if differing:
         raise NumericalError(

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import psutil
 import typer
-from rich.console import Console
 
 from flatness.errors import DataError
 from flatness.files import atomic_path
@@ -20,6 +19,7 @@ from flatness.reference.readme import show_ledger
 from flatness.report.costs import made_by, stage_costs
 from flatness.run import load_config
 from flatness.tables import provenance
+from flatness.terminal import console
 
 README = Path("README.md")
 LARGEST_FIGURE = 300_000  # bytes
@@ -50,7 +50,7 @@ def keep(
     if README.exists():
         show_ledger(README, output / "report/claims.csv")
     size = sum(file.stat().st_size for file in files) / 1e6
-    Console().print(f"{len(files)} files, {size:.1f} MB, kept in {output}/")
+    console().print(f"{len(files)} files, {size:.1f} MB, kept in {output}/")
 
 
 def run_files(results: Path) -> list[Path]:
