@@ -45,7 +45,8 @@ def command(folder, weights="weights.safetensors", model="lenet5", **options):
 def test_prints_a_table_and_writes_a_row(files, capsys):
     assert command(files, samples=12) == 0
     printed = capsys.readouterr().out
-    assert "sharpness" in printed and "theorems not defined" in printed
+    assert all(f" {name} " in printed for name in QUANTITIES)
+    assert "theorems not defined" in printed
     row = read_table(files / "row.csv", CheckpointRow).iloc[0]
     model = build("lenet5", seed=2).double()
     inputs = images(12, 3, 32, 32)[0].double() / 255

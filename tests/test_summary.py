@@ -6,7 +6,8 @@ from rich.console import Console
 import made_up_results
 from flatness.claims import read_claims
 from flatness.ledger import evaluate
-from flatness.summary import WIDTH, cells, ledger_table, print_summary, value_text
+from flatness.summary import cells, ledger_table, print_summary, value_text
+from flatness.terminal import WIDTH
 
 
 def test_an_empty_run_says_so_without_a_table(tmp_path, capsys):
