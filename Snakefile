@@ -30,3 +30,11 @@ rule all:
         rules.cross.input,
         rules.reports.input,
     localrule: True
+
+
+onsuccess:
+    cancel_timers()
+
+
+onerror:
+    cancel_timers()

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import threading
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -96,3 +97,10 @@ def repeated(option, name):
 def module_of(verb):
     """The module that a verb of the command line, with or without options, is in."""
     return VERBS[verb.split()[0]].split(":")[0]
+
+
+def cancel_timers():
+    """Ends the waits of Snakemake's scheduler, which the process would outlive the last job by."""
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
