@@ -46,6 +46,15 @@ def test_nothing_changed_nothing_to_do(finished):
     assert "Nothing to be done" in done.stderr
 
 
+def test_a_run_ends_with_its_last_job(finished):
+    """Not with the timers of Snakemake's scheduler, a minute each."""
+    figure = "results/tiny/figures/epfl_fig1.png"
+    (finished / figure).unlink()
+    done = tiny.call(finished, "snakemake", "--configfile", "tiny.yaml", "--", figure, timeout=45)
+    assert done.returncode == 0, done.stderr
+    assert (finished / figure).exists()
+
+
 def test_comments_docstrings_times_and_environment_rerun_nothing(finished):
     measures = finished / "workflow/flatness/measures.py"
     edit(measures, '"""', '"""Other words. ')
