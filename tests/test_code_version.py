@@ -43,6 +43,16 @@ def test_a_network_more_changes_no_other(library):
     assert versions() == before
 
 
+def test_a_data_set_more_changes_no_other(library):
+    cifar10 = ("flatness.fetch", "flatness.datasets.images.cifar10")
+    before = versions(), code_version(*cifar10)
+    (library / "datasets" / "images" / "tiny.py").write_text("def make():\n    return {}\n")
+    assert (versions(), code_version(*cifar10)) == before
+    path = library / "datasets" / "images" / "cifar10.py"
+    edited = after(path, "permute(0, 3, 1, 2)", "permute(0, 3, 2, 1)")
+    assert edited == before[0] and code_version(*cifar10) != before[1]
+
+
 def test_an_edited_network_changes_itself_alone(library):
     before = versions()
     edited = after(library / "networks" / "vgg11.py", "padding=2", "padding=1")

@@ -3,36 +3,33 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch_geometric.nn import GAT
 
-from flatness.data import load, save
-from flatness.demo_data import MAKERS
-from flatness.sources import DEMO, PUBLISHED
+from flatness.data import load
+from flatness.datasets.graph import sbm
+from flatness.datasets.images import digits, digits32
+from flatness.datasets.table import diabetes
+from flatness.fetch import fetch
 
 
-def test_every_demo_set_has_a_maker_and_stands_in_for_a_published_one():
-    assert set(MAKERS) == set(DEMO)
-    assert set(DEMO.values()) == set(PUBLISHED)
-
-
-@pytest.mark.parametrize("name", DEMO)
+@pytest.mark.parametrize("name", ["diabetes", "digits", "digits32", "sbm"])
 def test_demo_data_are_marked_loadable_and_the_same_bytes_each_time(name, tmp_path):
     for copy in ("first", "second"):
-        save(tmp_path / copy, MAKERS[name]())
+        fetch(name, tmp_path / copy)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
     dataset = load(tmp_path / "first")
     assert dataset.name == name and dataset.demo
 
 
 def test_diabetes_fits_the_abalone_network():
-    tensors = MAKERS["diabetes"]().tensors
+    tensors = diabetes.make()
     assert tensors["inputs"].shape == (442, 10) and tensors["targets"].shape == (442, 1)
     assert all(tensor.dtype == torch.float64 for tensor in tensors.values())
     assert all(tensor.isfinite().all() for tensor in tensors.values())
     assert (tensors["inputs"].std(dim=0) > 0).all()
 
 
-@pytest.mark.parametrize(("name", "shape"), [("digits", (1, 28, 28)), ("digits32", (3, 32, 32))])
-def test_digits_have_the_published_shape_and_a_stratified_split(name, shape):
-    tensors = MAKERS[name]().tensors
+@pytest.mark.parametrize(("module", "shape"), [(digits, (1, 28, 28)), (digits32, (3, 32, 32))])
+def test_digits_have_the_published_shape_and_a_stratified_split(module, shape):
+    tensors = module.make()
     train, test = tensors["train_inputs"], tensors["test_inputs"]
     assert train.shape == (1437, *shape) and test.shape == (360, *shape)
     assert train.dtype == test.dtype == torch.uint8
@@ -43,14 +40,14 @@ def test_digits_have_the_published_shape_and_a_stratified_split(name, shape):
 
 
 def test_digits_are_the_same_images_at_both_sizes():
-    small, large = MAKERS["digits"]().tensors, MAKERS["digits32"]().tensors
+    small, large = digits.make(), digits32.make()
     assert torch.equal(small["train_targets"], large["train_targets"])
     means = [t["train_inputs"].double().mean(dim=(1, 2, 3)) for t in (small, large)]
     torch.testing.assert_close(means[0], means[1], rtol=0, atol=2)
 
 
 def test_sbm_is_an_undirected_homophilous_graph_with_planetoids_split():
-    tensors = MAKERS["sbm"]().tensors
+    tensors = sbm.make()
     edges, targets = tensors["edge_index"], tensors["targets"]
     assert tensors["inputs"].shape == (700, 200)
     assert tensors["inputs"].unique().tolist() == [0, 1]
@@ -69,7 +66,7 @@ def test_sbm_is_an_undirected_homophilous_graph_with_planetoids_split():
 
 @pytest.mark.parametrize("epochs", [10, 20])
 def test_sbm_is_learnable_but_not_easy_for_a_gat(epochs):
-    tensors = MAKERS["sbm"]().tensors
+    tensors = sbm.make()
     inputs, targets, edges = tensors["inputs"].float(), tensors["targets"], tensors["edge_index"]
     train = tensors["train_mask"].nonzero().squeeze(1)
     for seed in range(3):

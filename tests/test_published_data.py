@@ -1,14 +1,14 @@
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
 from flatness.data import load
+from flatness.datasets import DATASETS, module_of
 from flatness.fetch import fetch
-from flatness.published_data import READERS
-from flatness.sources import PUBLISHED
 
 MIRROR = os.environ.get("FLATNESS_DATA_MIRROR")
 needs_mirror = pytest.mark.skipif(
@@ -26,15 +26,18 @@ def fetched(tmp_path_factory):
         dataset = load(path)
         path.unlink()
         assert (dataset.name, dataset.demo) == (name, False)
-        assert dataset.sources == PUBLISHED[name].files
+        assert dataset.sources == import_module(module_of(name)).SOURCE.files
         return dataset.tensors
 
     return get
 
 
-def test_every_source_has_a_reader_and_strong_checksums():
-    assert set(READERS) == set(PUBLISHED)
-    for source in PUBLISHED.values():
+def test_each_data_set_is_made_or_read_from_files_with_strong_checksums():
+    modules = [import_module(module_of(name)) for name in DATASETS]
+    assert all(hasattr(m, "make") != (hasattr(m, "SOURCE") and hasattr(m, "read")) for m in modules)
+    published = [module.SOURCE for module in modules if hasattr(module, "SOURCE")]
+    assert len(published) == 4
+    for source in published:
         for name, checksum in source.files.items():
             assert re.fullmatch(r"sha256:[0-9a-f]{64}", checksum), name
             assert Path(name).name == name

@@ -5,9 +5,9 @@ import pytest
 from fetch.publisher import files_under
 from flatness.__main__ import main
 from flatness.data import load
+from flatness.datasets.table import abalone
 from flatness.errors import DataError, UserError
 from flatness.fetch import fetch
-from flatness.sources import PUBLISHED
 
 
 def test_unknown_data_set_lists_the_known(tmp_path):
@@ -33,8 +33,7 @@ def test_no_network_and_no_mirror_is_one_line_without_a_traceback(
     publisher, tmp_path, monkeypatch, capfd
 ):
     publisher.server.server_close()
-    nowhere = replace(PUBLISHED["abalone"], address=publisher.address)
-    monkeypatch.setattr("flatness.fetch.PUBLISHED", {"abalone": nowhere})
+    monkeypatch.setattr(abalone, "SOURCE", replace(abalone.SOURCE, address=publisher.address))
     monkeypatch.setenv("FLATNESS_DATA_MIRROR", "")
     monkeypatch.chdir(tmp_path)
     code = main(["fetch", "--dataset", "abalone", "--output", "data/abalone.safetensors"])

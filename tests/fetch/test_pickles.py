@@ -1,14 +1,17 @@
 import pickle
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fetch.publisher import lay_out, toy
-from flatness import published_data
+from flatness.datasets import DATASETS
+from flatness.datasets.graph import cora
+from flatness.datasets.images import cifar10
 from flatness.errors import DataError
 from flatness.fetch import fetch
-from flatness.sources import PUBLISHED
 
 
 class Evil:
@@ -26,10 +29,9 @@ def test_the_evil_pickle_of_these_tests_would_run(tmp_path):
     assert (tmp_path / "created").exists()
 
 
-@pytest.mark.parametrize("name", ["cora", "cifar10"])
-def test_tampered_pickles_are_refused_before_loading(tmp_path, name, monkeypatch):
+@pytest.mark.parametrize(("name", "source"), [("cora", cora.SOURCE), ("cifar10", cifar10.SOURCE)])
+def test_tampered_pickles_are_refused_before_loading(tmp_path, name, source, monkeypatch):
     monkeypatch.delenv("FLATNESS_DATA_MIRROR", raising=False)
-    source = PUBLISHED[name]
     evil = pickle.dumps(Evil(tmp_path / "created"))
     mirror = lay_out(tmp_path / "mirror", dict.fromkeys(source.files, evil), source.folder)
     cache = lay_out(tmp_path / "raw", dict.fromkeys(source.files, evil), source.folder)
@@ -46,10 +48,16 @@ def unpickle_all(root: Path) -> dict[str, torch.Tensor]:
     return {"inputs": torch.zeros(1, 1), "targets": torch.zeros(1, 1)}
 
 
+def offer(monkeypatch, content, read) -> None:
+    """Makes "toy" a table of that content."""
+    module = SimpleNamespace(SOURCE=toy("unused", content), read=read)
+    monkeypatch.setitem(sys.modules, "flatness.datasets.table.toy", module)
+    monkeypatch.setitem(DATASETS, "toy", "table")
+
+
 def test_one_tampered_pickle_among_good_ones_is_refused_before_any_is_loaded(tmp_path, monkeypatch):
     good = {name: pickle.dumps(Evil(tmp_path / f"loaded {name}")) for name in ("1", "2", "3")}
-    monkeypatch.setitem(published_data.READERS, "toy", unpickle_all)
-    monkeypatch.setattr("flatness.fetch.PUBLISHED", {"toy": toy("unused", good)})
+    offer(monkeypatch, good, unpickle_all)
     mirror = lay_out(tmp_path / "mirror", good | {"3": pickle.dumps(Evil(tmp_path / "evil"))})
     with pytest.raises(DataError, match="mirror/toy/3: not the published file"):
         fetch("toy", tmp_path / "out.safetensors", mirror=str(mirror))
@@ -68,7 +76,6 @@ def test_what_is_loaded_is_what_was_checked(tmp_path, monkeypatch):
         lay_out(mirror, {"1": pickle.dumps(Evil(tmp_path / "created"))})
         return unpickle_all(root)
 
-    monkeypatch.setitem(published_data.READERS, "toy", swap_then_load)
-    monkeypatch.setattr("flatness.fetch.PUBLISHED", {"toy": toy("unused", good)})
+    offer(monkeypatch, good, swap_then_load)
     fetch("toy", tmp_path / "out.safetensors", mirror=str(mirror))
     assert not (tmp_path / "created").exists()

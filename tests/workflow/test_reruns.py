@@ -65,6 +65,13 @@ def test_comments_docstrings_times_and_environment_rerun_nothing(finished):
     assert planned(finished) == {}
 
 
+def test_a_data_set_and_a_network_more_rerun_nothing(finished):
+    library = finished / "workflow/flatness"
+    (library / "datasets/images/tiny.py").write_text("def make():\n    return {}\n")
+    (library / "networks/tiny.py").write_text("def tiny():\n    return 1\n")
+    assert planned(finished) == {}
+
+
 def test_more_seeds_train_the_new_blocks_only(finished):
     def change(values):
         values["epfl"]["replications"] = {}  # of so many models each: another size, other models

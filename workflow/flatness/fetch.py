@@ -1,7 +1,7 @@
 """The verb `fetch`: brings a data set here, checks it, and writes it as one normalised file.
 
 Raw files come from their publisher or from a mirror: a folder with one subfolder for each data
-set, holding the published files (`flatness.sources`). Downloads are kept in the same layout, so a
+set, holding the published files (`flatness.datasets`). Downloads are kept in the same layout, so a
 cache of raw files is a mirror. A pickle is loaded from a private copy of bytes whose checksum
 matched, and nowhere else: every later stage reads the normalised file, which cannot run code.
 """
@@ -11,6 +11,8 @@ import os
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +20,14 @@ import pooch
 import requests
 import typer
 from filelock import FileLock
+from torch import Tensor
 from tqdm import tqdm
 
 from flatness.data import Dataset, save
+from flatness.datasets import DATASETS, module_of
 from flatness.errors import DataError, UserError
 from flatness.files import atomic_path
-from flatness.sources import DEMO, PUBLISHED, Source
+from flatness.sources import Source
 
 MIRROR_VARIABLE = "FLATNESS_DATA_MIRROR"
 
@@ -31,7 +35,7 @@ _USE_A_MIRROR = f"data.mirror in the config or {MIRROR_VARIABLE}"
 
 
 def fetch(
-    dataset: Annotated[str, typer.Option(help="name: " + ", ".join([*PUBLISHED, *DEMO]))],
+    dataset: Annotated[str, typer.Option(help="name: " + ", ".join(DATASETS))],
     output: Annotated[Path, typer.Option(help="the .safetensors file to write")],
     mirror: Annotated[
         str,
@@ -43,42 +47,41 @@ def fetch(
     raw: Annotated[Path, typer.Option(help="where downloaded files are kept")] = Path("data/raw"),
 ) -> None:
     """Brings a data set here, checks it, and writes it as one normalised file."""
-    if dataset in PUBLISHED:
-        chosen = mirror or os.environ.get(MIRROR_VARIABLE, "")
-        save(output, published(dataset, Path(chosen) if chosen else None, raw))
-    elif dataset in DEMO:
-        # Imported here, as the readers below: each needs libraries that take a second to import.
-        from flatness.demo_data import MAKERS
-
-        save(output, MAKERS[dataset]())
+    if dataset not in DATASETS:
+        raise UserError(f"{dataset}: no such data set; there are {', '.join(DATASETS)}")
+    module = import_module(module_of(dataset))
+    if hasattr(module, "make"):
+        save(output, Dataset(dataset, True, module.make()))
     else:
-        raise UserError(f"{dataset}: no such data set; there are {', '.join([*PUBLISHED, *DEMO])}")
+        chosen = mirror or os.environ.get(MIRROR_VARIABLE, "")
+        tensors = published(module.SOURCE, module.read, Path(chosen) if chosen else None, raw)
+        save(output, Dataset(dataset, False, tensors, module.SOURCE.files))
 
 
-def published(name: str, mirror: Path | None, raw: Path) -> Dataset:
-    """A published data set, read from verified files.
+def published(
+    source: Source, read: Callable[[Path], dict[str, Tensor]], mirror: Path | None, raw: Path
+) -> dict[str, Tensor]:
+    """The tensors of a published data set, read from verified files.
 
     Args:
-        name: of the data set.
+        source: the data set.
+        read: makes tensors of the files below a folder.
         mirror: folder that holds the published files; None downloads them.
         raw: where downloaded files are kept.
 
     Returns:
-        The data set.
+        The tensors.
 
     Raises:
         DataError: a file cannot be had, or is not the published one; names it.
     """
-    from flatness.published_data import READERS
-
-    source = PUBLISHED[name]
     try:
         with tempfile.TemporaryDirectory(prefix="flatness-") as private:
             if mirror:
                 copy_mirrored(source, mirror, Path(private))
             else:
                 copy_downloaded(source, raw, Path(private))
-            return Dataset(name, False, READERS[name](Path(private)), source.files)
+            return read(Path(private))
     except OSError as error:
         raise DataError(
             f"{tempfile.gettempdir()}: cannot keep a temporary copy here: "

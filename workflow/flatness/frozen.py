@@ -3,24 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from flatness.errors import UserError
-
-#: Data sets there are, published and made for the demo, and what each consists of.
-DATASETS = {
-    "abalone": "table",
-    "diabetes": "table",
-    "fashion_mnist": "images",
-    "cifar10": "images",
-    "digits": "images",
-    "digits32": "images",
-    "cora": "graph",
-    "sbm": "graph",
-}
-DatasetName = Literal[tuple(DATASETS)]
 
 
 class Frozen(BaseModel):

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from flatness.chen.config import Family
 from flatness.config import Config
+from flatness.datasets import DATASETS
 from flatness.epfl.cost import START_SECONDS, epfl_seconds
 from flatness.errors import UserError
-from flatness.frozen import DATASETS
 from flatness.run import dry_run, load_config
 from flatness.terminal import console
 

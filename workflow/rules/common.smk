@@ -21,10 +21,12 @@ from flatness.chen.stacked_config import stacked_training, stacks
 from flatness.code_version import code_version
 from flatness.config import settle_device, validate
 from flatness.cross import config as cross
+from flatness.datasets import DATASETS
+from flatness.datasets import module_of as dataset_module
 from flatness.epfl import config as epfl
 from flatness.epfl import study
 from flatness.errors import UserError
-from flatness.frozen import DATASETS, canonical_json, content_hash
+from flatness.frozen import canonical_json, content_hash
 from flatness.transformers import config as transformers
 
 try:

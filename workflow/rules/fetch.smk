@@ -11,7 +11,9 @@ rule fetch:
     conda:
         ENVIRONMENT
     params:
-        code=code_version("flatness.fetch"),
+        code=lambda wildcards: code_version(
+            "flatness.fetch", dataset_module(wildcards.dataset)
+        ),
     message:
         "Fetch {wildcards.dataset}"
     shell:

@@ -13,7 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-from flatness.frozen import DATASETS, Frozen, seed_blocks
+from flatness.datasets import DATASETS
+from flatness.frozen import Frozen, seed_blocks
 from flatness.networks import NAMES
 
 

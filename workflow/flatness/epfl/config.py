@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from flatness.frozen import DATASETS, DatasetName, Frozen, seed_blocks
+from flatness.datasets import DATASETS, DatasetName
+from flatness.frozen import Frozen, seed_blocks
 
 Pool = Literal["fcnn", "lenet5", "gat"]
 Device = Literal["cpu", "cuda"]

@@ -12,7 +12,8 @@ from pydantic import (
     model_validator,
 )
 
-from flatness.frozen import DatasetName, Frozen, seed_blocks, seeds_of
+from flatness.datasets import DatasetName
+from flatness.frozen import Frozen, seed_blocks, seeds_of
 from flatness.transformers.pretrained import DOWNLOAD, IMAGES_DIR, WEIGHTS_DIR, pinned_tags
 
 Share = Annotated[float, Field(ge=0, lt=1)]
