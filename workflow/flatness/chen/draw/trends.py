@@ -1,6 +1,6 @@
-"""Figures 1 and 2 and their relatives: measures along training, one thin line a seed."""
+"""Figures 1 and 2 and their relatives: measures along training."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -24,6 +24,10 @@ from flatness.chen.quantities import TREND_LABELS, one_factor
 from flatness.errors import UserError
 from flatness.figures import Dpi, Png, Svg, figure_style, save_figure
 
+#: How seaborn draws runs that differ in their seed: a thin line each, or mean and range.
+EACH_SEED = {"units": "run", "estimator": None, "linewidth": 0.9}
+MEAN_AND_RANGE = {"errorbar": ("pi", 100), "linewidth": 1.2, "err_kws": {"alpha": 0.15, "lw": 0}}
+
 SAMPLED_LABELS = {"test": "test images", "misclassified": "misclassified test images"}
 
 
@@ -42,7 +46,7 @@ def draw_trends(
     with figure_style():
         figure, axes = plt.subplots(2, 3, figsize=(7.4, 4.9), layout="constrained", sharex=True)
         for axis, (name, label) in zip(axes.flat, TREND_LABELS.items(), strict=True):
-            draw_lines(axis, runs, name, by)
+            draw_lines(axis, runs, name, by, EACH_SEED)
             axis.set(title=label, ylabel="", xlabel="")
         axes[0, 0].set_yscale("log")
         finish(figure, axes.flat[0], runs, FACTOR_LABELS[by], 3)
@@ -61,12 +65,12 @@ def draw_test_samples(checkpoints: Checkpoints, png: Png, svg: Svg, dpi: Dpi = 1
         for column, (sampled, heading) in enumerate(SAMPLED_LABELS.items()):
             runs = trend_runs(table[table["sampled"] == sampled])
             for axis, (name, label) in zip(axes[:, column], labels.items(), strict=True):
-                draw_lines(axis, runs, name, "setting")
+                draw_lines(axis, runs, name, "setting", MEAN_AND_RANGE)
                 axis.set(xlabel="", ylabel=label if column == 0 else "")
             fewest, most = runs["samples"].min(), runs["samples"].max()
             count = f"{most}" if fewest == most else f"{fewest} to {most}"
             axes[0, column].set_title(f"{heading} ({count} a checkpoint)")
-        finish(figure, axes[0, 0], runs, "setting", columns=3)
+        finish(figure, axes[0, 0], runs, "setting: mean over seeds, and their range", columns=3)
         save_figure(figure, png, svg, dpi=dpi, demo=bool(runs["demo"].any()))
 
 
@@ -91,8 +95,8 @@ def trend_runs(table: pd.DataFrame) -> pd.DataFrame:
     return table[runs > 1]
 
 
-def draw_lines(axis: Axes, runs: pd.DataFrame, name: str, by: str) -> None:
-    """Draws one quantity along training, a thin line a run, a colour and dash a level of `by`."""
+def draw_lines(axis: Axes, runs: pd.DataFrame, name: str, by: str, seeds: dict[str, Any]) -> None:
+    """Draws one quantity along training, a colour and dash a level of `by`."""
     levels = setting_order(runs) if by == "setting" else sorted(runs[by].unique())
     runs = runs.assign(run=runs["setting"] + " " + runs["seed"].astype(str))
     sns.lineplot(
@@ -104,10 +108,8 @@ def draw_lines(axis: Axes, runs: pd.DataFrame, name: str, by: str) -> None:
         hue_order=levels,
         style_order=levels,
         palette=colours(levels),
-        units="run",
-        estimator=None,
-        linewidth=0.9,
         ax=axis,
+        **seeds,
     )
     axis.get_legend().remove()
     thousands(axis)
