@@ -21,6 +21,8 @@ from flatness.manifest import write_manifest
 from flatness.summary import print_summary
 from flatness.transformers.pretrained import IMAGES_DIR, WEIGHTS_DIR, require_pretrained
 
+LOCKS = Path(".snakemake/locks")
+
 
 def run(
     config: Annotated[Path, typer.Argument(help="config/demo.yaml, laptop.yaml or paper.yaml")],
@@ -38,7 +40,8 @@ def run(
     with sole_run():
         require_writable(results)
         # Nobody runs here, so a lock is one that a killed run left.
-        subprocess.run([*command, "--unlock"], capture_output=True, check=False)
+        if any(LOCKS.glob("*.lock")):
+            subprocess.run([*command, "--unlock"], capture_output=True, check=False)
         code = subprocess.run([*command, "--", *(targets or [])], check=False).returncode
         print_summary(results)
         if code:
