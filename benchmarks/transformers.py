@@ -9,6 +9,7 @@ import json
 import platform
 import statistics
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -32,12 +33,15 @@ from flatness.transformers.perturb import adaptive_sharpness, released_adaptive_
 from flatness.transformers.slopes import adam_slopes, jacobian_norms
 from flatness.transformers.train import start_at_base_rate, train
 
-DIGITS = Dataset("digits32", True, digits32.make())
+
+@cache
+def digits() -> Dataset:
+    return Dataset("digits32", True, digits32.make())
 
 
 def trained(model: VitModel, training: Training) -> tuple[nn.Module, float]:
     """The model in evaluation mode, and CPU seconds of its training."""
-    images = small_images(DIGITS, "train", model.image_size, "cpu")
+    images = small_images(digits(), "train", model.image_size, "cpu")
     module = build(model, 10, training.seed)
     start_at_base_rate(module, 10)
     with TemporaryDirectory() as folder, Scratch(Path(folder), "benchmark") as state:
@@ -53,7 +57,7 @@ def explicit_norms(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tens
 
 def measure_model(model: VitModel, training: Training, how: Measuring) -> dict[str, float | str]:
     module, seconds = trained(model, training)
-    images = small_images(DIGITS, "test", model.image_size, "cpu")
+    images = small_images(digits(), "test", model.image_size, "cpu")
 
     def with_targets(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         return batch[0], functional.one_hot(batch[1], 10).to(batch[0].dtype)

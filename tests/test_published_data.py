@@ -36,7 +36,7 @@ def test_each_data_set_is_made_or_read_from_files_with_strong_checksums():
     modules = [import_module(module_of(name)) for name in DATASETS]
     assert all(hasattr(m, "make") != (hasattr(m, "SOURCE") and hasattr(m, "read")) for m in modules)
     published = [module.SOURCE for module in modules if hasattr(module, "SOURCE")]
-    assert len(published) == 4
+    assert published
     for source in published:
         for name, checksum in source.files.items():
             assert re.fullmatch(r"sha256:[0-9a-f]{64}", checksum), name
