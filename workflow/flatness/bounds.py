@@ -65,11 +65,11 @@ def stretches(samples: Samples, layers: Sequence[Layer], norms: Tensor) -> list[
     Returns:
         Published, with bias, released.
     """
-    convolution = torch.tensor([isinstance(layer.module, nn.Conv2d) for layer in layers])
-    frobenius = torch.stack([layer.weight.double().norm().cpu() for layer in layers])
-    positions = torch.tensor([layer.positions for layer in layers], dtype=torch.float64)
-    scale = torch.where(convolution, frobenius * positions.sqrt(), norms)
-    shift = torch.where(convolution, RELEASED_EPSILON, 0.0).double()
+    scale, shift = norms.clone(), torch.zeros_like(norms)
+    for index, layer in enumerate(layers):
+        if isinstance(layer.module, nn.Conv2d):
+            scale[index] = float(layer.weight.double().norm()) * math.sqrt(layer.positions)
+            shift[index] = RELEASED_EPSILON
     weight = samples.layer_weight_gradient[:, 0]
     both = weight + samples.layer_bias_gradient[:, 0]
     released = scale / (samples.layer_input_squared + shift).sqrt()

@@ -38,9 +38,8 @@ def jackknife(function: Callable[..., Tensor], *columns: Tensor) -> Estimate:
     Returns:
         The estimate; its standard error is NaN at n = 1.
     """
-    doubles = [column.double() for column in columns]
-    value = function(*(column.mean() for column in doubles))
-    without = function(*(_means_without(column) for column in doubles))
+    table = torch.stack([column.double() for column in columns])
+    value, without = function(*table.mean(1)), function(*_means_without(table))
     n = len(without)
     variance = (n - 1) / n * (without - without.mean()).square().sum()
     return Estimate(float(value), float(variance.sqrt()) if n > 1 else math.nan)
@@ -62,9 +61,9 @@ def log_mean_exp(column: Tensor) -> Estimate:
     return jackknife(lambda m: top + m.log(), (column - top).exp())
 
 
-def _means_without(column: Tensor) -> Tensor:
-    """The mean without each sample, (n,); sums from both ends, since total − x_i may cancel."""
-    zero = column.new_zeros(1)
-    before = torch.cat([zero, column[:-1].cumsum(0)])
-    after = torch.cat([column[1:].flip(0).cumsum(0).flip(0), zero])
-    return (before + after) / (len(column) - 1)
+def _means_without(table: Tensor) -> Tensor:
+    """Means of rows without each entry; sums from both ends, since total − x_i may cancel."""
+    zero = table.new_zeros(len(table), 1)
+    before = torch.cat([zero, table[:, :-1].cumsum(1)], dim=1)
+    after = torch.cat([table[:, 1:].flip(1).cumsum(1).flip(1), zero], dim=1)
+    return (before + after) / (table.shape[1] - 1)

@@ -1,5 +1,7 @@
 """A guard against wrong values without a word: the fast path against plain backpropagation."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -27,8 +29,8 @@ def check_first_sample(network: Network, inputs: Tensor, rows: Rows) -> None:
     parameters = {name: p.detach().requires_grad_() for name, p in network.parameters.items()}
     with torch.enable_grad():
         output = flat_outputs(functional_call(network.module, parameters, (inputs[:1],)))[0]
-    if len(rows.outputs) != len(inputs) or _differ(
-        rows.outputs[0], output.detach(), rows.outputs[0].norm()
+    if len(rows.outputs) != len(inputs) or bool(
+        (rows.outputs[0] - output.detach()).abs().max() > TOLERANCE * rows.outputs[0].norm()
     ):
         raise UserError(
             "the model's output for a sample changes when the sample is evaluated again by itself; "
@@ -51,14 +53,11 @@ def _check_layer(
     own = [exact[prefix + name] for name, _ in layer.module.named_parameters(recurse=False)]
     row = torch.einsum("k,k...->...", weights, seen.output_rows[:, :1]).unsqueeze(0)
     squares = gradient_squares(layer, seen.inputs[:1], row)
-    fast = (squares.weight + squares.bias).sqrt()
-    slow = torch.stack([torch.zeros(()).to(fast)] + [g.norm() for g in own if g is not None]).norm()
-    if _differ(fast, slow, torch.maximum(fast, 1e-2 * row.norm() * (1 + seen.inputs[:1].norm()))):
+    fast = math.sqrt(float(squares.weight + squares.bias))
+    slow = math.hypot(*(float(g.norm()) for g in own if g is not None))
+    scale = max(fast, 1e-2 * float(row.norm()) * (1 + float(seen.inputs[:1].norm())))
+    if abs(fast - slow) > TOLERANCE * scale:
         raise UserError(
             f"the parameters of layer {layer.name} are also used outside of it, so its gradient "
             "cannot be measured; give each use a layer of its own"
         )
-
-
-def _differ(one: Tensor, other: Tensor, scale: Tensor) -> bool:
-    return bool((one - other).abs().max() > TOLERANCE * scale)

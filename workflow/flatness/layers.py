@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-#: Relative accuracy of the eigenvalues that a Lanczos iteration stops at.
-LANCZOS_TOLERANCE = {"float32": 1e-6, "float64": 1e-11}
+#: Relative residual that a Lanczos iteration stops at. The eigenvalue's relative error is no
+#: larger, and of the order of its square.
+LANCZOS_TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
 #: Columns of a matrix product that run at full speed and stay in the cache.
 PRODUCT_WIDTH = 64
 #: Up to this size eigenvalues of a dense Gram matrix are faster than a Lanczos iteration.
@@ -89,15 +90,25 @@ def patches(layer: Layer, inputs: Tensor) -> Tensor:
         inputs: of the layer, (c, ...).
 
     Returns:
-        (c, groups, C_in/groups · k², P).
+        (c, groups, k² · C_in/groups, P); rows in the order of `_kernel_by_patch`.
     """
     module = layer.module
     if isinstance(module, nn.Linear):
         return inputs.reshape(len(inputs), -1, module.in_features).mT.unsqueeze(1)
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    padded = functional.pad(inputs, _padding(module), mode=mode)
-    columns = functional.unfold(padded, module.kernel_size, module.dilation, 0, module.stride)
-    return columns.unflatten(1, (module.groups, -1))
+    windows = functional.pad(inputs, _padding(module), mode=mode)
+    each = zip(module.kernel_size, module.stride, module.dilation, strict=True)
+    for dimension, (size, stride, dilation) in enumerate(each, start=2):
+        windows = windows.unfold(dimension, dilation * (size - 1) + 1, stride)[..., ::dilation]
+    # (c, groups, C_in/groups, height, width, k, k): channels go last, as they lie in memory
+    windows = windows.unflatten(1, (module.groups, -1)).movedim(2, -1)
+    return windows.flatten(4).flatten(2, 3).mT
+
+
+def _kernel_by_patch(layer: Layer, kernel: Tensor) -> Tensor:
+    """A kernel, or something of its shape, as (groups, C_out/groups, rows of `patches`)."""
+    groups = 1 if isinstance(layer.module, nn.Linear) else layer.module.groups
+    return kernel.unflatten(0, (groups, -1)).movedim(2, -1).flatten(2)
 
 
 def _padding(module: nn.Conv2d) -> list[int]:
@@ -133,9 +144,9 @@ def gradient_squares(layer: Layer, inputs: Tensor, rows: Tensor) -> GradientSqua
         return _with_bias(layer, squares, weight, adaptive)
     deltas = _by_position(layer, rows)
     squares = _kernel_squares(patches(layer, inputs), deltas)
-    adaptive = squares @ layer.weight_squared.reshape(-1)
+    weighted = squares * _kernel_by_patch(layer, layer.weight_squared).mT
     bias = deltas.sum(-2).square().sum(0).flatten(1)
-    return _with_bias(layer, bias, squares.sum(1), adaptive)
+    return _with_bias(layer, bias, squares.sum((1, 2, 3)), weighted.sum((1, 2, 3)))
 
 
 def _by_position(layer: Layer, rows: Tensor) -> Tensor:
@@ -147,14 +158,14 @@ def _by_position(layer: Layer, rows: Tensor) -> Tensor:
 
 
 def _kernel_squares(columns: Tensor, deltas: Tensor) -> Tensor:
-    """Σ_k (δ_k Uᵀ)², each entry squared, in the order of the kernel's entries, (c, numel)."""
+    """Σ_k (U δ_kᵀ)², each entry squared, (c, groups, rows of U, C_out/groups)."""
     width = deltas.shape[-1]
     squares = columns.new_zeros(*columns.shape[:-1], width)
     for block in deltas.split(max(1, PRODUCT_WIDTH // width)):
         products = columns @ (block[0] if len(block) == 1 else torch.cat(block.unbind(), dim=-1))
         for gradient in products.split(width, dim=-1):
             squares.addcmul_(gradient, gradient)
-    return squares.transpose(2, 3).flatten(1)
+    return squares
 
 
 def _with_bias(layer: Layer, squares: Tensor, weight: Tensor, adaptive: Tensor) -> GradientSquares:

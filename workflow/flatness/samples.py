@@ -12,7 +12,7 @@ from flatness.layers import Layer, gradient_squares, smallest_singular_values
 from flatness.spectra import Spectrum, features, spectrum
 
 #: Memory that the tensors of one chunk may take, in bytes; more costs page faults, not speed.
-CHUNK_BYTES = 80_000_000
+CHUNK_BYTES = 160_000_000
 
 
 @dataclass(frozen=True)
