@@ -7,6 +7,8 @@ ACTIVATE := source $(VENV)/bin/activate &&
 
 .DEFAULT_GOAL := demo
 CONFIG ?= config/laptop.yaml
+# Files of tests side by side, one to a core: most wait for commands that use one.
+PYTEST := pytest -n logical --maxprocesses 4 --dist loadfile
 .PHONY: demo laptop paper plan figures compare archive adopt test coverage test-slow check bench clean help
 
 demo: $(READY) ## the whole pipeline on an embedded demo (default)
@@ -31,13 +33,13 @@ adopt: $(READY) ## takes over results of CONFIG that were copied into results/: 
 	@$(ACTIVATE) python -m flatness adopt $(CONFIG)
 
 test: $(READY) ## the tests, without those of test-slow
-	@$(ACTIVATE) pytest
+	@$(ACTIVATE) $(PYTEST)
 
 coverage: $(READY) ## the same tests, and how much of flatness they run: 90 % of its lines at least
-	@$(ACTIVATE) pytest --cov
+	@$(ACTIVATE) $(PYTEST) --cov
 
 test-slow: $(READY) ## kills, resumes, a cluster and other long tests
-	@$(ACTIVATE) pytest -m slow
+	@$(ACTIVATE) $(PYTEST) -m slow
 
 check: $(READY) ## style of the code and of the workflow
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && \

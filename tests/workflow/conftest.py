@@ -3,18 +3,24 @@
 import shutil
 
 import pytest
+from filelock import FileLock
 
 from workflow import tiny
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory):
-    """A checkout with a finished run; not to be changed."""
-    folder = tiny.check_out(tmp_path_factory.mktemp("tiny") / "checkout")
-    tiny.write_config(folder / "tiny.yaml", tiny.tiny_values())
-    done = tiny.flatness(folder, "run", "tiny.yaml", timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+def finished_run(tmp_path_factory, worker_id):
+    """A checkout with a finished run; not to be changed. Made once for all of pytest's workers."""
+    own = tmp_path_factory.getbasetemp()
+    finished = (own if worker_id == "master" else own.parent) / "finished"
+    with FileLock(f"{finished}.lock"):
+        if not finished.exists():
+            folder = tiny.check_out(tmp_path_factory.mktemp("tiny") / "checkout")
+            tiny.write_config(folder / "tiny.yaml", tiny.tiny_values())
+            done = tiny.flatness(folder, "run", "tiny.yaml", timeout=900)
+            assert done.returncode == 0, done.stdout + done.stderr
+            folder.rename(finished)
+    return finished
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ RESTART_SECONDS = {"mlp": 0.27, "lenet5": 0.24, "vgg11": 0.58}
 SAMPLE_SECONDS = {"fcnn": 2e-4, "gat": 6e-4, "lenet5": 5e-3}
 #: Core-seconds of correlating all measures of one family or pool, a resample.
 SET_RESAMPLE_SECONDS = 1.6e-3
-#: Core-seconds of correlations, figures, report and notebooks.
-REPORT_SECONDS = 120.0
+#: Core-seconds of correlations, figures, report, notebooks and Snakemake itself.
+REPORT_SECONDS = 160.0
 #: Parameters of each network, 4 bytes each.
 PARAMETERS = {"mlp": 898_510, "lenet5": 62_006, "vgg11": 97_018, "fcnn": 4929, "gat": 11_564}
 POOL_LENET_PARAMETERS = 176_000
