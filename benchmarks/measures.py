@@ -27,7 +27,7 @@ from flatness.quantities import BOUND_NAMES, QUANTITIES
 #: Lowest ratios of loop to batched: with weight norms per sample, and without weight norms.
 TARGETS = {"mlp": (100, 30), "lenet5": (10, 10), "vgg11": (10, 10)}
 SAMPLES = 20
-REPEATS = 3
+REPEATS = 5
 #: CPU seconds that a function's turn takes at least.
 TURN = 0.5
 TOLERANCE = 1e-9
