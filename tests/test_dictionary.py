@@ -6,12 +6,15 @@ import pandas as pd
 import pytest
 
 import flatness
-from flatness.dictionary import TABLES, dictionary, row_of
+from flatness.dictionary import OTHER_TABLES, TABLES, dictionary, row_of
+from flatness.measure_checkpoint import CheckpointRow
 from flatness.tables import Provenance, Row
 
 REFERENCE = Path(__file__).parents[1] / "results/reference"
-#: Bases of other rows, and the row that a user's own checkpoint is measured into.
-NOT_OF_A_RUN = {
+#: All tables' rows.
+ROWS = {*TABLES.values(), *OTHER_TABLES.values()}
+#: Bases of other rows.
+BASES = {
     Row,
     Provenance,
     *(
@@ -20,7 +23,6 @@ NOT_OF_A_RUN = {
             ("chen.rows", "Checkpoint"),
             ("chen.measured_rows", "_MeasuredCheckpoint"),
             ("transformers.rows", "VitQuantities"),
-            ("measure_checkpoint", "CheckpointRow"),
         )
     ),
 }
@@ -36,17 +38,27 @@ def every_row():
 
 
 def test_every_row_model_has_its_files():
-    assert set(every_row()) - NOT_OF_A_RUN == set(TABLES.values())
+    assert set(every_row()) - BASES == ROWS
 
 
 def test_one_line_a_column(tmp_path):
     output = tmp_path / "dictionary.csv"
     dictionary(output)
     found = pd.read_csv(output, keep_default_na=False)
-    assert len(found) == sum(len(row.model_fields) for row in set(TABLES.values()))
+    assert len(found) == sum(len(row.model_fields) for row in ROWS)
     line = found[(found["column"] == "mls") & found["files"].str.contains("chen")].iloc[0]
     assert line["symbol"]
     assert "correlations/chen/*/checkpoints.csv" in line["files"]
+
+
+def test_a_users_own_table_is_there_and_below_no_results(tmp_path):
+    output = tmp_path / "dictionary.csv"
+    dictionary(output)
+    found = pd.read_csv(output, keep_default_na=False)
+    lines = found[found["files"] == "the output of flatness measure"]
+    assert list(lines["column"]) == list(CheckpointRow.model_fields)
+    with pytest.raises(KeyError):
+        row_of(Path("row.csv"))
 
 
 def test_a_table_is_known_by_its_path():

@@ -181,6 +181,144 @@ def test_a_parameter_used_outside_its_layer_is_refused():
         measure(Functional().double(), rand(3, 4))
 
 
+def test_an_interpolated_target_of_zero_is_no_reason_to_refuse():
+    for seed in range(10):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(50, 300), nn.Tanh(), nn.Linear(300, 1))
+        inputs = torch.randn(20, 50)
+        with torch.no_grad():
+            for _ in range(5):
+                model[-1].bias -= model(inputs)[0]
+        assert measure(model, inputs)["sharpness"].value > 0
+
+
+class Viewing(nn.Module):
+    """Flattens as PyTorch's tutorial does, which takes images channels first."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.fc = nn.Linear(4 * 6 * 6, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).tanh().view(-1, 4 * 6 * 6))
+
+
+def test_a_model_that_views_its_images_is_the_same_as_one_that_flattens_them():
+    model, inputs = Viewing().double(), rand(3, 3, 8, 8)
+    flattening = nn.Sequential(model.conv, nn.Tanh(), nn.Flatten(), model.fc)
+    viewed, flattened = measure(model, inputs), measure(flattening, inputs)
+    for name, estimate in flattened.items():
+        assert viewed[name].value == pytest.approx(estimate.value, rel=1e-12, nan_ok=True), name
+
+
+class Idle(Coupled):
+    """Has a layer that it does not call."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 5)
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+class Dropping(Idle):
+    """Calls it and drops what it gives."""
+
+    def forward(self, x):
+        out = self.fc(x)
+        self.head(out.repeat(1, 2)[:, :3])
+        return out
+
+
+@pytest.mark.parametrize("kind", [Idle, Dropping])
+def test_a_layer_without_effect_adds_nothing(kind):
+    model, inputs = kind().double(), rand(3, 4)
+    found, alone = measure(model, inputs), measure(model.fc, inputs)
+    for name in ("sharpness", "mls", "nmls", "adaptive_sharpness", "bound_d"):
+        assert found[name].value == pytest.approx(alone[name].value, rel=1e-12), name
+
+
+class Frozen(Idle):
+    """Takes a layer's output as given."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            hidden = self.head(x[:, :3])
+        return self.fc(hidden[:, :4] * x)
+
+
+def test_a_layer_that_gradients_do_not_reach_leaves_no_sum_over_layers():
+    found = measure(Frozen().double(), rand(3, 4))
+    assert math.isnan(found["nmls"].value)
+    assert any("layer head has no gradient by the inputs" in flag for flag in found.flags)
+
+
+def test_outputs_without_gradients_are_refused():
+    model = nn.Sequential(nn.Linear(4, 2)).double()
+    model.register_forward_hook(lambda _module, _inputs, output: output.detach())
+    with pytest.raises(UserError, match="no gradient by the inputs"):
+        measure(model, rand(3, 4))
+
+
+def test_a_model_without_parameters_has_a_jacobian():
+    found = measure(nn.Tanh(), torch.zeros(2, 3, dtype=torch.float64))
+    assert found["mls"].value == pytest.approx(1)
+    assert found["sharpness"].value == 0
+
+
+class Twice(nn.Module):
+    """Has its layers under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 3), nn.Linear(3, 2)
+        self.net = nn.Sequential(self.first, nn.Tanh(), self.last)
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_a_layer_under_two_names_is_one_layer():
+    model, inputs = Twice().double(), rand(3, 4)
+    found, plain = measure(model, inputs), measure(model.net, inputs)
+    assert found.flags == plain.flags == ()
+    assert {n: e.value for n, e in found.items()} == {n: e.value for n, e in plain.items()}
+
+
+def test_a_first_operation_in_place_leaves_the_inputs_as_they_were():
+    inputs = rand(3, 4) - 0.5
+    before = inputs.clone()
+    model = nn.Sequential(nn.ReLU(inplace=True), *dense(4, 3, 2))
+    found = measure(model, inputs, rand(3, 2))
+    plain = measure(nn.Sequential(nn.ReLU(), *model[1:]), inputs, rand(3, 2))
+    assert torch.equal(inputs, before)
+    assert found["mls"].value == plain["mls"].value
+
+
+def test_a_jacobian_that_overflows_is_said():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2), nn.Linear(2, 2))
+    with torch.no_grad():
+        for layer in (model[2], model[3]):
+            layer.weight.fill_(1e30)
+        model[0].weight.fill_(1e-35)
+        model[0].bias.zero_(), model[2].bias.zero_()
+    with pytest.raises(NumericalError, match=r"the Jacobian overflows torch\.float32"):
+        measure(model, torch.full((2, 2), 1e-3))
+
+
+def test_weights_and_inputs_of_zero_make_the_bounds_infinite():
+    model = dense(4, 3, 2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    found = measure(model, rand(3, 4))
+    for name in ("nmls_bound", "log_nvr_bound", "nmls_bound_released", "log_nvr_bound_released"):
+        assert found[name].value == math.inf, name
+    assert any("some sample's input is zero at layer: 2" in flag for flag in found.flags)
+
+
 class Overwriting(Coupled):
     def forward(self, x):
         hidden = x * 2
@@ -213,6 +351,11 @@ def test_shared_weights_are_measured_as_one_parameter():
         ({"quantities": ["mls", "flatness"]}, "no flatness; there are sharpness"),
         ({"quantities": ["adaptive_sharpness_sampled"]}, "needs targets"),
         ({"targets": torch.zeros(3)}, "pass class labels as one-hot rows"),
+        ({"targets": torch.zeros(2, 2), "chunk": 1}, r"targets: shape \(2, 2\)"),
+        ({"targets": torch.full((3, 2), torch.nan)}, "targets are not finite"),
+        ({"chunk": 0}, "chunk and pairs must be at least 1"),
+        ({"pairs": 0}, "chunk and pairs must be at least 1"),
+        ({"rho": 0.0}, "rho above 0"),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -225,3 +368,7 @@ def test_inputs_of_another_type_are_refused():
         measure(dense(4, 2), torch.ones(3, 4, dtype=torch.uint8))
     with pytest.raises(UserError, match="needs samples along the first axis"):
         measure(dense(4, 2), rand(0, 4))
+    with pytest.raises(UserError, match=r"inputs are a ndarray; pass a torch\.Tensor"):
+        measure(dense(4, 2), rand(3, 4).numpy())
+    with pytest.raises(UserError, match=r"the model fails on a sample of shape \(1, 5\)"):
+        measure(dense(4, 2), rand(3, 5))

@@ -73,7 +73,7 @@ def adaptive_sharpness_sampled(
     def losses(moved: dict[str, Tensor]) -> Tensor:
         parts = []
         for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
-            outputs = flat_outputs(functional_call(model, moved, (x,)))
+            outputs = flat_outputs(functional_call(model, moved, (x.clone(),)))
             _check_shape(outputs, y)
             parts.append((outputs - y).double().square().sum(1) / 2)
         return torch.cat(parts)

@@ -72,12 +72,17 @@ def stretches(samples: Samples, layers: Sequence[Layer], norms: Tensor) -> list[
             shift[index] = RELEASED_EPSILON
     weight = samples.layer_weight_gradient[:, 0]
     both = weight + samples.layer_bias_gradient[:, 0]
-    released = scale / (samples.layer_input_squared + shift).sqrt()
+    inputs = (samples.layer_input_squared + shift).sqrt()
     return [
-        Stretch("", norms / samples.layer_smallest, weight.sqrt()),
-        Stretch("_bias", norms / samples.layer_smallest_bias, both.sqrt()),
-        Stretch("_released", released, weight.sqrt()),
+        Stretch("", _ratios(norms, samples.layer_smallest), weight.sqrt()),
+        Stretch("_bias", _ratios(norms, samples.layer_smallest_bias), both.sqrt()),
+        Stretch("_released", _ratios(scale, inputs), weight.sqrt()),
     ]
+
+
+def _ratios(norms: Tensor, inputs: Tensor) -> Tensor:
+    """Norms over sizes of inputs, (n, L); +inf where an input is zero, be its weights zero too."""
+    return torch.where(inputs == 0, torch.inf, norms / inputs)
 
 
 def bounds_by_input(

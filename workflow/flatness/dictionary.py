@@ -1,4 +1,4 @@
-"""The verb `dictionary`: what every column of every table of a run means."""
+"""The verb `dictionary`: what every column of every table means."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +14,7 @@ from flatness.epfl.replication_rows import ReplicatedModel, Replication, TauDist
 from flatness.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
 from flatness.files import atomic_path
 from flatness.ledger import Outcome
+from flatness.measure_checkpoint import CheckpointRow
 from flatness.tables import Row, data_dictionary
 from flatness.transformers.rows import MeasuredVit, PlacedVit, TrainedVit, VitCorrelation
 
@@ -44,16 +45,19 @@ TABLES: dict[str, type[Row]] = {
     "correlations/cross/correlations.csv": CrossCorrelation,
     "report/claims.csv": Outcome,
 }
+#: Tables that no run writes: what does, and the model that their rows fit.
+OTHER_TABLES: dict[str, type[Row]] = {"the output of flatness measure": CheckpointRow}
 
 
 def dictionary(
     output: Annotated[Path, typer.Option(help="table to write")],
 ) -> None:
-    """Writes one line a column of a run's tables: type, unit, symbol, convention, meaning."""
-    files = {row.__name__: [] for row in TABLES.values()}
-    for pattern, row in TABLES.items():
+    """Writes one line a column of every table: type, unit, symbol, convention, meaning."""
+    tables = TABLES | OTHER_TABLES
+    files = {row.__name__: [] for row in tables.values()}
+    for pattern, row in tables.items():
         files[row.__name__].append(pattern)
-    found = data_dictionary(dict.fromkeys(TABLES.values()))
+    found = data_dictionary(dict.fromkeys(tables.values()))
     found.insert(0, "files", found["table"].map(lambda name: " ".join(files[name])))
     with atomic_path(output) as temporary:
         found.drop(columns="table").to_csv(temporary, index=False)

@@ -1,5 +1,7 @@
 """The `measure` command: every quantity of one checkpoint, as a printed table and a row."""
 
+import hashlib
+from inspect import signature
 from pathlib import Path
 from typing import Annotated
 
@@ -14,24 +16,31 @@ from flatness.data import load, scale_pixels
 from flatness.errors import DataError, UserError
 from flatness.frozen import content_hash
 from flatness.measures import QUANTITIES, Measurements, measure
-from flatness.models import build
+from flatness.models import build, constructor
 from flatness.networks import NAMES, OUTPUTS
 from flatness.quantities import columns
 from flatness.tables import Provenance, column, provenance, write_table
 from flatness.tensor_files import load_tensors
 from flatness.terminal import console
 
+#: How `adaptive_sharpness_sampled` is sampled: as `measure` does unless told otherwise.
+SAMPLING = {name: signature(measure).parameters[name].default for name in ("rho", "pairs")}
+
 CheckpointRow = create_model(
     "CheckpointRow",
     __base__=Provenance,
     __doc__="One checkpoint, measured by the `measure` command.",
     model=(str, column("name of the network")),
+    activation=(str, column("its activation; empty for a network without the option")),
     weights=(str, column("file of its weights")),
     prefix=(str, column("prefix of their names in the file; empty for none")),
     dataset=(str, column("name of the data set")),
     demo=(bool, column("whether the data set is a stand-in made for the demo")),
     part=(str, column("images measured: train or test")),
     samples=(int, column("images measured", symbol="n")),
+    seed=(int, column("seed of the draw of images")),
+    rho=(float, column("noise relative to a weight, adaptive_sharpness_sampled", symbol="ρ")),
+    pairs=(int, column("pairs ±δ of perturbations, adaptive_sharpness_sampled")),
     flags=(str, column("what a reader of the numbers should know")),
     **columns(),
 )
@@ -46,31 +55,41 @@ def measure_checkpoint(
     part: Annotated[str, typer.Option(help="train or test")] = "train",
     seed: Annotated[int, typer.Option(help="of the draw of images", min=0)] = 0,
     prefix: Annotated[str, typer.Option(help="such as seed0/step100/, in a file of many")] = "",
-    activation: Annotated[str, typer.Option(help="of the mlp: relu or tanh")] = "relu",
+    activation: Annotated[
+        str | None, typer.Option(help="of the mlp: relu (unless given) or tanh")
+    ] = None,
 ) -> None:
     """Measures sharpness, compression and their bounds on one checkpoint, in float64."""
-    options = {"activation": activation} if model == "mlp" else {}
-    network = load_network(build(model, seed=0, **options), weights, prefix).double().eval()
+    options = {} if activation is None else {"activation": activation}
+    network = load_network(build(model, seed=0, **options).double(), weights, prefix).eval()
     dataset = load(data)
     inputs, labels = draw_images(data, dataset.tensors, part, samples, seed)
     _check_fit(network, inputs, labels, model, data)
-    found = measure(network, inputs, one_hot(labels, OUTPUTS).double())
+    found = measure(network, inputs, one_hot(labels, OUTPUTS).double(), **SAMPLING)
     print_table(found, f"{model}, {samples} {part} images of {dataset.name}")
     if output is None:
         return
-    asked = {"model": model, "part": part, "samples": samples, "prefix": prefix}
-    asked |= {"weights": str(weights), "dataset": dataset.name}
+    options = (constructor(model).__kwdefaults__ or {}) | options
+    asked = {"model": model, "activation": options.get("activation", ""), "prefix": prefix}
+    asked |= {"dataset": dataset.name, "part": part, "samples": samples, "seed": seed} | SAMPLING
+    contents = {"weights": _checksum(weights), "data": _checksum(data)}
     values = {name: estimate.value for name, estimate in found.items()}
     values |= {f"{name}_se": estimate.standard_error for name, estimate in found.items()}
-    row = provenance(content_hash(asked | {"seed": seed, **options})) | asked | values
-    write_table(output, [CheckpointRow(**row, demo=dataset.demo, flags="; ".join(found.flags))])
+    row = provenance(content_hash(asked | contents)) | asked | values
+    row |= {"weights": str(weights), "demo": dataset.demo, "flags": "; ".join(found.flags)}
+    write_table(output, [CheckpointRow(**row)])
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_network(network: nn.Module, path: Path, prefix: str) -> nn.Module:
     """Puts a file's weights into a network.
 
     Args:
-        network: of the file's architecture.
+        network: of the file's architecture, and of the type that the weights shall have.
         path: safetensors file.
         prefix: of the weights' names; tensors without it are ignored.
 
@@ -78,8 +97,8 @@ def load_network(network: nn.Module, path: Path, prefix: str) -> nn.Module:
         The network.
 
     Raises:
-        DataError: no such file, or it is not of safetensors; or a weight is missing, unknown or of
-            another shape.
+        DataError: no such file, or it is not of safetensors; or a weight is missing, unknown, of
+            another shape, or not of floating point.
     """
     try:
         tensors = load_tensors(path)[0]
@@ -97,6 +116,11 @@ def load_network(network: nn.Module, path: Path, prefix: str) -> nn.Module:
             raise DataError(
                 f"{path}: weight {prefix}{name} is {shapes[0]} in the file and {shapes[1]} in the "
                 "network; check --model and --prefix"
+            )
+        if found[name].is_floating_point() != wanted[name].is_floating_point():
+            raise DataError(
+                f"{path}: weight {prefix}{name} is {found[name].dtype} in the file and "
+                f"{wanted[name].dtype} in the network; save weights as floating-point numbers"
             )
     network.load_state_dict(found)
     return network

@@ -116,8 +116,14 @@ def measure(
         NumericalError: a parameter, an input or an output is not finite.
     """
     wanted = _wanted(quantities, targets)
+    if (chunk is not None and chunk < 1) or pairs < 1 or not rho > 0:
+        raise UserError(
+            f"chunk and pairs must be at least 1, rho above 0; got {chunk}, {pairs} and {rho}"
+        )
     _check_inputs(model, inputs)
     network = take_apart(model, inputs[:1])
+    if targets is not None:
+        _check_targets(targets, (len(inputs), network.outputs))
     bounded = bool(wanted & BOUND_NAMES)
     samples = measure_samples(network, inputs, chunk=chunk, smallest=bounded)
     norms = _norms(network, bounded)
@@ -148,6 +154,8 @@ def _wanted(quantities: Collection[str] | None, targets: Tensor | None) -> set[s
 
 
 def _check_inputs(model: nn.Module, inputs: Tensor) -> None:
+    if not isinstance(inputs, Tensor):
+        raise UserError(f"inputs are a {type(inputs).__name__}; pass a torch.Tensor")
     kind = next((p.dtype for p in model.parameters()), inputs.dtype)
     if inputs.dim() < 2 or len(inputs) == 0:
         raise UserError(f"inputs: shape {tuple(inputs.shape)}; needs samples along the first axis")
@@ -157,6 +165,16 @@ def _check_inputs(model: nn.Module, inputs: Tensor) -> None:
         )
     if not torch.isfinite(inputs).all():
         raise NumericalError("inputs are not finite; look for nan or inf in the data")
+
+
+def _check_targets(targets: Tensor, shape: tuple[int, int]) -> None:
+    if targets.shape != shape:
+        raise UserError(
+            f"targets: shape {tuple(targets.shape)}, the outputs' is {shape}; pass class labels as "
+            "one-hot rows"
+        )
+    if not torch.isfinite(targets).all():
+        raise NumericalError("targets are not finite; look for nan or inf in the data")
 
 
 def _norms(network: Network, bounded: bool) -> Tensor:
@@ -210,11 +228,18 @@ def _flags(network: Network, samples: Samples) -> tuple[str, ...]:
     n = len(samples)
     dead = int((samples.mls == 0).sum())
     empty = int((samples.input_squared == 0).sum())
+    silent = ", ".join(
+        layer.name
+        for layer, column in zip(network.layers[1:], samples.layer_smallest.T[1:], strict=True)
+        if (column == 0).any()
+    )
     crowded = ", ".join(layer.name for layer in network.layers if not layer.bounds_jacobian)
     flags = {
         "one sample: standard errors are not defined": n == 1,
         f"{dead} of {n} samples have J = 0: local dimensionality is not defined": dead > 0,
         f"{empty} of {n} samples are zero: the bounds that divide by ||x|| are infinite": empty > 0,
+        "the bounds on NMLS and NVR are infinite, some sample's input is zero at layer: "
+        + silent: (silent),
         "NMLS, NVR and their bounds are not defined: " + network.incomplete: network.incomplete,
         "MLS and LVR bounds are not defined: x is not the first layer's input": (
             not samples.first_is_input.all()

@@ -50,7 +50,7 @@ _MEASURES = {
     "nmls": Quantity(
         "NMLS",
         "sum over linear and convolutional layers of the mean largest singular value of the "
-        "Jacobian by the layer's input",
+        "Jacobian by the layer's input, through this layer alone",
         unit=_SLOPE,
     ),
     "jacobian_norm_squared": Quantity("G", "mean of ||J||_F²", unit="(output/input)²"),
@@ -61,7 +61,8 @@ _MEASURES = {
     "rank": Quantity("rank J", "mean number of singular values of J above max(N, d)·eps·σ₁"),
     "log_volume_top3": Quantity(
         "log volume",
-        "mean log of the product of the three largest singular values of J; -inf below rank 3",
+        "mean log of the product of the three largest singular values of J, or of all where it has "
+        "fewer; -inf where one of them is zero but for rounding",
         "released",
         convention="mean over samples of natural logarithms",
     ),

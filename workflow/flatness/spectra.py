@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flatness.errors import NumericalError
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -31,9 +33,16 @@ def spectrum(jacobian: Tensor) -> Spectrum:
 
     Returns:
         The spectrum of each sample's Jacobian.
+
+    Raises:
+        NumericalError: the Jacobian is not finite.
     """
     outputs, _, width = jacobian.shape
     triangular = torch.linalg.qr(jacobian.permute(1, 2, 0), mode="r")[1]
+    if not torch.isfinite(triangular).all():
+        raise NumericalError(
+            f"the Jacobian overflows {jacobian.dtype}; scale the weights down, or use float64"
+        )
     values = torch.linalg.svdvals(triangular).double()
     negligible = max(outputs, width) * torch.finfo(jacobian.dtype).eps * values[:, :1]
     rank = (values > negligible).sum(1)
