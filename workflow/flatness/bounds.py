@@ -28,6 +28,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -152,7 +153,7 @@ def volume_bound_by_jacobian(jacobian_squared: Tensor, outputs: int) -> Estimate
 
 def _root_of_product(ratio: Tensor, gradient: Tensor) -> Estimate:
     """sqrt(mean(ratio) mean(gradient)), both squared already."""
-    return _unless_vacuous(ratio, lambda r: jackknife(lambda m, g: (m * g).sqrt(), r, gradient))
+    return _unless_vacuous(ratio, lambda r: jackknife(lambda m, g: np.sqrt(m * g), r, gradient))
 
 
 def _log_volume_bound(ratios: Tensor, sharpness: Tensor, outputs: int) -> Estimate:
@@ -162,11 +163,11 @@ def _log_volume_bound(ratios: Tensor, sharpness: Tensor, outputs: int) -> Estima
     constant = (outputs - 1) / 2 * math.log(samples) - outputs / 2 * math.log(outputs)
 
     def estimate(finite: Tensor) -> Estimate:
-        top = finite.max()
-        if torch.isneginf(top):  # weights of zero: so is the volume
+        top = float(finite.max())
+        if top == -math.inf:  # weights of zero: so is the volume
             return Estimate(-math.inf, math.nan)
         return jackknife(
-            lambda m, s: constant + (top + m.log() + outputs * s.log()) / 2,
+            lambda m, s: constant + (top + np.log(m) + outputs * np.log(s)) / 2,
             (finite - top).exp(),
             sharpness,
         )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from torch import Tensor
 
 
@@ -24,7 +24,7 @@ class Estimate:
 UNDEFINED = Estimate(math.nan, math.nan)
 
 
-def jackknife(function: Callable[..., Tensor], *columns: Tensor) -> Estimate:
+def jackknife(function: Callable[..., np.ndarray], *columns: Tensor) -> Estimate:
     """The value of a smooth function of means over samples, and its jackknife standard error.
 
         SE² = (n−1)/n · Σ_i (T_(i) − mean T_(·))²,   T_(i) the value without sample i
@@ -32,38 +32,45 @@ def jackknife(function: Callable[..., Tensor], *columns: Tensor) -> Estimate:
     To first order this is the delta method's standard error; for a plain mean it is exactly s/√n.
 
     Args:
-        function: takes the means of the columns, elementwise, of shape () and of shape (n,).
+        function: takes the means of the columns, elementwise, as arrays of shape (1,) and (n,).
         *columns: one value a sample, each (n,).
 
     Returns:
         The estimate; its standard error is NaN at n = 1.
     """
-    table = torch.stack([column.double() for column in columns])
-    value, without = function(*table.mean(1)), function(*_means_without(table))
-    n = len(without)
-    variance = (n - 1) / n * (without - without.mean()).square().sum()
-    return Estimate(float(value), float(variance.sqrt()) if n > 1 else math.nan)
+    table = np.stack([_array(column) for column in columns])
+    n = table.shape[1]
+    with np.errstate(divide="ignore", invalid="ignore"):  # log(0) and inf − inf are answers
+        (value,) = function(*table.mean(1, keepdims=True))
+        without = function(*_means_without(table))
+        variance = (n - 1) / n * np.square(without - without.mean()).sum()
+    return Estimate(float(value), math.sqrt(variance) if n > 1 else math.nan)
 
 
 def mean(column: Tensor) -> Estimate:
     """The mean over samples, (n,), and its standard error s/√n; NaN at n = 1."""
-    column, n = column.double(), len(column)
-    error = float(column.std() / n**0.5) if n > 1 else math.nan
-    return Estimate(float(column.mean()), error)
+    values = _array(column)
+    with np.errstate(invalid="ignore"):
+        error = float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else math.nan
+        return Estimate(float(values.mean()), error)
 
 
 def log_mean_exp(column: Tensor) -> Estimate:
     """The log of the mean of exponentials of (n,) logs; −inf where all of them are."""
     column = column.double()
-    top = column.max()
-    if not torch.isfinite(top):
-        return Estimate(float(top), math.nan)
-    return jackknife(lambda m: top + m.log(), (column - top).exp())
+    top = float(column.max())
+    if not math.isfinite(top):
+        return Estimate(top, math.nan)
+    return jackknife(lambda m: top + np.log(m), (column - top).exp())
 
 
-def _means_without(table: Tensor) -> Tensor:
+def _array(column: Tensor) -> np.ndarray:
+    return column.detach().cpu().double().numpy()
+
+
+def _means_without(table: np.ndarray) -> np.ndarray:
     """Means of rows without each entry; sums from both ends, since total − x_i may cancel."""
-    zero = table.new_zeros(len(table), 1)
-    before = torch.cat([zero, table[:, :-1].cumsum(1)], dim=1)
-    after = torch.cat([table[:, 1:].flip(1).cumsum(1).flip(1), zero], dim=1)
+    zero = np.zeros((len(table), 1))
+    before = np.concatenate([zero, table[:, :-1].cumsum(1)], axis=1)
+    after = np.concatenate([table[:, :0:-1].cumsum(1)[:, ::-1], zero], axis=1)
     return (before + after) / (table.shape[1] - 1)

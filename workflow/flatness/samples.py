@@ -134,7 +134,7 @@ def _measure_chunk(network: Network, inputs: Tensor, rows: Rows, wanted: list[bo
     x, jacobian = features(inputs.unsqueeze(0))[0], features(rows.jacobian)
     spectra = [spectrum(features(seen.input_rows)) for seen in rows.layers]
     first_is_input = _first_is_input(rows, inputs)
-    invariant = torch.einsum("ncd,cd->cn", jacobian, x).square().sum(1)
+    invariant = (jacobian * x).sum(2).square().sum(0)  # faster than a product with one column
     values = {
         "invariant": invariant / x.shape[1],
         "input_squared": x.square().sum(1),
