@@ -157,13 +157,13 @@ def _check_inputs(model: nn.Module, inputs: Tensor) -> None:
     if not isinstance(inputs, Tensor):
         raise UserError(f"inputs are a {type(inputs).__name__}; pass a torch.Tensor")
     kind = next((p.dtype for p in model.parameters()), inputs.dtype)
-    if inputs.dim() < 2 or len(inputs) == 0:
+    if inputs.dim() < 2 or inputs.numel() == 0:
         raise UserError(f"inputs: shape {tuple(inputs.shape)}; needs samples along the first axis")
     if inputs.dtype != kind or kind not in (torch.float32, torch.float64):
         raise UserError(
             f"inputs are {inputs.dtype}, the parameters {kind}; make both float32 or float64"
         )
-    if not torch.isfinite(inputs).all():
+    if not all(torch.isfinite(end) for end in inputs.aminmax()):  # isfinite() copies all of them
         raise NumericalError("inputs are not finite; look for nan or inf in the data")
 
 

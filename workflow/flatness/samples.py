@@ -11,8 +11,9 @@ from flatness.jacobians import LayerRows, Network, Rows, backward_rows, paramete
 from flatness.layers import Layer, gradient_squares, smallest_singular_values
 from flatness.spectra import Spectrum, features, spectrum
 
-#: Memory that the tensors of one chunk may take, in bytes; more costs page faults, not speed.
+#: Memory that the tensors of one chunk may take, in bytes, and its samples: more gain no speed.
 CHUNK_BYTES = 160_000_000
+CHUNK_SAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def measure_samples(
     Args:
         network: from `take_apart`.
         inputs: (n, ...).
-        chunk: samples at a time; None chooses by `CHUNK_BYTES`.
+        chunk: samples at a time; None chooses by `CHUNK_BYTES` and `CHUNK_SAMPLES`.
         smallest: whether bounds are wanted, so that the patches' singular values are needed.
 
     Returns:
@@ -94,7 +95,7 @@ def measure_samples(
         UserError: the first sample's rows do not stand up to plain backpropagation.
     """
     if chunk is None:
-        chunk = max(1, CHUNK_BYTES // _bytes_per_sample(network, inputs[0]))
+        chunk = max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // _bytes_per_sample(network, inputs[0])))
     wanted = [smallest and has_theorem(network, index) for index in range(len(network.layers))]
     parts = []
     for part in inputs.tensor_split(math.ceil(len(inputs) / chunk)):
