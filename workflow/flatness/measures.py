@@ -4,9 +4,9 @@
 
 Measured with `python -m benchmarks.measures` (CPU seconds, one thread of two cores of an AMD EPYC
 shared with other work, Python 3.11, PyTorch 2.15, float32). All quantities at n = 20, against the
-same by one `autograd.grad` per output, layer and sample, with spectral norms per sample: MLP 23 ms
-against 2.6 s, LeNet-5 40 ms against 0.44 s, VGG-11 88 ms against 0.61 s. Sharpness, MLS, NMLS and
-local dimensionality of the MLP on 60,000 samples: 23 s and 1.3 GB, linear in n.
+same by one `autograd.grad` per output, layer and sample, with spectral norms per sample: MLP 20 ms
+against 2.0 s, LeNet-5 36 ms against 0.42 s, VGG-11 76 ms against 0.61 s. Sharpness, MLS, NMLS and
+local dimensionality of the MLP on 60,000 samples: 23 s and 1.3 to 1.5 GB, linear in n.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
