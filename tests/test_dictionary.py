@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 import flatness
+from flatness.checkpoint_row import CheckpointRow
 from flatness.dictionary import OTHER_TABLES, TABLES, dictionary, row_of
-from flatness.measure_checkpoint import CheckpointRow
 from flatness.tables import Provenance, Row
 
 REFERENCE = Path(__file__).parents[1] / "results/reference"

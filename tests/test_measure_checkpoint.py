@@ -7,8 +7,9 @@ import torch
 from torch.nn.functional import one_hot
 
 from flatness.__main__ import main
+from flatness.checkpoint_row import CheckpointRow
 from flatness.data import Dataset, load, save
-from flatness.measure_checkpoint import CheckpointRow, draw_images
+from flatness.measure_checkpoint import draw_images
 from flatness.measures import QUANTITIES, measure
 from flatness.models import build
 from flatness.tables import read_table

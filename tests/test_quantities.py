@@ -1,4 +1,4 @@
-from flatness.measure_checkpoint import CheckpointRow
+from flatness.checkpoint_row import CheckpointRow
 from flatness.quantities import BOUND_NAMES, QUANTITIES
 from flatness.tables import data_dictionary
 

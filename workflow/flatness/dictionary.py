@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from flatness.checkpoint_row import CheckpointRow
 from flatness.chen.contrasts import Contrast
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
 from flatness.chen.rows import TrainedCheckpoint
@@ -14,7 +15,6 @@ from flatness.epfl.replication_rows import ReplicatedModel, Replication, TauDist
 from flatness.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
 from flatness.files import atomic_path
 from flatness.ledger import Outcome
-from flatness.measure_checkpoint import CheckpointRow
 from flatness.tables import Row, data_dictionary
 from flatness.transformers.rows import MeasuredVit, PlacedVit, TrainedVit, VitCorrelation
 

@@ -7,43 +7,23 @@ from typing import Annotated
 
 import torch
 import typer
-from pydantic import create_model
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from flatness.checkpoint_row import CheckpointRow
 from flatness.data import load, scale_pixels
 from flatness.errors import DataError, UserError
 from flatness.frozen import content_hash
 from flatness.measures import QUANTITIES, Measurements, measure
 from flatness.models import build, constructor
 from flatness.networks import NAMES, OUTPUTS
-from flatness.quantities import columns
-from flatness.tables import Provenance, column, provenance, write_table
+from flatness.tables import provenance, write_table
 from flatness.tensor_files import load_tensors
 from flatness.terminal import console
 
 #: How `adaptive_sharpness_sampled` is sampled: as `measure` does unless told otherwise.
 SAMPLING = {name: signature(measure).parameters[name].default for name in ("rho", "pairs")}
-
-CheckpointRow = create_model(
-    "CheckpointRow",
-    __base__=Provenance,
-    __doc__="One checkpoint, measured by the `measure` command.",
-    model=(str, column("name of the network")),
-    activation=(str, column("its activation; empty for a network without the option")),
-    weights=(str, column("file of its weights")),
-    prefix=(str, column("prefix of their names in the file; empty for none")),
-    dataset=(str, column("name of the data set")),
-    demo=(bool, column("whether the data set is a stand-in made for the demo")),
-    part=(str, column("images measured: train or test")),
-    samples=(int, column("images measured", symbol="n")),
-    seed=(int, column("seed of the draw of images")),
-    rho=(float, column("noise relative to a weight, adaptive_sharpness_sampled", symbol="ρ")),
-    pairs=(int, column("pairs ±δ of perturbations, adaptive_sharpness_sampled")),
-    flags=(str, column("what a reader of the numbers should know")),
-    **columns(),
-)
 
 
 def measure_checkpoint(
