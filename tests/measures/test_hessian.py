@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from measures.test_average_case import case, hessian
 
 from flatness.errors import NumericalError, UserError
 from flatness.measures.hessian import hessian_trace, top_eigenvalue
 from flatness.measures.measure import measure
+from measures.test_average_case import case, hessian
 
 
 def test_trace_converges_within_its_standard_error():

@@ -62,7 +62,8 @@ def test_an_edited_network_changes_itself_alone(library):
 
 def test_what_training_imports_counts_and_what_it_says_does_not(library):
     before = versions()
-    assert after(library / "studies/chen/images.py", "CHUNK = 1000", "CHUNK = 1000  # why") == before
-    assert after(library / "studies/chen/images.py", "computed in chunks", "in parts") == before
-    edited = after(library / "studies/chen/images.py", "CHUNK = 1000", "CHUNK = 2000")
+    images = library / "studies/chen/images.py"
+    assert after(images, "CHUNK = 1000", "CHUNK = 1000  # why") == before
+    assert after(images, "computed in chunks", "in parts") == before
+    edited = after(images, "CHUNK = 1000", "CHUNK = 2000")
     assert all(edited[name] != before[name] for name in before)

@@ -56,7 +56,9 @@ rule measure_chen:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(chen_measurement(wildcards)),
-        code=lambda wildcards: chen_code("flatness.studies.chen.measure", wildcards.family),
+        code=lambda wildcards: chen_code(
+            "flatness.studies.chen.measure", wildcards.family
+        ),
     message:
         "Measure {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
     shell:

@@ -89,7 +89,9 @@ if DEVICE == "cpu":
             runtime="12h",
         params:
             experiment=lambda wildcards: canonical_json(chen_training(wildcards)),
-            code=lambda wildcards: chen_code("flatness.studies.chen.train", wildcards.family),
+            code=lambda wildcards: chen_code(
+                "flatness.studies.chen.train", wildcards.family
+            ),
             scratch=lambda wildcards: scratch(
                 "train-chen",
                 chen_training(wildcards),
