@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from benchmarks.record import gather
-from flatness.allocation import ALLOCATION
-from flatness.reference import BENCHMARK, REFERENCE
+from flatness.pipeline.allocation import ALLOCATION
+from flatness.pipeline.reference import BENCHMARK, REFERENCE
 
 NAMES = ("measures", "epfl", "chen", "gpu", "transformers", "workflow")
 

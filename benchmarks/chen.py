@@ -24,11 +24,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from benchmarks.common import SHAPES, cpu_seconds
-from flatness.chen.config import Setting, Training
-from flatness.chen.images import Images, Labelled, build_network, memory_format
-from flatness.chen.train import train_seed
-from flatness.measures import measure
-from flatness.tensor_files import Scratch
+from flatness.measures.measure import measure
+from flatness.records.tensors import Scratch
+from flatness.studies.chen.config import Setting, Training
+from flatness.studies.chen.images import Images, Labelled, build_network, memory_format
+from flatness.studies.chen.train import train_seed
 
 IMAGES, BATCH, SAMPLES = 200, 20, 50
 
@@ -146,7 +146,7 @@ def through_library(experiment: Training, images: Images) -> None:
 
 def core_seconds_of_import() -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", "import flatness.chen.train"], check=True)
+    subprocess.run([sys.executable, "-c", "import flatness.studies.chen.train"], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

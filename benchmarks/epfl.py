@@ -16,14 +16,14 @@ import typer
 from torch.nn import functional
 
 from benchmarks.common import cpu_seconds
-from flatness.data import load
-from flatness.epfl.config import Ascent, PoolMeasurement, PoolTraining
-from flatness.epfl.lenet5 import initial_lenet5, train_epoch
-from flatness.epfl.measure import measure_stack
-from flatness.epfl.networks import stack
-from flatness.epfl.pools import POOLS
-from flatness.epfl.train_stacked import train_stack
-from flatness.files import atomic_path
+from flatness.datasets.normalised import load
+from flatness.records.files import atomic_path
+from flatness.studies.epfl.config import Ascent, PoolMeasurement, PoolTraining
+from flatness.studies.epfl.lenet5 import initial_lenet5, train_epoch
+from flatness.studies.epfl.measure import measure_stack
+from flatness.studies.epfl.networks import stack
+from flatness.studies.epfl.pools import POOLS
+from flatness.studies.epfl.train_stacked import train_stack
 
 RATES = {"fcnn": (0.014, 0.025, 1, 10), "gat": (0.236, 0.02, 10, 20), "lenet5": (0.05, 1e-4, 1, 10)}
 

@@ -15,10 +15,10 @@ import typer
 
 from benchmarks.chen import made_up_images
 from benchmarks.common import SHAPES
-from flatness.chen.config import Setting, Training
-from flatness.chen.images import build_network
-from flatness.chen.stack import SEGMENT, Stack
-from flatness.chen.train import Trainer
+from flatness.studies.chen.config import Setting, Training
+from flatness.studies.chen.images import build_network
+from flatness.studies.chen.stack import SEGMENT, Stack
+from flatness.studies.chen.train import Trainer
 
 #: Learning rates that share a batch size in the paper's grid.
 GRID = {20: (0.05, 0.1, 0.2), 8: (0.1,), 32: (0.1,)}

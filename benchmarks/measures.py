@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.common import SHAPES, cpu_seconds
-from flatness.files import atomic_path
-from flatness.measures import SAMPLED, measure
-from flatness.models import build
-from flatness.quantities import BOUND_NAMES, QUANTITIES
+from flatness.measures.measure import SAMPLED, measure
+from flatness.measures.quantities import BOUND_NAMES, QUANTITIES
+from flatness.networks.build import build
+from flatness.records.files import atomic_path
 
 #: Lowest ratios of loop to batched: with weight norms per sample, and without weight norms.
 TARGETS = {"mlp": (100, 30), "lenet5": (10, 10), "vgg11": (10, 10)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flatness.files import atomic_path
+from flatness.records.files import atomic_path
 
 PAGE = Path("docs/performance.md")
 MARKS = "<!-- measured -->", "<!-- /measured -->"

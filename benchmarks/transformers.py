@@ -22,16 +22,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.common import timed
-from flatness.data import Dataset
 from flatness.datasets.images import digits32
-from flatness.files import atomic_path
-from flatness.tensor_files import Scratch
-from flatness.transformers.config import Measuring, Training, TransformersSettings, VitModel
-from flatness.transformers.images import draw_index, endless_batches, small_images
-from flatness.transformers.models import build, family
-from flatness.transformers.perturb import adaptive_sharpness, released_adaptive_sharpness
-from flatness.transformers.slopes import adam_slopes, jacobian_norms
-from flatness.transformers.train import start_at_base_rate, train
+from flatness.datasets.normalised import Dataset
+from flatness.records.files import atomic_path
+from flatness.records.tensors import Scratch
+from flatness.studies.transformers.config import Measuring, Training, TransformersSettings, VitModel
+from flatness.studies.transformers.images import draw_index, endless_batches, small_images
+from flatness.studies.transformers.models import build, family
+from flatness.studies.transformers.perturb import adaptive_sharpness, released_adaptive_sharpness
+from flatness.studies.transformers.slopes import adam_slopes, jacobian_norms
+from flatness.studies.transformers.train import start_at_base_rate, train
 
 
 @cache

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from flatness.files import atomic_path
-from flatness.reference import REFERENCE
-from flatness.reference.redraw import NAME
+from flatness.pipeline.reference import REFERENCE
+from flatness.pipeline.reference.redraw import NAME
+from flatness.records.files import atomic_path
 
 RESULTS = Path("results") / NAME
 

@@ -4,13 +4,17 @@ import math
 
 import matplotlib.pyplot as plt
 
-from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
-from flatness.cross.rows import CrossModel
-from flatness.epfl.audit_rows import AuditedProtocol
-from flatness.epfl.replication_rows import ReplicatedModel, TauDistribution
-from flatness.epfl.rows import PoolCorrelation, PoolModel
-from flatness.tables import provenance, write_table
-from flatness.transformers.rows import PlacedVit, VitCorrelation
+from flatness.records.tables import provenance, write_table
+from flatness.studies.chen.measured_rows import (
+    BoundTightness,
+    FamilyCorrelation,
+    MeasuredCheckpoint,
+)
+from flatness.studies.cross.rows import CrossModel
+from flatness.studies.epfl.audit_rows import AuditedProtocol
+from flatness.studies.epfl.replication_rows import ReplicatedModel, TauDistribution
+from flatness.studies.epfl.rows import PoolCorrelation, PoolModel
+from flatness.studies.transformers.rows import PlacedVit, VitCorrelation
 
 EMPTY = {str: "", int: 0, float: math.nan, bool: False}
 

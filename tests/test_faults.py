@@ -9,12 +9,12 @@ import subprocess
 
 import pytest
 
-from chen.small_study import small_measurement, small_training, write_images
 from flatness.__main__ import main
-from flatness.config import validate
-from flatness.epfl import config as epfl
-from flatness.frozen import canonical_json
-from flatness.tensor_files import load_tensors, save_tensors
+from flatness.pipeline.config import validate
+from flatness.records.frozen import canonical_json
+from flatness.records.tensors import load_tensors, save_tensors
+from flatness.studies.epfl import config as epfl
+from studies.chen.small_study import small_measurement, small_training, write_images
 from workflow.tiny import tiny_values, write_config
 
 

@@ -64,7 +64,9 @@ def test_a_users_mistake_is_one_line_without_a_traceback():
     assert shown.stderr.strip() == "error: nowhere.yaml: cannot be read: No such file or directory"
 
 
-@pytest.mark.parametrize("module", ["config", "epfl.draw", "cross.draw"])
+@pytest.mark.parametrize(
+    "module", ["pipeline.config", "studies.epfl.draw.fig1", "studies.cross.draw"]
+)
 def test_parsing_the_config_and_drawing_do_not_import_torch(module):
     code = f"import sys, flatness.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT).returncode == 0

@@ -1,12 +1,12 @@
 import base64
-from pathlib import Path
 
 import pytest
 
 import made_up_results
+from checkout import ROOT
 from flatness.report.gallery import KINDS, caption, figures, missing_figures
 
-CAPTIONS = Path(__file__).parents[2] / "workflow/report"
+CAPTIONS = ROOT / "workflow/report"
 
 
 def test_figures_come_in_the_papers_order_unknown_ones_last(tmp_path):

@@ -1,16 +1,16 @@
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
 import made_up_results
+from checkout import ROOT
 from flatness.errors import UserError
-from flatness.ledger import Outcome
+from flatness.records.tables import read_table
+from flatness.report.ledger import Outcome
 from flatness.report.page import report
-from flatness.tables import read_table
 
-CAPTIONS = Path(__file__).parents[2] / "workflow/report"
+CAPTIONS = ROOT / "workflow/report"
 VOID = {"meta", "link", "br", "img", "line", "circle", "path"}
 
 

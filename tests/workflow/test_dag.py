@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from checkout import ROOT, shipped
-from flatness.config import validate
+from flatness.pipeline.config import validate
 from workflow.real_snakefile import job_counts, snakemake
 
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from checkout import shipped
-from flatness.epfl.rows import PoolCorrelation, PoolModel
-from flatness.tables import read_table
+from flatness.records.tables import read_table
+from flatness.studies.epfl.rows import PoolCorrelation, PoolModel
 from workflow.real_snakefile import job_counts, snakemake
 
 pytestmark = pytest.mark.skipif(

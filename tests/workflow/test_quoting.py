@@ -2,8 +2,8 @@
 
 import pytest
 
-from flatness.config import validate
 from flatness.errors import UserError
+from flatness.pipeline.config import validate
 from workflow import tiny
 
 EVIL = "x'; touch pwned; '$(touch pwned)"

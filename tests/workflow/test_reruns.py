@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from flatness.manifest import read_manifest
+from flatness.pipeline.manifest import read_manifest
 from workflow import tiny
 from workflow.tiny import planned
 
@@ -56,7 +56,7 @@ def test_a_run_ends_with_its_last_job(finished):
 
 
 def test_comments_docstrings_times_and_environment_rerun_nothing(finished):
-    measures = finished / "workflow/flatness/measures.py"
+    measures = finished / "workflow/flatness/measures/measure.py"
     edit(measures, '"""', '"""Other words. ')
     append(measures, "# a comment")
     edit(finished / "envs/environment.yaml", "numpy==", "numpy==9")
@@ -93,17 +93,17 @@ def test_figures_style_redraws_only(finished):
 
 
 def test_one_figures_module_redraws_that_figure(finished):
-    append(finished / "workflow/flatness/chen/draw/bounds.py", "UNUSED = 3")
+    append(finished / "workflow/flatness/studies/chen/draw/bounds.py", "UNUSED = 3")
     assert planned(finished) == {"draw_chen": 1, **REPORT}
 
 
 def test_the_shared_plotting_module_redraws_all_figures(finished):
-    append(finished / "workflow/flatness/figures.py", "UNUSED = 3")
+    append(finished / "workflow/flatness/studies/figures.py", "UNUSED = 3")
     assert planned(finished) == FIGURES | REPORT
 
 
 def test_a_measures_formula_measures_again_without_training(finished):
-    append(finished / "workflow/flatness/measures.py", "UNUSED = 3")
+    append(finished / "workflow/flatness/measures/measure.py", "UNUSED = 3")
     assert planned(finished) == {
         "measure_chen": 2, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
         "measure_cross_epfl": 2, **CROSS, **REPORT,
@@ -131,14 +131,14 @@ def test_adopted_results_are_as_if_made_here(clone):
     assert done.returncode == 0, done.stderr
     assert "taken over; 0 jobs left to run" in done.stdout
     assert planned(clone) == {}
-    append(clone / "workflow/flatness/measures.py", "UNUSED = 3")
+    append(clone / "workflow/flatness/measures/measure.py", "UNUSED = 3")
     assert planned(clone)["measure_chen"] == 2
     assert "train_chen" not in planned(clone)
 
 
 def test_results_of_other_code_and_settings_are_not_passed_off_as_ours(clone, finished_run):
     shutil.copytree(finished_run / "data", clone / "data")
-    append(clone / "workflow/flatness/figures.py", "UNUSED = 3")
+    append(clone / "workflow/flatness/studies/figures.py", "UNUSED = 3")
     values = tiny.tiny_values()
     values["epfl"]["pools"]["fcnn"]["rho"] *= 2
     tiny.write_config(clone / "tiny.yaml", values)

@@ -72,7 +72,7 @@ def check_out(folder):
 
 def save_often(folder):
     """Makes trainings of a checkout save their state each 0.1 s, in place of each 30 s."""
-    train = folder / "workflow/flatness/chen/train.py"
+    train = folder / "workflow/flatness/studies/chen/train.py"
     code = train.read_text()
     assert "SAVE_SECONDS = 30.0" in code
     train.write_text(code.replace("SAVE_SECONDS = 30.0", "SAVE_SECONDS = 0.1"))

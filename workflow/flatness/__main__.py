@@ -20,48 +20,48 @@ from flatness.errors import UserError
 
 #: verb -> module and function: what a user calls
 COMMANDS = {
-    "run": "flatness.run:run",
-    "plan": "flatness.plan:plan",
-    "measure": "flatness.measure_checkpoint:measure_checkpoint",
-    "compare": "flatness.reference.compare:compare",
-    "redraw": "flatness.reference.redraw:redraw",
-    "archive": "flatness.archive:archive",
-    "adopt": "flatness.archive:adopt",
-    "keep": "flatness.reference.keep:keep",
-    "pin-transformers": "flatness.transformers.models:pin_models",
+    "run": "flatness.pipeline.run:run",
+    "plan": "flatness.pipeline.plan:plan",
+    "measure": "flatness.studies.measure_checkpoint:measure_checkpoint",
+    "compare": "flatness.pipeline.reference.compare:compare",
+    "redraw": "flatness.pipeline.reference.redraw:redraw",
+    "archive": "flatness.pipeline.archive:archive",
+    "adopt": "flatness.pipeline.archive:adopt",
+    "keep": "flatness.pipeline.reference.keep:keep",
+    "pin-transformers": "flatness.studies.transformers.models:pin_models",
 }
 #: the same of what the workflow's rules call, in the order data flows
 STEPS = {
-    "fetch": "flatness.fetch:fetch",
-    "train-epfl": "flatness.epfl.train:train_pool",
-    "measure-epfl": "flatness.epfl.measure:measure_pool",
-    "correlate-epfl": "flatness.epfl.correlate:correlate_pool",
-    "draw-epfl-fig1": "flatness.epfl.draw:draw_fig1",
-    "take-epfl": "flatness.epfl.take:take_models",
-    "audit-epfl": "flatness.epfl.audit:audit_pool",
-    "draw-epfl-audit": "flatness.epfl.draw_audit:draw_audit",
-    "replicate-epfl": "flatness.epfl.replicate:replicate_pool",
-    "draw-epfl-replications": "flatness.epfl.draw_replications:draw_replications",
-    "train-chen": "flatness.chen.train:train_block",
-    "train-chen-stacked": "flatness.chen.train_stacked:train_stack",
-    "measure-chen": "flatness.chen.measure:measure_block",
-    "correlate-chen": "flatness.chen.correlate:correlate_family",
-    "draw-chen-trends": "flatness.chen.draw.trends:draw_trends",
-    "draw-chen-test-samples": "flatness.chen.draw.trends:draw_test_samples",
-    "draw-chen-fig3": "flatness.chen.draw.bounds:draw_fig3",
-    "draw-chen-figg5": "flatness.chen.draw.bounds:draw_fig_g5",
-    "draw-chen-scatter": "flatness.chen.draw.scatter:draw_scatter",
-    "train-transformers": "flatness.transformers.train:train_models",
-    "measure-transformers": "flatness.transformers.measure:measure_models",
-    "correlate-transformers": "flatness.transformers.correlate:correlate_models",
-    "draw-chen-fig4": "flatness.transformers.draw:draw_fig4",
-    "measure-cross-chen": "flatness.cross.measure_chen:measure_family",
-    "measure-cross-epfl": "flatness.cross.measure_epfl:measure_pool",
-    "correlate-cross": "flatness.cross.correlate:correlate_measures",
-    "draw-cross-measures": "flatness.cross.draw:draw_measures",
-    "contrast-chen": "flatness.chen.contrasts:contrast_family",
+    "fetch": "flatness.datasets.fetch:fetch",
+    "train-epfl": "flatness.studies.epfl.train:train_pool",
+    "measure-epfl": "flatness.studies.epfl.measure:measure_pool",
+    "correlate-epfl": "flatness.studies.epfl.correlate:correlate_pool",
+    "draw-epfl-fig1": "flatness.studies.epfl.draw.fig1:draw_fig1",
+    "take-epfl": "flatness.studies.epfl.take:take_models",
+    "audit-epfl": "flatness.studies.epfl.audit:audit_pool",
+    "draw-epfl-audit": "flatness.studies.epfl.draw.audit:draw_audit",
+    "replicate-epfl": "flatness.studies.epfl.replicate:replicate_pool",
+    "draw-epfl-replications": "flatness.studies.epfl.draw.replications:draw_replications",
+    "train-chen": "flatness.studies.chen.train:train_block",
+    "train-chen-stacked": "flatness.studies.chen.train_stacked:train_stack",
+    "measure-chen": "flatness.studies.chen.measure:measure_block",
+    "correlate-chen": "flatness.studies.chen.correlate:correlate_family",
+    "draw-chen-trends": "flatness.studies.chen.draw.trends:draw_trends",
+    "draw-chen-test-samples": "flatness.studies.chen.draw.trends:draw_test_samples",
+    "draw-chen-fig3": "flatness.studies.chen.draw.bounds:draw_fig3",
+    "draw-chen-figg5": "flatness.studies.chen.draw.bounds:draw_fig_g5",
+    "draw-chen-scatter": "flatness.studies.chen.draw.scatter:draw_scatter",
+    "train-transformers": "flatness.studies.transformers.train:train_models",
+    "measure-transformers": "flatness.studies.transformers.measure:measure_models",
+    "correlate-transformers": "flatness.studies.transformers.correlate:correlate_models",
+    "draw-chen-fig4": "flatness.studies.transformers.draw:draw_fig4",
+    "measure-cross-chen": "flatness.studies.cross.measure_chen:measure_family",
+    "measure-cross-epfl": "flatness.studies.cross.measure_epfl:measure_pool",
+    "correlate-cross": "flatness.studies.cross.correlate:correlate_measures",
+    "draw-cross-measures": "flatness.studies.cross.draw:draw_measures",
+    "contrast-chen": "flatness.studies.chen.contrasts:contrast_family",
     "report": "flatness.report.page:report",
-    "dictionary": "flatness.dictionary:dictionary",
+    "dictionary": "flatness.report.dictionary:dictionary",
 }
 VERBS = COMMANDS | STEPS
 
@@ -126,7 +126,9 @@ def _namesake(verb: str) -> Callable[[], None]:
 def _print_version(asked: bool) -> None:
     if not asked:
         return
-    from flatness.tables import provenance  # imports more than a list of verbs should wait for
+    from flatness.records.tables import (
+        provenance,  # imports more than a list of verbs should wait for
+    )
 
     made = provenance("")
     changed = " and changed since" if made["dirty"] else ""

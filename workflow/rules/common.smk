@@ -15,19 +15,19 @@ ENVIRONMENT = str(Path(workflow.basedir) / "envs/environment.yaml")
 sys.path.insert(0, str(LIBRARY.resolve()))
 
 from flatness.__main__ import VERBS
-from flatness.allocation import ALLOCATION
-from flatness.chen import config as chen
-from flatness.chen.stacked_config import stacked_training, stacks
-from flatness.code_version import code_version
-from flatness.config import settle_device, validate
-from flatness.cross import config as cross
+from flatness.pipeline.allocation import ALLOCATION
+from flatness.studies.chen import config as chen
+from flatness.studies.chen.stacked_config import stacked_training, stacks
+from flatness.pipeline.code_version import code_version
+from flatness.pipeline.config import settle_device, validate
+from flatness.studies.cross import config as cross
 from flatness.datasets import DATASETS
 from flatness.datasets import module_of as dataset_module
-from flatness.epfl import config as epfl
-from flatness.epfl import study
+from flatness.studies.epfl import config as epfl
+from flatness.studies.epfl import study
 from flatness.errors import UserError
-from flatness.frozen import canonical_json, content_hash
-from flatness.transformers import config as transformers
+from flatness.records.frozen import canonical_json, content_hash
+from flatness.studies.transformers import config as transformers
 
 try:
     CONFIG = validate(config)

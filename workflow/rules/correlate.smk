@@ -19,7 +19,7 @@ rule correlate_epfl:
         statistics=canonical_json(CONFIG.statistics),
         training=repeated("--training", "training"),
         measurements=repeated("--measurements", "measurements"),
-        code=code_version("flatness.epfl.correlate"),
+        code=code_version("flatness.studies.epfl.correlate"),
     message:
         "Correlate sharpness with test loss: {wildcards.pool} ({wildcards.trained}, {wildcards.measured})"
     shell:
@@ -55,7 +55,7 @@ rule replicate_epfl:
         statistics=canonical_json(CONFIG.statistics),
         training=repeated("--training", "training"),
         measurements=repeated("--measurements", "measurements"),
-        code=code_version("flatness.epfl.replicate"),
+        code=code_version("flatness.studies.epfl.replicate"),
     message:
         "Distribution of τ over replications: {wildcards.pool} ({wildcards.trained}, {wildcards.measured})"
     shell:
@@ -87,7 +87,7 @@ rule audit_epfl:
         statistics=canonical_json(CONFIG.statistics),
         training=lambda wildcards: f"{RESULTS}/checkpoints/epfl/{wildcards.pool}",
         measurements=lambda wildcards: f"{RESULTS}/measurements/epfl/{wildcards.pool}",
-        code=code_version("flatness.epfl.audit"),
+        code=code_version("flatness.studies.epfl.audit"),
     message:
         "Audit {wildcards.pool}: written, strong, released, each defect alone"
     shell:
@@ -114,7 +114,7 @@ rule correlate_chen:
     params:
         statistics=canonical_json(CONFIG.statistics),
         measurements=repeated("--measurements", "measurements"),
-        code=code_version("flatness.chen.correlate"),
+        code=code_version("flatness.studies.chen.correlate"),
     message:
         "Correlate the measures of {wildcards.family}"
     shell:
@@ -137,7 +137,7 @@ rule contrast_chen:
         runtime="10m",
     params:
         statistics=canonical_json(CONFIG.statistics),
-        code=code_version("flatness.chen.contrasts"),
+        code=code_version("flatness.studies.chen.contrasts"),
     message:
         "Contrast gaps and correlations: {wildcards.family}"
     shell:
@@ -163,7 +163,7 @@ rule correlate_transformers:
     params:
         statistics=canonical_json(CONFIG.statistics),
         measurements=repeated("--measurements", "measurements"),
-        code=code_version("flatness.transformers.correlate"),
+        code=code_version("flatness.studies.transformers.correlate"),
     message:
         "Correlate adaptive sharpness of transformers with normalized MLS and test loss"
     shell:
@@ -196,7 +196,7 @@ rule correlate_cross:
         checkpoints=repeated("--checkpoints", "checkpoints"),
         pools=repeated("--pools", "pools"),
         measurements=repeated("--measurements", "measurements"),
-        code=code_version("flatness.cross.correlate"),
+        code=code_version("flatness.studies.cross.correlate"),
     message:
         "Correlate every measure of both papers with test loss and gap"
     shell:

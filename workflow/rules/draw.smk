@@ -24,7 +24,7 @@ rule draw_epfl_fig1:
         dpi=CONFIG.figures.dpi,
         models=repeated("--models", "models"),
         correlations=repeated("--correlations", "correlations"),
-        code=code_version("flatness.epfl.draw"),
+        code=code_version("flatness.studies.epfl.draw.fig1"),
     message:
         "Draw epfl_fig1"
     shell:
@@ -59,7 +59,7 @@ rule draw_epfl_replications:
         dpi=CONFIG.figures.dpi,
         replications=repeated("--replications", "replications"),
         distributions=repeated("--distributions", "distributions"),
-        code=code_version("flatness.epfl.draw_replications"),
+        code=code_version("flatness.studies.epfl.draw.replications"),
     message:
         "Draw epfl_replications"
     shell:
@@ -87,7 +87,7 @@ rule draw_epfl_audit:
         runtime="10m",
     params:
         dpi=CONFIG.figures.dpi,
-        code=code_version("flatness.epfl.draw_audit"),
+        code=code_version("flatness.studies.epfl.draw.audit"),
     message:
         "Draw epfl_audit_{wildcards.pool}"
     shell:
@@ -208,7 +208,7 @@ rule draw_chen_fig4:
         runtime="10m",
     params:
         dpi=CONFIG.figures.dpi,
-        code=code_version("flatness.transformers.draw"),
+        code=code_version("flatness.studies.transformers.draw"),
     message:
         "Draw chen_fig4"
     shell:
@@ -243,7 +243,7 @@ rule draw_cross_measures:
         runtime="10m",
     params:
         dpi=CONFIG.figures.dpi,
-        code=code_version("flatness.cross.draw"),
+        code=code_version("flatness.studies.cross.draw"),
     message:
         "Draw cross_measures"
     shell:

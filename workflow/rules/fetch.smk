@@ -12,7 +12,7 @@ rule fetch:
         ENVIRONMENT
     params:
         code=lambda wildcards: code_version(
-            "flatness.fetch", dataset_module(wildcards.dataset)
+            "flatness.datasets.fetch", dataset_module(wildcards.dataset)
         ),
     message:
         "Fetch {wildcards.dataset}"

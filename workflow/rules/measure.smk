@@ -20,11 +20,11 @@ rule measure_epfl:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(epfl_measurement(wildcards)),
-        code=code_version("flatness.epfl.measure"),
+        code=code_version("flatness.studies.epfl.measure"),
         scratch=lambda wildcards: scratch(
             "measure-epfl",
             epfl_measurement(wildcards),
-            code_version("flatness.epfl.measure"),
+            code_version("flatness.studies.epfl.measure"),
             wildcards.block,
         ),
     message:
@@ -56,7 +56,9 @@ rule measure_chen:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(chen_measurement(wildcards)),
-        code=lambda wildcards: chen_code("flatness.chen.measure", wildcards.family),
+        code=lambda wildcards: chen_code(
+            "flatness.studies.chen.measure", wildcards.family
+        ),
     message:
         "Measure {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
     shell:
@@ -91,11 +93,11 @@ rule measure_transformers:
     params:
         experiment=lambda wildcards: canonical_json(vit_measurement(wildcards)),
         options=vit_options,
-        code=code_version("flatness.transformers.measure"),
+        code=code_version("flatness.studies.transformers.measure"),
         scratch=lambda wildcards: scratch(
             "measure-transformers",
             vit_measurement(wildcards),
-            code_version("flatness.transformers.measure"),
+            code_version("flatness.studies.transformers.measure"),
             wildcards.block,
         ),
     message:
@@ -127,7 +129,7 @@ rule measure_cross_chen:
     params:
         experiment=lambda wildcards: canonical_json(cross_family(wildcards)),
         code=lambda wildcards: chen_code(
-            "flatness.cross.measure_chen", wildcards.family
+            "flatness.studies.cross.measure_chen", wildcards.family
         ),
     message:
         "Measure worst-case sharpness: {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
@@ -156,7 +158,7 @@ rule measure_cross_epfl:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(cross_pool(wildcards)),
-        code=code_version("flatness.cross.measure_epfl"),
+        code=code_version("flatness.studies.cross.measure_epfl"),
     message:
         "Measure compression: {wildcards.pool} ({wildcards.trained}), seeds {wildcards.block}"
     shell:

@@ -11,7 +11,7 @@ rule report:
             *rules.cross.input,
         ],
         contrasts=expand(rules.contrast_chen.output, family=CONFIG.chen.families),
-        claims=str(LIBRARY / "claims.yaml"),
+        claims=str(LIBRARY / "flatness/report/claims.yaml"),
         captions=sorted(map(str, (LIBRARY / "report").glob("*.rst"))),
         template=str(LIBRARY / "flatness/report/page.html.j2"),
     output:
@@ -47,7 +47,7 @@ rule dictionary:
         mem_mb=1000,
         runtime="10m",
     params:
-        code=code_version("flatness.dictionary"),
+        code=code_version("flatness.report.dictionary"),
     message:
         "Data dictionary"
     shell:

@@ -20,11 +20,11 @@ rule train_epfl:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(epfl_training(wildcards)),
-        code=code_version("flatness.epfl.train"),
+        code=code_version("flatness.studies.epfl.train"),
         scratch=lambda wildcards: scratch(
             "train-epfl",
             epfl_training(wildcards),
-            code_version("flatness.epfl.train"),
+            code_version("flatness.studies.epfl.train"),
             wildcards.block,
         ),
     message:
@@ -57,7 +57,7 @@ rule take_epfl:
         runtime="10m",
     params:
         seeds=lambda wildcards: Path(wildcards.part).name,
-        code=code_version("flatness.epfl.take"),
+        code=code_version("flatness.studies.epfl.take"),
     message:
         "Take {wildcards.part}"
     shell:
@@ -89,11 +89,13 @@ if DEVICE == "cpu":
             runtime="12h",
         params:
             experiment=lambda wildcards: canonical_json(chen_training(wildcards)),
-            code=lambda wildcards: chen_code("flatness.chen.train", wildcards.family),
+            code=lambda wildcards: chen_code(
+                "flatness.studies.chen.train", wildcards.family
+            ),
             scratch=lambda wildcards: scratch(
                 "train-chen",
                 chen_training(wildcards),
-                chen_code("flatness.chen.train", wildcards.family),
+                chen_code("flatness.studies.chen.train", wildcards.family),
                 wildcards.block,
             ),
         message:
@@ -130,11 +132,11 @@ for family, stack in CHEN_STACKS:
             gpu=1,
         params:
             experiment=canonical_json(chen_stack(family, stack)),
-            code=chen_code("flatness.chen.train_stacked", family),
+            code=chen_code("flatness.studies.chen.train_stacked", family),
             scratch=scratch(
                 "train-chen-stacked",
                 chen_stack(family, stack),
-                chen_code("flatness.chen.train_stacked", family),
+                chen_code("flatness.studies.chen.train_stacked", family),
                 stack,
             ),
             checkpoints=f"{RESULTS}/checkpoints/chen/{family}",
@@ -167,11 +169,11 @@ if CONFIG.transformers.trained:
             gpu=GPUS,
         params:
             experiment=lambda wildcards: canonical_json(vit_training(wildcards)),
-            code=code_version("flatness.transformers.train"),
+            code=code_version("flatness.studies.transformers.train"),
             scratch=lambda wildcards: scratch(
                 "train-transformers",
                 vit_training(wildcards),
-                code_version("flatness.transformers.train"),
+                code_version("flatness.studies.transformers.train"),
                 wildcards.block,
             ),
         message:

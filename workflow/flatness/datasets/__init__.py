@@ -3,7 +3,7 @@
 The module of a published data set has a `SOURCE`, which says where its files are, and a function
 `read`, which makes tensors of them; that of a demo one, which needs no download, a function `make`.
 Some published files are pickles, which run code when loaded: `read` is given a private folder into
-which `flatness.fetch` has put verified files only.
+which `flatness.datasets.fetch` has put verified files only.
 
 Nothing imports them by name: a data set more is no change of the code behind the others' results.
 """
@@ -17,6 +17,7 @@ DATASETS = dict(
     sorted(
         (dataset.name, kind.name)
         for kind in iter_modules(__path__)
+        if kind.ispkg
         for dataset in iter_modules([str(Path(__path__[0]) / kind.name)])
     )
 )

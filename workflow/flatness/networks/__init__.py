@@ -7,4 +7,4 @@ from pkgutil import iter_modules
 
 #: Width of the outputs, whatever the number of classes: the released protocol.
 OUTPUTS = 10
-NAMES = tuple(sorted(module.name for module in iter_modules(__path__)))
+NAMES = tuple(sorted(module.name for module in iter_modules(__path__) if module.name != "build"))

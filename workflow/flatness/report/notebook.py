@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 
-from flatness.claims import read_claims
 from flatness.errors import UserError
-from flatness.ledger import evaluate
-from flatness.left_out import left_out_models
+from flatness.report.claims import read_claims
 from flatness.report.gallery import figures
-from flatness.summary import value_text
+from flatness.report.ledger import evaluate
+from flatness.report.left_out import left_out_models
+from flatness.report.summary import value_text
 
 PROJECT = Path(__file__).parents[3]
 
@@ -43,7 +43,7 @@ def show_claims(results: Path, paper: str) -> None:
 
     Args:
         results: folder of one config.
-        paper: key of `flatness.claims.PAPERS`.
+        paper: key of `flatness.report.claims.PAPERS`.
     """
     outcomes = [o for o in evaluate(read_claims(), results, "") if o.paper == paper]
     run = [outcome for outcome in outcomes if outcome.verdict != "not run here"]

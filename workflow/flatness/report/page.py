@@ -7,15 +7,15 @@ from typing import Annotated, Any
 import typer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from flatness.claims import CLAIMS, PAPERS, read_claims
 from flatness.errors import UserError
-from flatness.files import atomic_path
-from flatness.ledger import Outcome, commit_of, evaluate, tally
-from flatness.left_out import left_out_models
+from flatness.records.files import atomic_path
+from flatness.records.tables import write_table
+from flatness.report.claims import CLAIMS, PAPERS, read_claims
 from flatness.report.costs import made_by, stage_costs
 from flatness.report.gallery import figures, missing_figures
-from flatness.summary import value_text
-from flatness.tables import write_table
+from flatness.report.ledger import Outcome, commit_of, evaluate, tally
+from flatness.report.left_out import left_out_models
+from flatness.report.summary import value_text
 
 LARGEST_PAGE = 10_000_000  # bytes
 SYMBOLS = {

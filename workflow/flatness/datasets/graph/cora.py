@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch_geometric.io import read_planetoid_data
 
-from flatness.sources import Source
+from flatness.datasets.sources import Source
 
 SOURCE = Source(
     folder="cora",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 
-from flatness.sources import Source
+from flatness.datasets.sources import Source
 
 SOURCE = Source(
     folder="cifar-10-batches-py",

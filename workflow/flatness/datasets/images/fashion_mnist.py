@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from flatness.sources import Source
+from flatness.datasets.sources import Source
 
 SOURCE = Source(
     folder="fashion-mnist",

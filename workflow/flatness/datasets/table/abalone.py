@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from flatness.sources import Source
+from flatness.datasets.sources import Source
 
 SOURCE = Source(
     folder="abalone",

@@ -1,0 +1,51 @@
+import pytest
+
+from checkout import ROOT
+from flatness.pipeline.reference.readme import MARKS, ledger_markdown, show_ledger
+from flatness.records.tables import write_table
+from flatness.report.claims import read_claims
+from flatness.report.ledger import evaluate
+from made_up_results import family, pool
+
+LEDGER = ROOT / "results/reference/report/claims.csv"
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    pool(tmp_path)
+    family(tmp_path)
+    path = tmp_path / "claims.csv"
+    write_table(path, evaluate(read_claims(), tmp_path, "abc"))
+    return path
+
+
+def test_claims_and_checks_have_a_table_each_with_those_not_run(ledger):
+    claims, checks = ledger_markdown(ledger).split("Theorems and checks, which do not count as")
+    assert (
+        "| τ(sharpness, loss) < 0, FCNN | -0.311 | -0.30 [-0.50, -0.10] | 50 | reproduced |"
+        in claims
+    )
+    assert "| τ(sharpness, loss) < 0, GAT | -0.185 |  |  | not run here |" in claims
+    assert claims.startswith("40 claims: ") and "38 not run here" in claims
+    study = read_claims()
+    assert claims.count("\n| ") == 1 + len(study.claims)  # the heading besides
+    assert "violations" not in claims
+    assert checks.count("\n| ") == 1 + len(study.checks)
+    assert checks.count("| 0 violations |") == 1
+
+
+def test_only_what_is_between_the_marks_is_replaced(ledger, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{MARKS[0]}\nstale\n{MARKS[1]}\nafter\n")
+    show_ledger(page, ledger)
+    show_ledger(page, ledger)
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n")
+    assert "stale" not in text and text.count("| claim |") == 1 == text.count(
+        "| theorem or check |"
+    )
+
+
+@pytest.mark.skipif(not LEDGER.exists(), reason="no reference run is kept")
+def test_the_readme_shows_the_kept_ledger():
+    assert ledger_markdown(LEDGER) in (ROOT / "README.md").read_text()

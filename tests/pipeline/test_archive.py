@@ -1,0 +1,213 @@
+"""Archives and manifests: what is not as recorded is refused, and nothing is written outside.
+
+Real runs are archived and adopted in workflow/test_reruns.
+"""
+
+import io
+import json
+import tarfile
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+import pytest
+
+from flatness.errors import DataError, UserError
+from flatness.pipeline.archive import check_device, pack, restore, unpack
+from flatness.pipeline.config import validate
+from flatness.pipeline.manifest import (
+    RECORDS,
+    manifest_path,
+    read_manifest,
+    require_untouched,
+    verify,
+    write_manifest,
+)
+from workflow.tiny import tiny_values, write_config
+
+TABLE = "results/tiny/correlations/a.csv"
+SETTINGS = validate(tiny_values())
+
+
+def record(path, content, late=0.0):
+    """A file and Snakemake's record of the job that made it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    key = urlsafe_b64encode(str(path).encode()).decode()
+    pieces = [key[start : start + 20] for start in range(0, len(key), 20)]
+    where = RECORDS.joinpath(*(f"@{piece}" for piece in pieces[:-1]), pieces[-1])
+    where.parent.mkdir(parents=True, exist_ok=True)
+    content = {"rule": "made_up", "endtime": path.stat().st_mtime - late, "conda_env": "long"}
+    where.write_text(json.dumps(content))
+    return where
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """The working folder: one table and one data set, with their manifest."""
+    monkeypatch.chdir(tmp_path)
+    record(tmp_path.joinpath(TABLE).relative_to(tmp_path), "a,b\n1,2\n")
+    record(tmp_path.joinpath("data/digits.safetensors").relative_to(tmp_path), "data")
+    write_manifest(SETTINGS)
+    return tmp_path
+
+
+def manifest():
+    return read_manifest(manifest_path("tiny"))
+
+
+def test_the_manifest_says_what_made_the_results(results):
+    found = manifest()
+    assert found.config == SETTINGS.model_dump(mode="json")
+    assert len(found.config_hash) == 12
+    assert found.packages["torch"] and found.python and found.commit
+    assert set(found.files) == {TABLE, "data/digits.safetensors"}
+    assert found.files[TABLE].record["rule"] == "made_up"
+    verify(found, results)
+
+
+def test_records_and_times_come_back(results):
+    kept = manifest()
+    where = RECORDS / kept.files[TABLE].record_path
+    where.unlink()
+    (results / TABLE).touch()
+    restore(kept)
+    assert json.loads(where.read_text())["rule"] == "made_up"
+    assert (results / TABLE).stat().st_mtime_ns == kept.files[TABLE].modified_ns
+
+
+def test_a_changed_file_is_named(results):
+    (results / TABLE).write_text("a,b\n1,3\n")
+    with pytest.raises(DataError, match=r"a\.csv: its content is not what the manifest says"):
+        verify(manifest(), results)
+
+
+def test_a_missing_file_is_named_but_data_can_be_fetched(results):
+    (results / "data/digits.safetensors").unlink()
+    verify(manifest(), results)
+    (results / TABLE).unlink()
+    with pytest.raises(DataError, match=r"a\.csv: cannot be read"):
+        verify(manifest(), results)
+
+
+def test_a_file_that_no_job_made_is_named(results):
+    (results / "results/tiny/correlations/.a.csv.half").write_text("left by a kill")
+    verify(manifest(), results)
+    (results / "results/tiny/correlations/b.csv").write_text("a,b\n5,6\n")
+    with pytest.raises(DataError, match=r"b\.csv: not in the manifest"):
+        verify(manifest(), results)
+
+
+def test_a_table_edited_after_its_job_is_not_archived(results):
+    require_untouched(manifest())
+    record((results / TABLE).relative_to(results), "a,b\n1,9\n", late=60)
+    with pytest.raises(DataError, match=r"a\.csv: changed after the job"):
+        require_untouched(write_manifest(SETTINGS))
+
+
+def test_a_folder_without_results_gets_no_manifest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="results/tiny: no results here"):
+        write_manifest(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (TABLE, "results/../../outside.csv"),
+        (TABLE, "/etc/passwd"),
+        ('"record_path":"', '"record_path":"../../'),
+        ('"record_path":"', '"record_path":"/tmp/'),
+        ("{", "["),
+    ],
+)
+def test_a_manifest_that_reaches_outside_or_is_damaged_is_refused(results, old, new):
+    path = manifest_path("tiny")
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(DataError, match=r"manifest\.json: damaged"):
+        manifest()
+
+
+def test_a_missing_manifest_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"manifest\.json: cannot be read"):
+        read_manifest(tmp_path / "manifest.json")
+
+
+def test_results_of_another_device_or_config_are_explained(results):
+    found = manifest()
+    config = results / "tiny.yaml"
+    check_device(found, SETTINGS, config)
+    with pytest.raises(UserError, match=r"tiny\.yaml: .*computed on cuda.*write device: cuda"):
+        check_device(found.model_copy(update={"device": "cuda"}), SETTINGS, config)
+    with pytest.raises(UserError, match="describes results of other"):
+        check_device(found.model_copy(update={"name": "other"}), SETTINGS, config)
+
+
+def archived(results):
+    path = results / "tiny.tar"
+    pack(path, write_config(results / "tiny.yaml", tiny_values()), manifest())
+    (results / "results").rename(results / "away")
+    return path
+
+
+def test_an_archive_holds_results_settings_and_environment(results):
+    with tarfile.open(archived(results)) as tar:
+        names = {name.removeprefix("flatness-tiny/") for name in tar.getnames()}
+    assert {TABLE, "results/tiny/manifest.json", "config.yaml"} <= names
+    assert {"envs/requirements.lock", "LICENSE", "CITATION.cff"} <= names
+    assert not any(name.startswith("data/") for name in names)
+
+
+def test_an_archive_is_unpacked_verified_and_never_over_results(results):
+    path = archived(results)
+    unpack(path, "tiny")
+    assert (results / TABLE).read_text() == "a,b\n1,2\n"
+    with pytest.raises(UserError, match="results/tiny: there are results here"):
+        unpack(path, "tiny")
+
+
+def test_a_tampered_archive_leaves_nothing(results):
+    path = archived(results)
+    path.write_bytes(path.read_bytes().replace(b"a,b\n1,2\n", b"a,b\n1,7\n"))
+    with pytest.raises(DataError, match=r"a\.csv: its content is not"):
+        unpack(path, "tiny")
+    assert list((results / "results").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a tar", "half"])
+def test_a_damaged_archive_is_named(results, damage):
+    path = archived(results)
+    path.write_bytes(path.read_bytes()[:700] if damage == "half" else damage)
+    with pytest.raises(DataError, match=r"tiny\.tar: damaged"):
+        unpack(path, "tiny")
+
+
+def member(name, **values):
+    made = tarfile.TarInfo(name)
+    made.size = 0 if values else 4
+    for key, value in values.items():
+        setattr(made, key, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        member("../../outside"),
+        member("/tmp/flatness-outside"),
+        member("flatness-tiny/link", type=tarfile.SYMTYPE, linkname="/etc"),
+        member("flatness-tiny/link", type=tarfile.LNKTYPE, linkname="../../outside"),
+        member("flatness-tiny/device", type=tarfile.CHRTYPE),
+    ],
+)
+def test_an_archive_cannot_write_outside_its_folder(tmp_path, monkeypatch, evil):
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    with tarfile.open(folder / "evil.tar", "w") as tar:
+        tar.addfile(evil, io.BytesIO(b"evil"))
+    # An absolute name alone is no error: it loses its first slash.
+    with pytest.raises(UserError, match=r"evil\.tar: (damaged or not safe|holds no results)"):
+        unpack(folder / "evil.tar", "tiny")
+    assert not Path("/tmp/flatness-outside").exists()
+    assert not [path for path in tmp_path.rglob("*") if path.name == "outside"]
+    assert list((folder / "results").iterdir()) == []

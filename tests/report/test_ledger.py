@@ -1,0 +1,130 @@
+import subprocess
+
+import pytest
+
+import made_up_results
+from flatness.errors import DataError, UserError
+from flatness.report.claims import read_claims
+from flatness.report.ledger import commit_of, evaluate, tally
+
+
+def ledger(results):
+    return {outcome.id: outcome for outcome in evaluate(read_claims(), results, "abc1234")}
+
+
+def test_without_tables_nothing_was_run(tmp_path):
+    outcomes = evaluate(read_claims(), tmp_path, "abc1234")
+    assert {outcome.verdict for outcome in outcomes} == {"not run here"}
+    assert tally(outcomes)["not run here"] == len(read_claims().claims)
+
+
+def test_a_claim_takes_its_row(tmp_path):
+    made_up_results.pool(tmp_path, tau=-0.3, low=-0.5, high=-0.1, lost=(3, 9))
+    found = ledger(tmp_path)["tau-fcnn"]
+    assert found.verdict == "reproduced"
+    assert (found.estimate, found.low, found.high) == (-0.3, -0.5, -0.1)
+    assert (found.n, found.excluded, found.interpolated) == (48, 2, -1)
+    assert found.published == -0.311
+    assert found.fixed_in == "abc1234"
+    assert not found.demo
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(-0.5, -0.1, "reproduced"), (0.1, 0.5, "not reproduced"), (-0.1, 0.1, "inconclusive")],
+)
+def test_verdicts_reach_the_ledger(tmp_path, low, high, verdict):
+    made_up_results.pool(tmp_path, tau=(low + high) / 2, low=low, high=high)
+    assert ledger(tmp_path)["tau-fcnn"].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("mean", "reach", "sign", "likely"),
+    [
+        (-0.2, 0.05, "reproduced", "reproduced"),
+        (-0.05, 0.02, "reproduced", "not reproduced"),
+        (0.2, 0.05, "not reproduced", "not reproduced"),
+        (-0.2, 0.1, "reproduced", "inconclusive"),
+        (-0.2, float("nan"), "inconclusive", "inconclusive"),
+    ],
+    ids=["near", "far", "other sign", "wide", "one replication"],
+)
+def test_replications_are_judged_by_their_mean_and_spread(tmp_path, mean, reach, sign, likely):
+    made_up_results.replications(tmp_path, mean=mean, reach=reach)
+    found = ledger(tmp_path)
+    assert found["mean-tau-fcnn"].verdict == sign
+    assert found["likely-tau-fcnn"].verdict == likely
+    assert found["mean-tau-fcnn"].n == 20
+
+
+def test_counts_are_of_claims_only(tmp_path):
+    made_up_results.pool(tmp_path)
+    made_up_results.family(tmp_path, "vgg11")
+    outcomes = evaluate(read_claims(), tmp_path, "")
+    assert ledger(tmp_path)["theorems-vgg11"].verdict == "holds"
+    counts = tally(outcomes)
+    assert counts["reproduced"] == 2
+    assert sum(counts.values()) == len(read_claims().claims)
+
+
+def test_demo_data_are_marked(tmp_path):
+    made_up_results.pool(tmp_path, demo=True)
+    assert ledger(tmp_path)["tau-fcnn"].demo
+
+
+def test_a_row_that_is_not_in_its_table_was_not_run(tmp_path):
+    made_up_results.family(tmp_path, "vgg11")
+    assert ledger(tmp_path)["fig3-mls-vgg11"].verdict == "reproduced"
+    assert ledger(tmp_path)["abs-mls-vgg11"].verdict == "not run here"
+
+
+def test_a_violated_theorem_is_found_and_a_heuristic_is_none(tmp_path):
+    made_up_results.family(tmp_path, "vgg11", violations=2)
+    found = ledger(tmp_path)["theorems-vgg11"]
+    assert (found.verdict, found.estimate, found.n) == ("violated", 2, 200)
+
+
+def test_two_rows_for_one_claim_are_refused(tmp_path):
+    made_up_results.pool(tmp_path)
+    path = tmp_path / "correlations/epfl/fcnn/written/written/correlations.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[1]]))
+    with pytest.raises(UserError, match="tau-fcnn: 2 rows"):
+        ledger(tmp_path)
+
+
+def test_a_missing_column_is_named(tmp_path):
+    made_up_results.pool(tmp_path)
+    path = tmp_path / "correlations/epfl/fcnn/written/written/correlations.csv"
+    path.write_text(path.read_text().replace(",tau,", ",tao,"))
+    with pytest.raises(UserError, match=r"tau-fcnn: .*correlations.csv has no column tau"):
+        ledger(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda text: "", lambda text: text.replace("-0.3,", "x,")])
+def test_a_damaged_table_is_named(tmp_path, damage):
+    made_up_results.pool(tmp_path, tau=-0.3)
+    path = tmp_path / "correlations/epfl/fcnn/written/written/correlations.csv"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(DataError, match=r"tau-fcnn: .*correlations.csv"):
+        ledger(tmp_path)
+
+
+def test_the_commit_is_the_last_that_changed_the_file(tmp_path):
+    def git(*arguments):
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    path = tmp_path / "claims.yaml"
+    path.write_text("one")
+    assert commit_of(path) == "unknown"
+    git("init", "-q")
+    assert commit_of(path) == "unknown"
+    git("add", "claims.yaml")
+    git("commit", "-qm", "claims")
+    fixed = git("rev-parse", "--short", "HEAD")
+    git("commit", "-qm", "more", "--allow-empty")
+    assert commit_of(path) == fixed
+    path.write_text("two")
+    assert commit_of(path) == f"{fixed} and changed since"

@@ -1,0 +1,111 @@
+import pytest
+from PIL import Image
+
+from flatness.errors import UserError
+from flatness.records.tables import read_table, write_table
+from flatness.statistics.settings import Statistics
+from flatness.studies.chen.correlate import correlate_family
+from flatness.studies.chen.draw.bounds import draw_fig3, draw_fig_g5, one_run, pearson_text
+from flatness.studies.chen.draw.common import read_checkpoints, setting_label, shown
+from flatness.studies.chen.draw.scatter import draw_scatter
+from flatness.studies.chen.draw.trends import draw_test_samples, draw_trends
+from flatness.studies.chen.measured_rows import FamilyCorrelation, MeasuredCheckpoint
+from flatness.studies.chen.quantities import last_on_train
+from studies.chen.small_study import made_up_family
+
+STATISTICS = Statistics(resamples=100, confidence=0.95, seed=0).model_dump_json()
+
+
+def family_tables(folder, name="vgg11", **options):
+    write_table(folder / f"{name}.csv", made_up_family(name, **options))
+    outputs = [folder / f"{name}_{kind}.csv" for kind in ("checkpoints", "correlations", "bounds")]
+    correlate_family(STATISTICS, [folder / f"{name}.csv"], *outputs)
+    return outputs[:2]
+
+
+def drawn(folder, draw, *arguments):
+    png, svg = folder / "figure.png", folder / "figure.svg"
+    draw(*arguments, png, svg, dpi=60)
+    with Image.open(png) as picture:
+        width = picture.width
+    return width, svg.read_text()
+
+
+@pytest.mark.parametrize("by", ["learning_rate", "batch_size", "setting"])
+def test_trends_name_the_models_and_mark_demo_data(tmp_path, by):
+    checkpoints, _ = family_tables(tmp_path, diverged=(("lr0.1_batch20", 1),))
+    _, text = drawn(tmp_path, draw_trends, [checkpoints], by)
+    runs = {"learning_rate": 5, "batch_size": 5, "setting": 9}[by]
+    for expected in ("DEMO DATA", f"{runs} models", "1 left out (training loss not finite"):
+        assert expected in text
+
+
+def test_trends_of_models_that_all_diverged_draw_an_empty_figure(tmp_path):
+    lost = tuple(
+        (f"lr{r:g}_batch{b}", s) for r, b in [(0.05, 20), (0.1, 20), (0.2, 20)] for s in (0, 1)
+    )
+    checkpoints, _ = family_tables(tmp_path, seeds=2, diverged=lost)
+    _, text = drawn(tmp_path, draw_trends, [checkpoints], "learning_rate")
+    assert "0 models (0 interpolate), 6 left out" in text
+
+
+def test_trends_without_a_run_measured_along_training_say_what_to_set(tmp_path):
+    checkpoints, _ = family_tables(tmp_path, trend_seeds=0)
+    with pytest.raises(UserError, match="set trend_seeds"):
+        drawn(tmp_path, draw_trends, [checkpoints], "batch_size")
+
+
+def test_test_samples_are_drawn_with_their_number(tmp_path):
+    checkpoints, _ = family_tables(tmp_path)
+    _, text = drawn(tmp_path, draw_test_samples, [checkpoints])
+    assert "misclassified test images (20 a checkpoint)" in text
+
+
+def test_figure_3_has_a_column_a_family_and_pearsons_r(tmp_path):
+    one = family_tables(tmp_path, "mlp_relu")
+    two = family_tables(tmp_path, "lenet5", network="lenet5", diverged=(("lr0.1_batch8", 3),))
+    narrow, _ = drawn(tmp_path, draw_fig3, [one[0]], [one[1]])
+    wide, text = drawn(tmp_path, draw_fig3, [one[0], two[0]], [one[1], two[1]])
+    assert wide == pytest.approx(2 * narrow, rel=0.02)
+    table = read_table(two[1], FamilyCorrelation)
+    assert pearson_text(table, "bound_d_released", "mls").split("\n")[0] in text
+    assert "19 models (15 interpolate)" in text
+
+
+def test_figure_3_of_two_models_shows_points_without_a_coefficient(tmp_path):
+    write_table(tmp_path / "m.csv", made_up_family(seeds=1, trend_seeds=0)[:2])
+    outputs = [tmp_path / f"{kind}.csv" for kind in ("checkpoints", "correlations", "bounds")]
+    correlate_family(STATISTICS, [tmp_path / "m.csv"], *outputs)
+    _, text = drawn(tmp_path, draw_fig3, [outputs[0]], [outputs[1]])
+    assert "r n/a" in text and "2 models" in text
+    drawn(tmp_path, draw_scatter, [outputs[0]], [outputs[1]])
+
+
+def test_figure_g5_shows_one_run_that_did_not_diverge(tmp_path):
+    checkpoints, _ = family_tables(tmp_path, "mlp_tanh", diverged=(("lr0.1_batch20", 0),))
+    table = read_checkpoints([checkpoints])
+    run = one_run(table[table["sampled"] == "train"])
+    assert (run["setting"].iloc[0], run["seed"].iloc[0]) == ("lr0.1_batch20", 1)
+    assert run["step"].tolist() == [0, 100, 200, 300, 400]
+    _, text = drawn(tmp_path, draw_fig_g5, [checkpoints])
+    assert "1 run of 10" in text
+
+
+def test_the_scatter_matrix_shows_every_coefficient(tmp_path):
+    checkpoints, correlations = family_tables(tmp_path)
+    _, text = drawn(tmp_path, draw_scatter, [checkpoints], [correlations])
+    table = read_table(correlations, FamilyCorrelation)
+    number = pearson_text(table, "mls", "relative_flatness").split("\n")[0].removeprefix("r = ")
+    assert number in text and "20 models" in text
+
+
+def test_models_left_out_are_counted_with_their_reasons(tmp_path):
+    checkpoints, _ = family_tables(tmp_path, diverged=(("lr0.1_batch20", 1),))
+    models = last_on_train(read_table(checkpoints, MeasuredCheckpoint))
+    text = shown(models, ~models["diverged"])
+    assert text == ("19 models (15 interpolate), 1 left out (training loss not finite by step 100)")
+
+
+def test_settings_are_written_for_reading():
+    assert setting_label("lr0.1_batch20") == "lr 0.1, batch 20"
+    assert setting_label("lr0.01_batch20_momentum0.9") == "lr 0.01, batch 20, momentum 0.9"

@@ -1,0 +1,241 @@
+import math
+from contextlib import nullcontext
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from flatness.errors import UserError
+from flatness.records.frozen import content_hash
+from flatness.records.tables import read_table
+from flatness.records.tensors import load_tensors
+from flatness.studies.chen.config import Checkpoints, ChenSettings, Family, Setting, training
+from flatness.studies.chen.images import Labelled, build_network, load_images
+from flatness.studies.chen.rows import TrainedCheckpoint
+from flatness.studies.chen.stack import Stack
+from flatness.studies.chen.stacked_config import StackedTraining, stacked_training, stacks
+from flatness.studies.chen.train import Trainer, train_block
+from flatness.studies.chen.train_stacked import train_stack
+from studies.chen.small_study import killed_at, small_training, write_images
+
+SLOW, FAST = (Setting(learning_rate=rate, batch_size=8) for rate in (0.05, 0.1))
+
+
+def small_stack(**changes):
+    """The slice of two settings, a trend seed and two others."""
+    shared = small_training().model_dump(exclude={"setting", "steps"})
+    values = {
+        "settings": (SLOW, FAST),
+        "blocks": ("0-0", "1-2"),
+        "trend_blocks": ("0-0",),
+        "steps": (0, 20, 40),
+        "execution": "stacked",
+    }
+    return StackedTraining(**shared | values | changes)
+
+
+def run(folder, experiment):
+    data = write_images(folder.parent / "digits.safetensors", network=experiment.network)
+    train_stack(experiment.model_dump_json(), data, folder / "scratch", folder / "out")
+    return {path.relative_to(folder): path for path in sorted(folder.glob("out/*/*"))}
+
+
+def bytes_of(files):
+    return {name: path.read_bytes() for name, path in files.items()}
+
+
+def difference_from_the_loop(folder, network, settings, device="cpu", seeds=(3, 4), steps=50):
+    """Largest difference of weights and losses between stack and loop, float64."""
+    options = {"network": network, "activation": "relu", "device": device}
+    experiment = small_training(**options)
+    data = write_images(folder / "images.safetensors", network=network)
+    train = load_images(data, experiment, torch.float64).train
+    members = [(setting, seed) for setting in settings for seed in seeds]
+    loop = [
+        Trainer(build_network(experiment, seed).double(), setting, train, seed)
+        for setting, seed in members
+    ]
+    losses = train.inputs.new_tensor([trainer.advance(steps) for trainer in loop])
+    models = [build_network(experiment, seed).double() for _, seed in members]
+    begun = [parameter.clone() for parameter in models[0].parameters()]
+    stack = Stack(models, [setting for setting, _ in members], [seed for _, seed in members], train)
+    found = [stack.advance(steps) - losses]
+    for model, trainer in zip(models, loop, strict=True):
+        pairs = zip(model.parameters(), trainer.model.parameters(), strict=True)
+        found += [ours.detach() - theirs.detach() for ours, theirs in pairs]
+    moved = max((a - b).abs().max() for a, b in zip(begun, models[0].parameters(), strict=True))
+    assert moved > 1e-4
+    return max(float(part.abs().max()) for part in found)
+
+
+@pytest.mark.parametrize(
+    ("network", "seeds"), [("mlp", (3, 4)), ("lenet5", (3, 4)), ("vgg11", (3,))]
+)
+def test_the_stack_takes_the_steps_of_the_loop(tmp_path, network, seeds):
+    assert difference_from_the_loop(tmp_path, network, (SLOW, FAST), seeds=seeds) < 1e-10
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("network", ["mlp", "lenet5", "vgg11"])
+def test_the_captured_step_takes_the_steps_of_the_loop(tmp_path, network):
+    assert difference_from_the_loop(tmp_path, network, (SLOW, FAST), device="cuda") < 1e-10
+
+
+def test_capturing_a_step_leaves_the_models_as_they_were(monkeypatch):
+    """The GPU's calls replaced by plain ones, so that warm-up and restoring run here."""
+    plain = nullcontext()
+    plain.wait_stream = lambda other: None
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: plain)
+    for name in ("stream", "graph", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, lambda *arguments: plain)
+    adam = Setting(learning_rate=1e-3, batch_size=8, optimizer="adam")
+    generator = torch.Generator().manual_seed(0)
+    train = Labelled(torch.rand(40, 1, 28, 28, generator=generator), torch.arange(40) % 2)
+    stacks = [
+        Stack(
+            [build_network(small_training(), seed) for seed in (0, 1)], (adam, adam), (0, 1), train
+        )
+        for _ in range(2)
+    ]
+    for stack in stacks:
+        stack.advance(7)
+    stacks[1]._capture()
+    for stack in stacks:
+        stack.advance(13)
+    plain, captured = (stack.buffers() for stack in stacks)
+    assert all(torch.equal(value, captured[name]) for name, value in plain.items())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (
+            FAST,
+            Setting(learning_rate=0.01, batch_size=8, momentum=0.9, weight_decay=1e-2),
+            Setting(learning_rate=0.02, batch_size=8, momentum=0.5),
+        ),
+        (
+            Setting(learning_rate=1e-3, batch_size=8, optimizer="adam"),
+            Setting(learning_rate=3e-4, batch_size=8, optimizer="adam", weight_decay=1e-2),
+        ),
+    ],
+    ids=["momentum and decay", "adam"],
+)
+def test_each_model_has_its_own_rate_momentum_and_decay(tmp_path, settings):
+    assert difference_from_the_loop(tmp_path, "lenet5", settings, seeds=(3,)) < 1e-10
+
+
+def test_the_files_are_those_of_the_loop(tmp_path):
+    experiment = small_stack()
+    files = run(tmp_path / "a", experiment)
+    for part, block in experiment.parts():
+        stem = tmp_path / "a/out" / part.setting.name / block
+        ours = [
+            stem.with_name(block + end)
+            for end in (".safetensors", ".trajectory.safetensors", ".csv")
+        ]
+        assert all(path in files.values() for path in ours)
+        folder = tmp_path / "loop" / part.setting.name / block
+        loop = [folder / name for name in ("final", "trajectory", "table")]
+        train_block(part.model_dump_json(), tmp_path / "digits.safetensors", block, folder, *loop)
+        for mine, theirs in zip(ours[:2], loop[:2], strict=True):
+            weights, expected = load_tensors(mine)[0], load_tensors(theirs)[0]
+            assert set(weights) == set(expected)
+            for name, value in expected.items():
+                torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5)
+        rows, expected = (read_table(path, TrainedCheckpoint) for path in (ours[2], loop[2]))
+        same = ["setting", "seed", "step", "train_size", "diverged", "device"]
+        assert rows[same].equals(expected[same])
+        assert rows["train_loss"].to_numpy() == pytest.approx(expected["train_loss"], rel=1e-3)
+        assert set(rows["execution"]) == {"stacked"}
+        assert set(rows["experiment"]) == {content_hash(experiment)}
+    assert len(files) == 3 * 4
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "survived", "goes_on_from"), [("sgd", 1, []), ("sgd", 4, [10]), ("adam", 6, [30])]
+)
+def test_killed_and_run_again_it_writes_the_same_bytes(
+    tmp_path, monkeypatch, optimizer, survived, goes_on_from
+):
+    momentum = {"momentum": 0.9} if optimizer == "sgd" else {}
+    setting = Setting(learning_rate=0.001, batch_size=8, optimizer=optimizer, **momentum)
+    experiment = small_stack(settings=(setting,), blocks=("0-0", "1-1"))
+    monkeypatch.setattr("flatness.studies.chen.train_stacked.STRIDE", 10)
+    whole = bytes_of(run(tmp_path / "whole", experiment))
+    monkeypatch.setattr("flatness.studies.chen.train_stacked.SAVE_SECONDS", 0.0)
+    with killed_at("flatness.records.tensors.Scratch.save", survived):
+        run(tmp_path / "killed", experiment)
+    started, restore = [], Stack.restore
+
+    def restore_and_tell(self, tensors, step):
+        started.append(step)
+        restore(self, tensors, step)
+
+    monkeypatch.setattr(Stack, "restore", restore_and_tell)
+    assert bytes_of(run(tmp_path / "killed", experiment)) == whole
+    assert len(whole) == 6
+    assert started == goes_on_from
+
+
+def test_a_damaged_checkpoint_in_the_scratch_folder_is_trained_again(tmp_path):
+    experiment = small_stack(blocks=("0-0",))
+    whole = bytes_of(run(tmp_path / "whole", experiment))
+    with killed_at("flatness.studies.chen.train_stacked.write_part"):
+        run(tmp_path / "a", experiment)
+    (tmp_path / "a/scratch/lr0.1_batch8_seed0_step20.safetensors").write_bytes(b"half")
+    assert bytes_of(run(tmp_path / "a", experiment)) == whole
+
+
+@pytest.mark.parametrize("network", ["mlp", "lenet5"])
+def test_a_diverged_model_says_why_and_harms_no_other(tmp_path, network):
+    wild = Setting(learning_rate=1e8, batch_size=8)
+    options = {"network": network, "activation": "relu", "blocks": ("0-0",)}
+    beside = run(tmp_path / "a", small_stack(settings=(wild, FAST), **options))
+    healthy = run(tmp_path / "b", small_stack(settings=(SLOW, FAST), **options))
+    lost = read_table(tmp_path / "a/out" / wild.name / "0-0.csv", TrainedCheckpoint)
+    assert lost["diverged"].tolist() == [False, True, True]
+    assert lost["reason"].tolist()[1:] == ["training loss not finite by step 20"] * 2
+    assert math.isnan(lost["train_loss"].iloc[-1])
+    assert load_tensors(tmp_path / "a/out" / wild.name / "0-0.safetensors")[0] == {}
+    for ending in (".safetensors", ".trajectory.safetensors"):
+        ours, theirs = (
+            load_tensors(tmp_path / folder / "out" / FAST.name / f"0-0{ending}")[0]
+            for folder in "ab"
+        )
+        assert len(ours) > 0
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert len(beside) == len(healthy) == 6
+
+
+def test_a_stack_shares_batch_size_and_optimizer():
+    with pytest.raises(ValidationError, match="share one batch_size"):
+        small_stack(settings=(FAST, Setting(learning_rate=0.1, batch_size=20)))
+
+
+def test_no_gpu_is_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="torch finds no GPU here"):
+        run(tmp_path / "a", small_stack(device="cuda"))
+
+
+def test_the_stacks_of_a_family_are_what_the_loop_would_train():
+    adam = Setting(learning_rate=0.001, batch_size=8, optimizer="adam")
+    other = Setting(learning_rate=0.1, batch_size=20)
+    family = Family(
+        network="mlp", dataset="digits", settings=(SLOW, other, adam, FAST), seeds=5, block=2,
+        trend_seeds=2, iterations=60, checkpoints=Checkpoints(schedule="even", count=2), samples=6,
+    )  # fmt: skip
+    assert stacks(family) == {
+        "batch8_sgd": (SLOW, FAST), "batch20_sgd": (other,), "batch8_adam": (adam,)
+    }  # fmt: skip
+    study = ChenSettings(families={"mlp_relu": family}, keep_trajectories=True)
+    chosen = stacked_training(study, "mlp_relu", "batch8_sgd", "cpu")
+    for part, block in chosen.parts():
+        assert part == training(study, "mlp_relu", part.setting.name, block, "cpu")
+    assert [(part.setting, seed) for part, seed in chosen.members()] == [
+        (setting, seed) for setting in (SLOW, FAST) for seed in range(5)
+    ]
+    cuda = stacked_training(study, "mlp_relu", "batch8_sgd", "cuda")
+    assert len({content_hash(x) for x in (chosen, cuda, next(chosen.parts())[0])}) == 3

@@ -1,0 +1,258 @@
+"""The audit: which models run under which protocol, and what the table says of them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from scipy import stats
+
+from checkout import shipped
+from flatness.__main__ import main
+from flatness.errors import UserError
+from flatness.pipeline.config import validate
+from flatness.records.frozen import canonical_json, seeds_of
+from flatness.records.tables import provenance, read_table, write_table
+from flatness.records.tensors import load_tensors, save_tensors
+from flatness.studies.epfl.audit import Reference, protocol_row, ratio_of_means, reference_columns
+from flatness.studies.epfl.audit_rows import AuditedProtocol
+from flatness.studies.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS
+from flatness.studies.epfl.draw.audit import draw_sharpness, draw_tau
+from flatness.studies.epfl.rows import MeasuredModel, PoolModel, TrainedModel
+from flatness.studies.epfl.study import AuditRun
+from studies.epfl.made_up_pool import STATISTICS
+
+
+def values(name="demo", **audit):
+    config = shipped(name)
+    config["epfl"]["audit"] = audit
+    return config
+
+
+def study(**audit):
+    return validate(values("laptop", **audit)).epfl
+
+
+LENET = {"models": 50, "few": 2, "costly": ["strong", "whole_set", "released"]}
+
+
+@pytest.mark.parametrize("pool", ["fcnn", "lenet5", "gat"])
+def test_every_defect_is_audited_alone_and_all_at_once(pool):
+    plan = study(**{pool: {"models": 50, "few": 50, "costly": []}}).audit_plan(pool)
+    pairs = {part: [] for part in ("measuring", "training", "both")}
+    for run in plan.runs:
+        pairs[run.part].append((run.trained, run.measured))
+        assert {seed for block in run.blocks for seed in seeds_of(block)} == set(range(50))
+    assert len(pairs["measuring"]) == len(set(pairs["measuring"]))
+    protocols = {"written", "strong", "released", *MEASURING_DEFECTS[pool]}
+    assert set(pairs["measuring"]) == {("written", name) for name in protocols}
+    assert {trained for trained, _ in pairs["training"]} >= {"written", "released"}
+    if len(TRAINING_DEFECTS[pool]) > 1:
+        assert {trained for trained, _ in pairs["training"]} >= set(TRAINING_DEFECTS[pool])
+    assert pairs["both"] == [("released", "released")]
+
+
+def test_costly_protocols_take_fewer_models_out_of_blocks_that_are_trained():
+    epfl = study(lenet5=LENET)
+    runs = {(run.trained, run.measured): run for run in epfl.audit_plan("lenet5").runs}
+    assert runs["written", "moved_centre"].models == 50
+    assert runs["written", "moved_centre"].blocks == tuple(epfl.pools["lenet5"].blocks)
+    for pair in [("written", "strong"), ("written", "whole_set"), ("weight_decay", "written")]:
+        assert (runs[pair].models, runs[pair].blocks) == (2, ("0-1",))
+    assert epfl.parts("lenet5") == {"0-1": "0-4"}
+    assert epfl.parts("fcnn") == {}
+    assert epfl.released_pools == []
+
+
+def test_parts_of_a_later_block_are_taken_from_that_block():
+    epfl = study(gat={"models": 30, "few": 30, "costly": []})
+    assert epfl.parts("gat") == {"25-29": "25-49"}
+
+
+@pytest.mark.parametrize(
+    ("audit", "message"),
+    [
+        ({"models": 51, "few": 2, "costly": []}, "audit.lenet5: few 2, models 51"),
+        ({"models": 5, "few": 6, "costly": []}, "audit.lenet5: few 6, models 5"),
+        (
+            {"models": 5, "few": 2, "costly": ["single_draw"]},
+            r"no such protocol: \['single_draw'\]",
+        ),
+    ],
+)
+def test_an_audit_that_does_not_fit_its_pool_is_refused(audit, message):
+    with pytest.raises(UserError, match=message):
+        study(lenet5=audit)
+
+
+def test_models_are_taken_with_their_weights_and_rows(tmp_path):
+    weights = {"w": torch.arange(8.0).view(4, 2)}
+    metadata = {"seeds": [4, 5, 6, 7], "reasons": ["", "lost", "", ""], "settings": {"a": 1}}
+    save_tensors(tmp_path / "whole.safetensors", weights, metadata)
+    write_table(tmp_path / "whole.csv", [trained(seed, 1.0) for seed in range(4, 8)])
+
+    def take(seeds):
+        return main(
+            ["take-epfl", "--checkpoints", str(tmp_path / "whole.safetensors"), "--seeds", seeds]
+            + ["--training", str(tmp_path / "whole.csv"), "--table", str(tmp_path / "part.csv")]
+            + ["--output", str(tmp_path / "part.safetensors")]
+        )
+
+    assert take("5-6") == 0
+    part, described = load_tensors(tmp_path / "part.safetensors")
+    assert part["w"].tolist() == [[2.0, 3.0], [4.0, 5.0]]
+    assert described == {"seeds": [5, 6], "reasons": ["lost", ""], "settings": {"a": 1}}
+    assert read_table(tmp_path / "part.csv", TrainedModel)["seed"].tolist() == [5, 6]
+    assert take("7-8") == 2
+
+
+def trained(seed, loss, diverged=False):
+    return TrainedModel(
+        pool="gat", dataset="cora", demo=False, seed=seed, epochs=10, epoch_loss=1.0,
+        train_loss=1.0, test_loss=math.nan if diverged else loss, test_accuracy=0.5 + seed / 100,
+        diverged=diverged, reason="the loss became nan" if diverged else "", **provenance("abc"),
+    )  # fmt: skip
+
+
+def measured(seed, sharpness):
+    return MeasuredModel(
+        pool="gat", seed=seed, sharpness=sharpness, sharpness_se=0.1, sharpness_clamped=sharpness,
+        restarts=50, reason="", **provenance("def"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def audited(tmp_path):
+    """A made-up audit of 12 models: "released" doubles the sharpness and swaps its order."""
+    config = values(gat={"models": 12, "few": 3, "costly": ["strong"]})
+    config["epfl"]["pools"]["gat"] |= {"models": 12, "block": 6}
+    config["epfl"]["replications"] = {}
+    plan = validate(config).epfl.audit_plan("gat")
+    losses, noise = np.random.default_rng(0).normal(1, 0.1, size=(2, 12))
+    for run in plan.runs:
+        factor = {"released": -2.0, "strong": 3.0}.get(run.measured, 1.0)
+        for block in run.blocks:
+            seeds = seeds_of(block)
+            write_table(
+                tmp_path / f"checkpoints/{run.trained}/{block}.csv",
+                [trained(seed, losses[seed], diverged=seed == 5) for seed in seeds],
+            )
+            write_table(
+                tmp_path / f"measurements/{run.trained}/{run.measured}/{block}.csv",
+                [measured(seed, factor * noise[seed]) for seed in seeds],
+            )
+    code = main(
+        ["audit-epfl", "--plan", canonical_json(plan), "--statistics", canonical_json(STATISTICS)]
+        + ["--training", str(tmp_path / "checkpoints"), "--output", str(tmp_path / "audit.csv")]
+        + ["--measurements", str(tmp_path / "measurements")]
+        + ["--models", str(tmp_path / "models.csv")]
+    )
+    assert code == 0
+    return tmp_path, losses, noise
+
+
+def test_each_protocol_is_compared_with_the_written_one_on_the_same_models(audited):
+    folder, losses, noise = audited
+    table = read_table(folder / "audit.csv", AuditedProtocol)
+    table = table.set_index(["part", "trained", "measured"])
+    kept = [seed for seed in range(12) if seed != 5]
+    written = table.loc["measuring", "written", "written"]
+    assert (written["n"], written["excluded"]) == (11, 1)
+    assert written["sharpness"] == pytest.approx(noise[kept].mean())
+    assert written["sharpness_se"] == pytest.approx(stats.sem(noise[kept]))
+    assert written["test_loss"] == pytest.approx(losses[kept].mean())
+    assert written["test_accuracy"] == pytest.approx(0.5 + np.mean(kept) / 100)
+    assert (written["ratio"], written["ratio_se"]) == (1, 0)
+    released = table.loc["measuring", "written", "released"]
+    assert released["ratio"] == pytest.approx(-2)
+    assert released["ratio_se"] == pytest.approx(0, abs=1e-12)  # paired: the models' spread cancels
+    assert released["tau"] == pytest.approx(-written["tau"])
+    assert written["tau"] == pytest.approx(stats.kendalltau(noise[kept], losses[kept]).statistic)
+    strong = table.loc["measuring", "written", "strong"]
+    assert (strong["n"], strong["ratio"]) == (3, pytest.approx(3))
+    assert table.loc["training", "written", "written"]["n"] == 3
+    both = table.loc["both", "released", "released"]
+    assert (both["reference_of"], both["reference"]) == ("tau", -0.027)
+    assert set(table["description"]) >= set(MEASURING_DEFECTS["gat"].values())
+
+
+def test_every_model_of_every_protocol_has_one_row(audited):
+    folder, _, _ = audited
+    models = read_table(folder / "models.csv", PoolModel)
+    counts = models.groupby(["trained", "measured"]).size()
+    assert counts["written", "written"] == 12
+    assert counts["written", "strong"] == counts["released", "released"] == 3
+    assert not models.duplicated(["trained", "measured", "seed"]).any()
+    lost = models[~models["used"]]
+    assert set(lost["seed"]) == {5} and set(lost["reason"]) == {"the loss became nan"}
+
+
+def test_the_audit_is_drawn_the_same_each_time_also_with_too_few_models_for_a_tau(audited):
+    folder, _, _ = audited
+    table = read_table(folder / "audit.csv", AuditedProtocol)
+    few = [
+        AuditedProtocol(**row | {"tau": math.nan, "low": math.nan, "high": math.nan})
+        if row["part"] == "training"
+        else AuditedProtocol(**row | {"sharpness": abs(row["sharpness"])})
+        for row in table.to_dict("records")
+    ]
+    write_table(folder / "few.csv", few)
+    for name in ("a", "b"):
+        code = main(
+            ["draw-epfl-audit", "--audit", str(folder / "few.csv"), "--dpi", "60"]
+            + ["--png", str(folder / f"{name}.png"), "--svg", str(folder / f"{name}.svg")]
+        )
+        assert code == 0
+    assert (folder / "a.svg").read_bytes() == (folder / "b.svg").read_bytes()
+    text = (folder / "a.svg").read_text()
+    for expected in ("GAT on Cora", "released throughout (3)", "too few models", "published τ"):
+        assert expected in text
+
+
+def test_sharpness_and_tau_of_each_protocol_are_drawn_with_the_published_tau(audited):
+    folder, _, _ = audited
+    table = read_table(folder / "audit.csv", AuditedProtocol)
+    left, right = Figure().subplots(1, 2)
+    draw_sharpness(left, table)
+    draw_tau(right, table)
+    for axis, quantity in ((left, "sharpness"), (right, "tau")):
+        points = np.column_stack([table[quantity], range(len(table))])
+        np.testing.assert_allclose(axis.containers[0].lines[0].get_xydata(), points)
+    [published] = [line for line in right.lines if line.get_label() == "published τ"]
+    assert set(published.get_xdata()) == {table["published_tau"][0]}
+
+
+def test_the_error_of_a_ratio_is_that_of_repeated_draws():
+    rng = np.random.default_rng(0)
+    base = rng.normal(2, 0.4, size=(4000, 20))
+    changed = 3 * base + rng.normal(0, 0.6, size=base.shape)
+    found = np.array(
+        [ratio_of_means(pd.Series(a), pd.Series(b)) for a, b in zip(changed, base, strict=True)]
+    )
+    ratios, errors = found.T
+    assert ratios.mean() == pytest.approx(3, abs=0.01)
+    assert np.sqrt((errors**2).mean()) == pytest.approx(ratios.std(), rel=0.05)
+
+
+def test_the_deviation_counts_both_errors():
+    tau = {"tau": 0.33, "low": 0.33 - 1.959964 * 0.1, "high": 0.33 + 1.959964 * 0.1}
+    found = reference_columns(Reference("tau", 0.13, None), tau, (0.0, 0.0), STATISTICS)
+    assert found["reference_se"] == pytest.approx(0.1)
+    assert found["deviation"] == pytest.approx(0.2 / (0.1 * math.sqrt(2)), rel=1e-5)
+    near = Reference("sharpness", 0.52, 0.01)
+    found = reference_columns(near, tau, (0.55, 0.02), STATISTICS)
+    assert found["deviation"] == pytest.approx(0.03 / math.hypot(0.01, 0.02))
+    apart = Reference("sharpness", 0.26, 0.01, comparable=False)
+    assert math.isnan(reference_columns(apart, tau, (0.5, 0.1), STATISTICS)["deviation"])
+    assert reference_columns(None, tau, (0.5, 0.1), STATISTICS)["reference_of"] == ""
+
+
+def test_demo_data_have_no_reference():
+    run = AuditRun(part="both", trained="released", measured="released", models=4, blocks=("0-3",))
+    lines = [trained(seed, 1.0 + seed).model_dump() for seed in range(4)]
+    joined = pd.DataFrame(lines).assign(used=True, sharpness=[0.4, 0.2, 0.3, 0.1])
+    for demo, reference in ((False, -0.027), (True, math.nan)):
+        row = protocol_row("gat", run, joined.assign(demo=demo), joined, STATISTICS)
+        assert row.reference == pytest.approx(reference, nan_ok=True)

@@ -1,0 +1,157 @@
+"""Replications: seeds and blocks, τ of each, its distribution, the figure."""
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+from checkout import shipped
+from flatness.__main__ import main
+from flatness.errors import UserError
+from flatness.pipeline.config import validate
+from flatness.records.frozen import seeds_of
+from flatness.records.tables import read_table
+from flatness.studies.epfl.config import training
+from flatness.studies.epfl.draw.replications import draw_pool, place
+from flatness.studies.epfl.replicate import tau_distribution
+from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
+from flatness.studies.epfl.study import of_block
+from studies.epfl.made_up_pool import STATISTICS, pool_tables
+
+
+def test_replications_have_all_seeds_once_and_keep_the_main_blocks():
+    changed = shipped()
+    changed["epfl"]["replications"] = {
+        "fcnn": {"count": 4, "block": 70},
+        "gat": {"count": 1, "block": 9},
+    }
+    changed["epfl"]["audit"] = {}
+    epfl = validate(changed).epfl
+    blocks = epfl.replication_blocks("fcnn")
+    assert blocks == ["0-24", "25-49", "50-119", "120-189", "190-199"]
+    assert [seed for block in blocks for seed in seeds_of(block)] == list(range(200))
+    assert epfl.replication_blocks("gat") == epfl.pools["gat"].blocks
+
+
+def test_the_main_pools_jobs_are_the_same_with_and_without_replications():
+    """A pool that is already trained stays so when replications are asked for."""
+    epfl = validate(shipped()).epfl
+    settings = training(epfl, "fcnn", "written", "cpu")
+    assert of_block(settings, epfl.pools["fcnn"], "25-49") == settings
+    larger = of_block(settings, epfl.pools["fcnn"], "50-249")
+    assert larger == settings.model_copy(update={"block": 200})
+
+
+def test_replications_of_an_unknown_pool_are_refused():
+    wrong = shipped()
+    del wrong["epfl"]["pools"]["fcnn"]
+    with pytest.raises(UserError, match=r"replications.fcnn: no such pool"):
+        validate(wrong)
+
+
+def replicate(folder, size):
+    return main(
+        ["replicate-epfl", "--pool", "gat", "--trained", "written", "--measured", "written"]
+        + ["--size", str(size), "--statistics", STATISTICS.model_dump_json()]
+        + [f"--training={folder / name}.csv" for name in ("t0", "t1")]
+        + [f"--measurements={folder / name}.csv" for name in ("m0", "m1")]
+        + ["--models", str(folder / "models.csv"), "--output", str(folder / "table.csv")]
+        + ["--replications", str(folder / "replications.csv")]
+    )
+
+
+def test_each_replication_has_its_tau_and_no_model_is_dropped(tmp_path):
+    losses, sharpness = pool_tables(tmp_path, 30, diverged=[3, 20, 21, 22, 23], unmeasured=[7])
+    # the fifth replication, seeds 24 to 29, is whole; the fourth, 18 to 23, has two models left
+    assert replicate(tmp_path, 6) == 0
+    rows = read_table(tmp_path / "replications.csv", Replication)
+    assert rows["replication"].tolist() == [0, 1, 2, 3, 4]
+    assert rows["n"].tolist() == [5, 5, 6, 2, 6]
+    assert rows["excluded"].tolist() == [1, 1, 0, 4, 0]
+    assert rows["reason"].tolist() == ["", "", "", "2 usable models of 6, a τ needs 3", ""]
+    assert math.isnan(rows["tau"][3])
+    whole = stats.kendalltau(sharpness[24:], losses[24:]).statistic
+    assert rows["tau"][4] == pytest.approx(whole)
+    models = read_table(tmp_path / "models.csv", ReplicatedModel)
+    assert models["seed"].tolist() == list(range(30))
+    assert (models["replication"] == models["seed"] // 6).all()
+    table = read_table(tmp_path / "table.csv", TauDistribution).loc[0]
+    assert (table["replications"], table["excluded"], table["models"]) == (4, 1, 6)
+    assert table["mean_tau"] == pytest.approx(rows["tau"].mean())
+
+
+def test_no_replication_with_a_tau_is_an_error(tmp_path, capsys):
+    pool_tables(tmp_path, 6, diverged=range(6))
+    assert replicate(tmp_path, 6) == 4
+    assert "none of 1 replications has a τ; 0 usable models of 6" in capsys.readouterr().err
+
+
+def test_the_intervals_are_those_of_students_t():
+    taus = np.array([-0.2, 0.1, 0.05, -0.1, 0.3])
+    found = tau_distribution(taus, published=-0.1, confidence=0.9)
+    mean = stats.ttest_1samp(taus, 0).confidence_interval(0.9)
+    assert (found["low"], found["high"]) == pytest.approx((mean.low, mean.high))
+    # (τ − mean) / (s √(1 + 1/R)) of one more τ has Student's distribution
+    half = (found["predictive_high"] - found["predictive_low"]) / 2
+    share = half / (np.std(taus, ddof=1) * np.sqrt(6 / 5))
+    assert 2 * stats.t.cdf(share, 4) - 1 == pytest.approx(0.9)
+    assert found["percentile"] == pytest.approx(3 / 6)  # −0.2 and −0.1 are not above −0.1
+
+
+def test_the_predictive_interval_holds_one_more_draw_as_often_as_it_says():
+    draws = np.random.default_rng(0).normal(-0.1, 0.1, size=(2000, 6))
+    held = 0
+    for *taus, another in draws:
+        found = tau_distribution(np.array(taus), 0.0, 0.95)
+        held += found["predictive_low"] <= another <= found["predictive_high"]
+    assert held / len(draws) == pytest.approx(0.95, abs=0.015)
+
+
+def test_one_replication_has_a_value_and_no_interval():
+    found = tau_distribution(np.array([-0.2]), published=-0.3, confidence=0.95)
+    assert found["mean_tau"] == -0.2
+    assert found["percentile"] == 0.5
+    for name in ("low", "high", "sd", "predictive_low", "predictive_high"):
+        assert math.isnan(found[name])
+
+
+@pytest.mark.parametrize("size", [4, 24])
+def test_replications_are_drawn_the_same_each_time_also_a_single_one(tmp_path, size):
+    pool_tables(tmp_path, 24)
+    assert replicate(tmp_path, size) == 0
+    for name in ("a", "b"):
+        code = main(
+            ["draw-epfl-replications", "--replications", str(tmp_path / "replications.csv")]
+            + ["--distributions", str(tmp_path / "table.csv"), "--dpi", "60"]
+            + ["--png", str(tmp_path / f"{name}.png"), "--svg", str(tmp_path / f"{name}.svg")]
+        )
+        assert code == 0
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    found = read_table(tmp_path / "table.csv", TauDistribution).loc[0]
+    text = (tmp_path / "a.svg").read_text()
+    assert f"GAT on sbm, {24 // size} × {size} models" in text
+    assert f"mean τ = {found['mean_tau']:+.3f}" in text
+    where = place(found["percentile"], 24 // size)
+    assert f"published: τ = {found['published_tau']:+.3f}, {where}" in text
+
+
+def test_replications_are_drawn_by_their_tau(tmp_path):
+    pool_tables(tmp_path, 24)
+    replicate(tmp_path, 4)
+    taus = read_table(tmp_path / "replications.csv", Replication)
+    axis = Figure().add_subplot()
+    draw_pool(axis, taus, read_table(tmp_path / "table.csv", TauDistribution).loc[0])
+    points = np.column_stack([taus["tau"].sort_values(), range(1, 7)])
+    np.testing.assert_allclose(axis.containers[0].lines[0].get_xydata(), points)
+    assert "τ" in axis.get_xlabel() and "replications" in axis.get_ylabel()
+
+
+def test_the_published_tau_is_placed_among_the_replications_by_a_count():
+    taus = np.linspace(-0.2, 0.2, 5)
+    places = [place(tau_distribution(taus, tau, 0.95)["percentile"], 5) for tau in (-1, 0.05, 1)]
+    assert places == ["below all 5", "above 3 of 5", "above all 5"]
+    alone = np.array([0.1])
+    places = [place(tau_distribution(alone, tau, 0.95)["percentile"], 1) for tau in (0, 0.2)]
+    assert places == ["below it", "above it"]

@@ -1,0 +1,115 @@
+"""Who is left out and why, who stands out, and every correlation with its n."""
+
+import math
+
+import numpy as np
+import pytest
+
+from flatness.records.tables import read_table, write_table
+from flatness.statistics.correlations import correlate as plain_correlate
+from flatness.studies.transformers.correlate import place_models, robust_scores
+from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, VitCorrelation
+from studies.transformers.made_up_transformers import STATISTICS, correlate, measured_rows
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Reads made-up rows back as a table."""
+
+    def read(**changes):
+        write_table(tmp_path / "rows.csv", measured_rows(**changes))
+        return read_table(tmp_path / "rows.csv", MeasuredVit)
+
+    return read
+
+
+def test_every_model_has_a_row_and_those_left_out_a_reason(measured):
+    table = measured(
+        changes={
+            0: {"untrained": True, "test_accuracy": 0.31},
+            1: {"reliable": False, "adaptive_sharpness_se": 1e9},
+            2: {"adaptive_sharpness": -1.0},
+            3: {"reason": "loss not finite at step 7", "nmls": math.nan},
+        }
+    )
+    placed = place_models(table, "exact").set_index("model")
+    assert len(placed) == len(table)
+    assert placed.loc["vit_0", "reason"] == "untrained: test accuracy 31%"
+    assert placed.loc["vit_1", "reason"].startswith("standard error 5% of normalized MLS, ")
+    assert placed.loc["vit_2", "reason"] == "adaptive sharpness is negative: no logarithm"
+    assert placed.loc["vit_3", "reason"] == "loss not finite at step 7"
+    assert placed["used"].sum() == len(table) - 4
+    assert not placed.loc[["vit_0", "vit_1", "vit_2", "vit_3"], "used"].any()
+    assert placed["score"].isna().equals(~placed["used"])
+
+
+def test_the_released_estimates_have_their_own_flags(measured):
+    table = measured(changes={0: {"reliable_released": False}, 1: {"reliable": False}})
+    exact, released = (
+        place_models(table, name).set_index("model") for name in ("exact", "released")
+    )
+    assert (exact.loc["vit_0", "used"], exact.loc["vit_1", "used"]) == (True, False)
+    assert (released.loc["vit_0", "used"], released.loc["vit_1", "used"]) == (False, True)
+    assert (released["nmls"] / exact.loc[released.index, "nmls"]).round(9).eq(0.5).all()
+
+
+def test_a_planted_cluster_is_found_with_its_corner(measured):
+    """Two "fastvit" far below the line, two "mobilevit" and one "levit" far above."""
+    table = measured(
+        families={"vit": 12, "fastvit": 2, "mobilevit": 2, "levit": 3},
+        shift={"fastvit_0": 1e-3, "fastvit_1": 2e-3, "mobilevit_0": 1e3, "mobilevit_1": 5e2}
+        | {"levit_0": 1e3},
+    )
+    placed = place_models(table, "exact").set_index("model")
+    out = placed[placed["outlier"]]
+    assert set(out.index) == {"fastvit_0", "fastvit_1", "mobilevit_0", "mobilevit_1", "levit_0"}
+    assert set(out[out["corner"] == "lower right"].index) == {"fastvit_0", "fastvit_1"}
+    assert set(placed.index[placed["cluster"]]) == set(out.index) - {"levit_0"}
+    assert placed.index.tolist() == table["model"].tolist()
+
+
+def test_models_on_one_line_have_no_outlier(measured):
+    table = measured(noise=0.0)
+    placed = place_models(table, "exact")
+    assert not placed["outlier"].any()
+    assert robust_scores(placed[:2]).isna().all()
+
+
+def test_correlations_over_all_and_within_families(tmp_path):
+    correlate(
+        tmp_path, families={"vit": 8, "levit": 5, "gcvit": 1}, changes={3: {"reliable": False}}
+    )
+    table = read_table(tmp_path / "correlations.csv", VitCorrelation)
+    assert len(table) == 2 * 4 * 3 * 3  # estimators, groups, pairs, methods
+    exact = table[(table["estimator"] == "exact") & (table["method"] == "kendall")]
+    sharp = exact[(exact["x"] == "nmls") & (exact["y"] == "adaptive_sharpness")].set_index("group")
+    assert sharp["n"].to_dict() == {"all": 13, "gcvit": 1, "levit": 5, "vit": 7}
+    assert sharp["excluded"].to_dict() == {"all": 1, "gcvit": 0, "levit": 0, "vit": 1}
+    assert math.isnan(sharp.loc["gcvit", "estimate"])
+    assert sharp.loc["all", "low"] <= sharp.loc["all", "estimate"] <= sharp.loc["all", "high"]
+
+
+def test_the_numbers_are_those_of_the_models_table(tmp_path):
+    correlate(tmp_path, families={"vit": 9})
+    placed = read_table(tmp_path / "models.csv", PlacedVit)
+    used = placed[(placed["estimator"] == "exact") & placed["used"]]
+    table = read_table(tmp_path / "correlations.csv", VitCorrelation).set_index(
+        ["estimator", "group", "x", "y", "method"]
+    )
+    whole = table.loc["exact", "all"]
+    logarithms = plain_correlate(
+        np.log(used["nmls"]),
+        np.log(used["adaptive_sharpness"]),
+        method="pearson",
+        resamples=STATISTICS.resamples,
+        confidence=STATISTICS.confidence,
+        seed=STATISTICS.seed,
+    )
+    found = whole.loc["nmls", "adaptive_sharpness", "pearson of logarithms"]
+    assert found["estimate"] == pytest.approx(logarithms.estimate)
+    assert found["low"] == pytest.approx(logarithms.low)
+    loss = plain_correlate(
+        used["adaptive_sharpness"], used["test_loss"], method="kendall", resamples=200
+    )
+    found = whole.loc["adaptive_sharpness", "test_loss", "kendall"]
+    assert found["estimate"] == pytest.approx(loss.estimate)

@@ -1,0 +1,9 @@
+"""What both papers define, of any network and any batch: quantities and the bounds between them.
+
+`measure` takes all quantities of one network at once, from one backward pass; `quantities` says
+what each is. `worst_case` is adaptive worst-case sharpness (its maximisation is `ascent`),
+`average_case` the sharpness under random perturbations, `hessian` the trace and the largest
+eigenvalue of the loss's Hessian, `bounds` every inequality, theorem or heuristic. Each number is an
+`estimates.Estimate`: a value with its standard error. Modules that begin with an underscore are
+how, not what. No study is known here.
+"""

@@ -1,0 +1,253 @@
+"""Sharpness, compression and the bounds between them, for any network and any batch.
+
+`measure(model, inputs)["sharpness"]` is an `Estimate` with `value` and `standard_error`.
+
+Measured with `python -m benchmarks.measures` (CPU seconds, one thread of two cores of an AMD EPYC
+shared with other work, Python 3.11, PyTorch 2.15, float32). All quantities at n = 20, against the
+same by one `autograd.grad` per output, layer and sample, with spectral norms per sample: MLP 20 ms
+against 2.0 s, LeNet-5 36 ms against 0.42 s, VGG-11 76 ms against 0.61 s. Sharpness, MLS, NMLS and
+local dimensionality of the MLP on 60,000 samples: 23 s and 1.3 to 1.5 GB, linear in n.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from flatness.errors import NumericalError, UserError
+from flatness.measures._jacobians import Network, take_apart
+from flatness.measures._layers import operator_norm
+from flatness.measures._samples import Samples, has_theorem, measure_samples
+from flatness.measures.average_case import adaptive_sharpness_sampled
+from flatness.measures.bounds import (
+    bounds_by_input,
+    bounds_by_layers,
+    stretches,
+    volume_bound_by_jacobian,
+)
+from flatness.measures.estimates import UNDEFINED, Estimate, jackknife, log_mean_exp, mean
+from flatness.measures.quantities import BOUND_NAMES, QUANTITIES
+
+__all__ = ["QUANTITIES", "Estimate", "Measurements", "measure"]
+
+SAMPLED = "adaptive_sharpness_sampled"
+
+
+@dataclass(frozen=True)
+class Measurements(Mapping[str, Estimate]):
+    """What was measured: a mapping from a quantity's name to its value and standard error.
+
+    Attributes:
+        estimates: the same mapping; NaN where a quantity is not defined, see `flags`.
+        samples: the values of each sample and layer behind the estimates.
+        layers: names of the layers, in the order of `samples`' layer columns.
+        norms: ||W_l||_2 of each layer, (L,); NaN where no bound needed it.
+        flags: what a reader of the numbers should know, a sentence each.
+    """
+
+    estimates: dict[str, Estimate]
+    samples: Samples
+    layers: tuple[str, ...]
+    norms: Tensor
+    flags: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Estimate:
+        try:
+            return self.estimates[name]
+        except KeyError:
+            raise KeyError(f"no {name!r} here; there are {', '.join(self.estimates)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.estimates)
+
+    def __len__(self) -> int:
+        return len(self.estimates)
+
+    @property
+    def per_layer(self) -> dict[str, dict[str, Estimate]]:
+        """Each layer's share of the sums over layers, by layer and quantity."""
+        s = self.samples
+        gradient = s.layer_weight_gradient + s.layer_bias_gradient
+        return {
+            name: {
+                "sharpness": mean(gradient[:, index]),
+                "nmls": mean(s.layer_mls[:, index]),
+                "log_nvr": log_mean_exp(s.layer_log_volume[:, index]),
+                "adaptive_sharpness": mean(s.layer_adaptive[:, index] / 2),
+            }
+            for index, name in enumerate(self.layers)
+        }
+
+
+def measure(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor | None = None,
+    *,
+    quantities: Collection[str] | None = None,
+    chunk: int | None = None,
+    rho: float = 0.1,
+    pairs: int = 50,
+    seed: int = 0,
+) -> Measurements:
+    """Measures a model on samples; the model is left as it was.
+
+    Parameters of linear and convolutional layers take the fast path, all others one backward pass
+    per sample. All parameters count, frozen ones too. Equations: `flatness.measures.quantities`,
+    `flatness.measures.bounds`.
+
+    Args:
+        model: maps (n, ...) to (n, N); in evaluation mode if it has dropout or batch norm.
+        inputs: samples, (n, ...), of the parameters' floating-point type.
+        targets: (n, N), one-hot rows for classes; only for `adaptive_sharpness_sampled`.
+        quantities: names wanted; None for all. Without bounds no operator norms are computed.
+        chunk: samples at a time; None chooses by memory.
+        rho: ρ of the sampled adaptive sharpness.
+        pairs: its pairs of perturbations.
+        seed: of its perturbations.
+
+    Returns:
+        The measurements.
+
+    Raises:
+        UserError: a wrong argument, or a model that cannot be measured rightly.
+        NumericalError: a parameter, an input or an output is not finite.
+    """
+    wanted = _wanted(quantities, targets)
+    if (chunk is not None and chunk < 1) or pairs < 1 or not rho > 0:
+        raise UserError(
+            f"chunk and pairs must be at least 1, rho above 0; got {chunk}, {pairs} and {rho}"
+        )
+    _check_inputs(model, inputs)
+    network = take_apart(model, inputs[:1])
+    if targets is not None:
+        _check_targets(targets, (len(inputs), network.outputs))
+    bounded = bool(wanted & BOUND_NAMES)
+    samples = measure_samples(network, inputs, chunk=chunk, smallest=bounded)
+    norms = _norms(network, bounded)
+    makers = _measures(network, samples)
+    if bounded and network.layers:
+        makers |= _bounds(network, samples, norms)
+    if targets is not None:
+        makers[SAMPLED] = lambda: (
+            adaptive_sharpness_sampled(
+                model, inputs, targets, rho=rho, pairs=pairs, seed=seed, chunk=chunk or 1000
+            ).estimate
+        )
+    estimates = {n: makers[n]() if n in makers else UNDEFINED for n in QUANTITIES if n in wanted}
+    layers = tuple(layer.name for layer in network.layers)
+    return Measurements(estimates, samples, layers, norms, _flags(network, samples))
+
+
+def _wanted(quantities: Collection[str] | None, targets: Tensor | None) -> set[str]:
+    wanted = set(QUANTITIES) if quantities is None else set(quantities)
+    unknown = wanted - set(QUANTITIES)
+    if unknown:
+        raise UserError(
+            f"quantities: no {', '.join(sorted(unknown))}; there are {', '.join(QUANTITIES)}"
+        )
+    if targets is None and quantities is not None and SAMPLED in wanted:
+        raise UserError(f"{SAMPLED} needs targets, one row of N numbers a sample")
+    return wanted if targets is not None else wanted - {SAMPLED}
+
+
+def _check_inputs(model: nn.Module, inputs: Tensor) -> None:
+    if not isinstance(inputs, Tensor):
+        raise UserError(f"inputs are a {type(inputs).__name__}; pass a torch.Tensor")
+    kind = next((p.dtype for p in model.parameters()), inputs.dtype)
+    if inputs.dim() < 2 or inputs.numel() == 0:
+        raise UserError(f"inputs: shape {tuple(inputs.shape)}; needs samples along the first axis")
+    if inputs.dtype != kind or kind not in (torch.float32, torch.float64):
+        raise UserError(
+            f"inputs are {inputs.dtype}, the parameters {kind}; make both float32 or float64"
+        )
+    if not all(torch.isfinite(end) for end in inputs.aminmax()):  # isfinite() copies all of them
+        raise NumericalError("inputs are not finite; look for nan or inf in the data")
+
+
+def _check_targets(targets: Tensor, shape: tuple[int, int]) -> None:
+    if targets.shape != shape:
+        raise UserError(
+            f"targets: shape {tuple(targets.shape)}, the outputs' is {shape}; pass class labels as "
+            "one-hot rows"
+        )
+    if not torch.isfinite(targets).all():
+        raise NumericalError("targets are not finite; look for nan or inf in the data")
+
+
+def _norms(network: Network, bounded: bool) -> Tensor:
+    """||W_l||_2 of linear layers, and of convolutions where a theorem uses it."""
+    norms = torch.full((len(network.layers),), torch.nan, dtype=torch.float64)
+    for index, layer in enumerate(network.layers if bounded else ()):
+        if has_theorem(network, index) or isinstance(layer.module, nn.Linear):
+            norms[index] = operator_norm(layer)
+    return norms
+
+
+def _measures(network: Network, samples: Samples) -> dict[str, Callable[[], Estimate]]:
+    s = samples
+    adaptive = s.layer_adaptive.sum(1) + s.others_adaptive
+    makers = {
+        "sharpness": partial(mean, s.sharpness),
+        "mls": partial(mean, s.mls),
+        "jacobian_norm_squared": partial(mean, s.jacobian_squared),
+        "local_dimensionality": partial(mean, s.local_dimensionality),
+        "rank": partial(mean, s.rank),
+        "log_volume_top3": partial(mean, s.log_volume_top3),
+        "log_lvr": partial(log_mean_exp, s.log_volume),
+        "normalized_mls": partial(mean, s.input_squared * s.mls.square()),
+        "input_invariant_mls": partial(mean, s.invariant),
+        "adaptive_sharpness": partial(mean, adaptive / 2),
+        "log_lvr_bound_jacobian": partial(
+            volume_bound_by_jacobian, s.jacobian_squared, network.outputs
+        ),
+    }
+    if network.layers and not network.incomplete:
+        makers["nmls"] = partial(mean, s.layer_mls.sum(1))
+        makers["log_nvr"] = partial(log_mean_exp, torch.logsumexp(s.layer_log_volume, dim=1))
+    if s.last_is_output.all():
+        squared = float(network.layers[-1].weight.double().square().sum())
+        makers["relative_flatness"] = partial(
+            jackknife, lambda m: squared * m, s.layer_input_squared[:, -1]
+        )
+    return makers
+
+
+def _bounds(network: Network, samples: Samples, norms: Tensor) -> dict[str, Callable[[], Estimate]]:
+    found: dict[str, Callable[[], Estimate]] = {}
+    complete = not network.incomplete
+    for stretch in stretches(samples, network.layers, norms):
+        found |= bounds_by_input(samples, stretch, network.outputs)
+        found |= bounds_by_layers(samples, stretch, network.outputs, complete=complete)
+    return found
+
+
+def _flags(network: Network, samples: Samples) -> tuple[str, ...]:
+    n = len(samples)
+    dead = int((samples.mls == 0).sum())
+    empty = int((samples.input_squared == 0).sum())
+    silent = ", ".join(
+        layer.name
+        for layer, column in zip(network.layers[1:], samples.layer_smallest.T[1:], strict=True)
+        if (column == 0).any()
+    )
+    crowded = ", ".join(layer.name for layer in network.layers if not layer.bounds_jacobian)
+    flags = {
+        "one sample: standard errors are not defined": n == 1,
+        f"{dead} of {n} samples have J = 0: local dimensionality is not defined": dead > 0,
+        f"{empty} of {n} samples are zero: the bounds that divide by ||x|| are infinite": empty > 0,
+        "the bounds on NMLS and NVR are infinite, some sample's input is zero at layer: "
+        + silent: (silent),
+        "NMLS, NVR and their bounds are not defined: " + network.incomplete: network.incomplete,
+        "MLS and LVR bounds are not defined: x is not the first layer's input": (
+            not samples.first_is_input.all()
+        ),
+        "theorems not defined, more positions than rows of patches in layer: " + crowded: crowded,
+        "relative flatness is not defined: the output is not a linear layer's": (
+            not samples.last_is_output.all()
+        ),
+        "measured by the general path: " + ", ".join(network.others): network.others,
+    }
+    return tuple(text for text, applies in flags.items() if applies)

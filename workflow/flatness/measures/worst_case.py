@@ -1,0 +1,227 @@
+"""Adaptive worst-case sharpness: how far the loss rises within ρ|w| of the weights w.
+
+    S_max^ρ(w) = E_S max_{|δ_p| ≤ ρ|w_p|} L_S(w + δ) − L_S(w)
+
+S is a batch of m samples drawn with replacement. *Plain* projected gradient ascent keeps the
+highest loss after its updates, so its value may be negative; *strong* ascent moves in units of
+ρ|w| and keeps the best point ever seen, so it is unchanged by rescalings w → w⊙r that leave the
+network's function unchanged, as the maximum itself is.
+
+The ascents themselves are in `flatness.measures.ascent`; here they are applied to one module.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from flatness.errors import NumericalError, UserError
+from flatness.measures.ascent import (
+    STRONG_CORNERS,
+    STRONG_STEPS,
+    Maximiser,
+    Parameters,
+    draw_batches,
+    loss_rises,
+    plain_rise,
+    strong_rise,
+)
+
+
+@dataclass(frozen=True)
+class AdaptiveSharpness:
+    """Adaptive worst-case sharpness of one model.
+
+    Attributes:
+        value: mean over restarts of the highest loss reached less the loss at the centre.
+        standard_error: of `value`, over restarts; NaN for one restart.
+        clamped: the same mean with δ = 0 as a candidate: never negative.
+        restarts: batches averaged over.
+    """
+
+    value: float
+    standard_error: float
+    clamped: float
+    restarts: int
+
+
+def adaptive_sharpness(
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    data: tuple[Tensor, Tensor],
+    *,
+    rho: float,
+    step_size: float,
+    steps: int = 5,
+    restarts: int = 50,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> AdaptiveSharpness:
+    """Adaptive worst-case sharpness by plain projected gradient ascent.
+
+    Per restart: draw a batch, take `steps` steps δ ← clamp(δ + step_size ∇L, −ρ|w|, ρ|w|) from
+    δ = 0, keep the highest loss after an update. The model is left as it was found; it is measured
+    in evaluation mode, batch norm frozen.
+
+    Args:
+        model: maps inputs (b, ...) to outputs; all its parameters are perturbed.
+        loss: maps outputs and targets of a batch to its mean loss, a scalar.
+        data: inputs (n, ...) and targets (n, ...), on the model's device.
+        rho: radius, relative to each weight.
+        step_size: of the ascent, in units of the weights per unit of gradient.
+        steps: updates a restart.
+        restarts: independent batches.
+        batch_size: samples a batch, drawn with replacement (duplicates count).
+        seed: of the batches.
+
+    Returns:
+        The sharpness, in units of the loss.
+
+    Raises:
+        UserError: a setting is out of range, or the same batch gives two losses.
+        NumericalError: the sharpness is not finite.
+    """
+    _require_positive(rho=rho, step_size=step_size, steps=steps)
+    maximise = partial(plain_rise, rho=rho, step_size=step_size, steps=steps)
+    generator = torch.Generator().manual_seed(seed)
+    return _of_module(model, loss, data, maximise, restarts, batch_size, generator)
+
+
+def strong_adaptive_sharpness(
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    data: tuple[Tensor, Tensor],
+    *,
+    rho: float,
+    steps: int = STRONG_STEPS,
+    corners: int = STRONG_CORNERS,
+    restarts: int = 50,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> AdaptiveSharpness:
+    """Adaptive worst-case sharpness by sign ascent from δ = 0 and from random corners.
+
+    As `adaptive_sharpness`, on the same batches for the same seed, with `strong_rise` as the
+    maximiser: nothing to tune, never negative, unchanged by rescaling.
+
+    Args:
+        model: as in `adaptive_sharpness`.
+        loss: likewise.
+        data: likewise.
+        rho: likewise.
+        steps: updates from each start.
+        corners: random corners of the box |δ| ≤ ρ|w| to start from, besides δ = 0.
+        restarts: independent batches.
+        batch_size: samples a batch, drawn with replacement.
+        seed: of the batches and corners.
+
+    Returns:
+        The sharpness, in units of the loss.
+
+    Raises:
+        UserError: a setting is out of range, or the same batch gives two losses.
+        NumericalError: the sharpness is not finite.
+    """
+    _require_positive(rho=rho, steps=steps)
+    generator = torch.Generator().manual_seed(seed)
+    maximise = partial(strong_rise, rho=rho, steps=steps, corners=corners, generators=[generator])
+    return _of_module(model, loss, data, maximise, restarts, batch_size, generator)
+
+
+def summarise(rises: Tensor) -> AdaptiveSharpness:
+    """Averages one model's loss rises, shape (restarts,), with the standard error of the mean."""
+    rises = rises.double()
+    count = len(rises)
+    error = float(rises.std() / count**0.5) if count > 1 else float("nan")
+    return AdaptiveSharpness(float(rises.mean()), error, float(rises.clamp(min=0).mean()), count)
+
+
+def _require_positive(**settings: float) -> None:
+    for name, value in settings.items():
+        if not value > 0:
+            raise UserError(f"{name} is {value}; it must be positive")
+
+
+def _of_module(
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    data: tuple[Tensor, Tensor],
+    maximise: Maximiser,
+    restarts: int,
+    batch_size: int,
+    generator: torch.Generator,
+) -> AdaptiveSharpness:
+    """Measures one module as a stack of one."""
+    _require_positive(restarts=restarts, batch_size=batch_size, samples=len(data[0]))
+    if len(data[0]) != len(data[1]):
+        raise UserError(f"data: {len(data[0])} inputs but {len(data[1])} targets")
+    batches = draw_batches(len(data[0]), restarts, batch_size, [generator]).to(data[0].device)
+    centre = {name: weights.detach()[None] for name, weights in model.named_parameters()}
+    losses = module_losses(model, loss, data)
+    with evaluation_mode(model):
+        require_repeatable(model, lambda: losses(centre, batches[:, 0]))
+        result = summarise(loss_rises(losses, centre, batches, maximise)[0])
+    if not torch.isfinite(torch.tensor(result.value)):
+        raise NumericalError(
+            f"the adaptive sharpness is {result.value}: the loss is not finite near the weights; "
+            "check that training did not diverge"
+        )
+    return result
+
+
+def module_losses(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: tuple[Tensor, Tensor]
+) -> Callable[[Parameters, Tensor], Tensor]:
+    """The loss of one module as a function of a stack of one and a batch of indices (1, b)."""
+    inputs, targets = data
+
+    def losses(parameters: Parameters, batch: Tensor) -> Tensor:
+        single = {name: values[0] for name, values in parameters.items()}
+        return loss(functional_call(model, single, (inputs[batch[0]],)), targets[batch[0]])[None]
+
+    return losses
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every submodule gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def require_repeatable(model: nn.Module, evaluate: Callable[[], Tensor]) -> None:
+    """Checks that evaluating a batch twice gives the same loss and changes no state.
+
+    Args:
+        model: the module that `evaluate` runs; its buffers are put back.
+        evaluate: computes the loss of one fixed batch.
+
+    Raises:
+        UserError: it does not; names the cause.
+    """
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.no_grad():
+        first, second = evaluate(), evaluate()
+        changed = [name for name, old in kept.items() if not old.equal(model.get_buffer(name))]
+        for name in changed:
+            model.get_buffer(name).copy_(kept[name])
+    if changed:
+        raise UserError(
+            f"evaluating a batch changes the model's buffer {changed[0]}: batch norm runs in train "
+            "mode although the model was put in evaluation mode; freeze its statistics"
+        )
+    if not torch.allclose(first, second, rtol=1e-4, atol=0, equal_nan=True):
+        raise UserError(
+            f"the same batch gave the loss {float(first):.6g}, then {float(second):.6g}: the model "
+            "draws random numbers although it was put in evaluation mode; give functional dropout "
+            "training=self.training"
+        )

@@ -1,0 +1,131 @@
+"""The configuration: one typed model, the source of truth for config/*.yaml.
+
+Read at Snakemake's parse time, so nothing here imports torch.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt, ValidationError, model_validator
+
+from flatness.errors import UserError
+from flatness.records.frozen import Frozen
+from flatness.statistics.settings import Statistics
+from flatness.studies.chen.config import ChenSettings
+from flatness.studies.cross.config import CrossSettings
+from flatness.studies.epfl.study import EpflStudy
+from flatness.studies.transformers.config import TransformersSettings
+
+DEVICE_VARIABLE = "FLATNESS_DEVICE"
+#: The patterns of names, in words.
+PATTERNS = {
+    r"^[a-z][a-z0-9_]*$": "a name has small letters, digits and _ only, and begins with a letter",
+    r"^[A-Za-z0-9_-]+$": "a name has letters, digits, _ and - only",
+    r"^[A-Za-z0-9_.-]+$": "a name has letters, digits, _, . and - only",
+}
+
+
+class Data(Frozen):
+    """Where published data come from."""
+
+    mirror: str | None = None
+
+
+class Figures(Frozen):
+    """How figures are written."""
+
+    dpi: PositiveInt
+
+
+class Config(Frozen):
+    """Everything a run depends on."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    device: Literal["auto", "cpu", "cuda"]
+    data: Data
+    statistics: Statistics
+    figures: Figures
+    epfl: EpflStudy
+    chen: ChenSettings
+    transformers: TransformersSettings
+    cross: CrossSettings
+
+    @model_validator(mode="after")
+    def _cross_families_exist(self) -> "Config":
+        unknown = sorted(set(self.cross.families) - set(self.chen.families))
+        if unknown:
+            raise ValueError(
+                f"cross.families: no {', '.join(unknown)}; chen.families has "
+                f"{', '.join(self.chen.families)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_are_there(self) -> "Config":
+        for name, family in self.chen.families.items():
+            if family.train_size is not None and family.samples > family.train_size:
+                raise ValueError(
+                    f"chen.families.{name}: samples {family.samples} exceeds train_size "
+                    f"{family.train_size}"
+                )
+        return self
+
+    @property
+    def device_kind(self) -> str:
+        """The kind of device jobs use: what `auto` finds here, without loading torch.
+
+        Jobs of a cluster take over what `settle_device` found where the run was started.
+        """
+        if self.device == "auto":
+            here = "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+            return os.environ.get(DEVICE_VARIABLE, here)
+        return self.device
+
+
+def settle_device(settings: Config) -> str:
+    """Finds the kind of device, and lets jobs inherit it: they may run where "auto" differs.
+
+    Args:
+        settings: the configuration.
+
+    Returns:
+        "cpu" or "cuda".
+    """
+    os.environ[DEVICE_VARIABLE] = settings.device_kind
+    return os.environ[DEVICE_VARIABLE]
+
+
+def validate(values: Mapping[str, Any]) -> Config:
+    """Checks a configuration as read from YAML.
+
+    Args:
+        values: nested mapping.
+
+    Returns:
+        The typed configuration.
+
+    Raises:
+        UserError: every wrong key, each with its path, the value found and what is allowed.
+    """
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise UserError("the configuration is wrong:\n  " + "\n  ".join(lines)) from error
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in item["loc"] if part != "[key]")
+    if item["type"] == "extra_forbidden":
+        return f"{path}: no such key; see config/demo.yaml for the keys there are"
+    if item["type"] == "missing":
+        return f"{path}: this key is missing; see config/demo.yaml for an example"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error" and isinstance(item["input"], Mapping | list | tuple):
+        # Several keys do not fit one another: the message names them, the input is all there is.
+        return f"{path}: {message}" if path else message
+    if item["type"] == "string_pattern_mismatch":
+        message = PATTERNS.get(item["ctx"]["pattern"], message)
+    return f"{path}: found {item['input']!r}: {message}"

@@ -1,0 +1,219 @@
+"""The manifest of a results folder: each file's checksum, and Snakemake's record of its job.
+
+Snakemake keeps beside a run what made each output: parameters (the settings and the code's hash),
+inputs, times. The manifest binds these records to the contents, so that results can leave the
+machine that made them and be judged elsewhere by the same rules as results at home.
+"""
+
+import hashlib
+import json
+import platform
+from base64 import urlsafe_b64decode
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+from tqdm import tqdm
+
+from flatness.errors import DataError
+from flatness.pipeline.config import Config
+from flatness.records.files import atomic_path
+from flatness.records.frozen import Frozen, canonical_json, content_hash
+from flatness.records.tables import provenance
+
+RECORDS = Path(".snakemake/metadata")
+#: Stages whose files results are computed from: nothing may lie there that no job made.
+TRUSTED = ("checkpoints", "measurements", "correlations")
+#: Seconds by which clocks of file systems round.
+ROUNDING = 2.0
+
+
+class File(Frozen):
+    """One output of a job.
+
+    Attributes:
+        sha256: of its content.
+        modified_ns: when it was written, in nanoseconds since 1970.
+        record_path: where Snakemake keeps its record, under `RECORDS`; empty where it keeps none.
+        record: the record.
+    """
+
+    sha256: str
+    modified_ns: int
+    record_path: Annotated[str, Field(pattern=r"^(@?[A-Za-z0-9_=-]+/?)*$")] = ""
+    record: dict[str, Any] = Field(default_factory=dict)
+
+
+class Manifest(Frozen):
+    """What a results folder holds and what made it.
+
+    Attributes:
+        name: of the configuration.
+        config: all its settings.
+        config_hash: of the settings.
+        device: kind of device that "auto" stood for.
+        commit: of the code when the manifest was written; each table's rows have their own.
+        dirty: whether tracked files differed from that commit.
+        python: version of Python.
+        platform: operating system and processor.
+        packages: versions of all installed packages.
+        files: by path from the folder that holds `results` and `data`.
+    """
+
+    name: str
+    config: dict[str, Any]
+    config_hash: str
+    device: str
+    commit: str
+    dirty: bool
+    python: str
+    platform: str
+    packages: dict[str, str]
+    files: dict[Annotated[str, Field(pattern=r"^(results|data)/")], File]
+
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, files: dict[str, File]) -> dict[str, File]:
+        if outside := [path for path in files if ".." in Path(path).parts]:
+            raise ValueError(f"{outside[0]} lies outside the folder")
+        return files
+
+
+def manifest_path(name: str) -> Path:
+    """Where the manifest of a configuration lies."""
+    return Path("results") / name / "manifest.json"
+
+
+def write_manifest(settings: Config) -> Manifest:
+    """Describes what a run left, in `results/<name>/manifest.json`.
+
+    Args:
+        settings: the run's configuration.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: there are no results.
+    """
+    paths = _outputs(settings.name)
+    if not any(path.startswith("results/") for path in paths):
+        raise DataError(f"results/{settings.name}: no results here; run the configuration first")
+    bar = tqdm(paths.items(), desc="checksums", unit="file", mininterval=2, delay=2)
+    made = provenance("")
+    manifest = Manifest(
+        name=settings.name,
+        config=settings.model_dump(mode="json"),
+        config_hash=content_hash(settings),
+        device=settings.device_kind,
+        commit=made["commit"],
+        dirty=made["dirty"],
+        python=made["python_version"],
+        platform=platform.platform(),
+        packages={item.name: item.version for item in distributions()},
+        files={path: _describe(Path(path), record) for path, record in bar},
+    )
+    with atomic_path(manifest_path(settings.name)) as temporary:
+        temporary.write_text(canonical_json(manifest))
+    return manifest
+
+
+def require_untouched(manifest: Manifest) -> None:
+    """Looks for files that were changed after their job, so that its record is not theirs.
+
+    Args:
+        manifest: of the results.
+
+    Raises:
+        DataError: there is one; names it.
+    """
+    for path, file in manifest.files.items():
+        if file.record and file.modified_ns / 1e9 > file.record["endtime"] + ROUNDING:
+            raise DataError(
+                f"{path}: changed after the job that made it had ended; delete it and run again"
+            )
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Reads a manifest.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        return Manifest.model_validate_json(path.read_text())
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}; a run that ends writes it, `flatness "
+            "archive` too: copy it with the results"
+        ) from error
+    except ValidationError as error:
+        raise DataError(f"{path}: damaged; copy it again") from error
+
+
+def verify(manifest: Manifest, root: Path) -> None:
+    """Holds files against their manifest.
+
+    Args:
+        manifest: of the results.
+        root: the folder that holds `results`; data sets that are not there are passed over.
+
+    Raises:
+        DataError: a file is missing, has another content, or lies among the results without being
+            listed; names it.
+    """
+    results = root / "results" / manifest.name
+    # Hidden ones are what killed jobs left of files they were writing; no job reads them.
+    found = {file for stage in TRUSTED for file in (results / stage).rglob("[!.]*")}
+    found = {file for file in found if file.is_file()}
+    for file in sorted(found - {root / path for path in manifest.files}):
+        raise DataError(f"{file}: not in the manifest, so nothing says what made it; delete it")
+    bar = tqdm(manifest.files.items(), desc="checksums", unit="file", mininterval=2, delay=2)
+    for path, file in bar:
+        needed = path.startswith("results/") or (root / path).exists()
+        if needed and _sha256(root / path) != file.sha256:
+            raise DataError(
+                f"{root / path}: its content is not what the manifest says; copy it again"
+            )
+
+
+def _outputs(name: str) -> dict[str, Path | None]:
+    """Files that jobs of a configuration made, and where their records are."""
+    keys = (file.relative_to(RECORDS) for file in RECORDS.rglob("*") if file.is_file())
+    recorded = {_output_of(key): key for key in keys}
+    results = Path("results") / name
+    found = {
+        path: key
+        for path, key in sorted(recorded.items())
+        if path.startswith((f"{results}/", "data/")) and Path(path).is_file()
+    }
+    return found | {str(path): None for path in sorted(results.glob("benchmarks/**/*.tsv"))}
+
+
+def _output_of(key: Path) -> str:
+    """The output that a record's path stands for: base64, long names in pieces marked by @."""
+    return urlsafe_b64decode("".join(part.removeprefix("@") for part in key.parts)).decode()
+
+
+def _describe(path: Path, key: Path | None) -> File:
+    modified = path.stat().st_mtime_ns
+    if key is None:
+        return File(sha256=_sha256(path), modified_ns=modified)
+    record = json.loads((RECORDS / key).read_text())
+    record.pop("conda_env", None)  # the whole lock file again, and never a reason to run
+    return File(sha256=_sha256(path), modified_ns=modified, record_path=str(key), record=record)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; copy it again") from error

@@ -1,0 +1,43 @@
+"""The verb `redraw`: every figure and the report from kept tables, without data or training."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flatness.errors import DataError, UserError
+from flatness.pipeline.reference import CONFIG, REFERENCE
+from flatness.report.summary import print_summary
+
+#: Where the rules are that draw and report; without all others Snakemake takes the kept tables for
+#: sources.
+DOWNSTREAM = ("Snakefile", "workflow/rules/draw.smk", "workflow/rules/report.smk")
+NAME = "redrawn"
+
+
+def redraw(
+    reference: Annotated[Path, typer.Argument(help="folder that `keep` wrote")] = REFERENCE,
+) -> None:
+    """Draws every figure and the report anew from kept tables, into results/redrawn."""
+    config = reference / CONFIG
+    if not config.exists():
+        raise DataError(f"{config}: no such file; `python -m flatness keep` writes such a folder")
+    results = Path("results") / NAME
+    for folder in ("correlations", "benchmarks"):
+        shutil.copytree(reference / folder, results / folder, dirs_exist_ok=True)
+    command = ["snakemake", "--configfile", str(config), "--config", f"name={NAME}"]
+    done = subprocess.run(
+        [*command, "--allowed-rules", *downstream_rules(), "--", "all"], check=False
+    )
+    print_summary(results)
+    if done.returncode:
+        raise UserError(f"{results}: not all figures could be drawn; the messages above say why")
+
+
+def downstream_rules() -> list[str]:
+    """Names of the rules that draw and report."""
+    text = "\n".join(Path(path).read_text() for path in DOWNSTREAM)
+    return re.findall(r"^rule (\w+):", text, re.MULTILINE)

@@ -1,0 +1,198 @@
+"""The verb `run`: the whole workflow from one command, also after a kill."""
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+import yaml
+from filelock import FileLock, Timeout
+
+from flatness.errors import DataError, UserError
+from flatness.pipeline.config import Config, validate
+from flatness.pipeline.manifest import write_manifest
+from flatness.records.frozen import seeds_of
+from flatness.report.summary import print_summary
+from flatness.studies.transformers.pretrained import IMAGES_DIR, WEIGHTS_DIR, require_pretrained
+
+LOCKS = Path(".snakemake/locks")
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="config/demo.yaml, laptop.yaml or paper.yaml")],
+    targets: Annotated[list[str] | None, typer.Argument(help="rules or files; all if none")] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="how to run, such as profiles/slurm; profiles/default")
+    ] = None,
+) -> None:
+    """Runs Snakemake to the end, also after a kill, and prints what was found."""
+    settings = load_config(config)
+    results = Path("results") / settings.name
+    check_before_start(config, settings, targets or [])
+    command = ["snakemake", "--configfile", str(config)]
+    command += ["--workflow-profile", str(profile)] if profile else []
+    with sole_run():
+        require_writable(results)
+        # Nobody runs here, so a lock is one that a killed run left.
+        if any(LOCKS.glob("*.lock")):
+            subprocess.run([*command, "--unlock"], capture_output=True, check=False)
+        code = subprocess.run([*command, "--", *(targets or [])], check=False).returncode
+        print_summary(results)
+        if code:
+            raise UserError(
+                f"the run of {config} stopped before its end; the messages above say why. "
+                "What was finished is kept: the same command goes on from there"
+            )
+        write_manifest(settings)
+
+
+def check_before_start(config: Path, settings: Config, targets: Sequence[str]) -> None:
+    """Looks for what would end a run at once, or hours after its start.
+
+    Args:
+        config: a configuration file.
+        settings: what it says.
+        targets: rules or files; all if none.
+
+    Raises:
+        UserError: Snakemake cannot make a target.
+        DataError: transformers are to be measured whose images or weights are not there.
+    """
+    if targets:
+        done = dry_run(config, *targets)
+        planned = done.stdout + done.stderr
+        wrong = re.search(r"No rule to produce (.+?) \(if|Target rules may not contain", planned)
+        if wrong:
+            raise UserError(
+                f"{wrong.group(1) or ', '.join(targets)}: no such target; "
+                "`snakemake --list-target-rules` lists the rules that can be asked for"
+            )
+        if "measure_transformers" not in planned:
+            return
+    require_transformers(settings)
+
+
+def dry_run(config: Path, *targets: str) -> subprocess.CompletedProcess[str]:
+    """Lets Snakemake plan, which starts nothing and takes no lock."""
+    command = ["snakemake", "--configfile", str(config), "--dry-run", "--nolock"]
+    return subprocess.run(
+        [*command, "--quiet", "rules", "--", *targets], capture_output=True, text=True, check=False
+    )
+
+
+def require_transformers(settings: Config) -> None:
+    """Looks for what the pretrained models need that are not yet measured.
+
+    Args:
+        settings: the configuration.
+
+    Raises:
+        DataError: their images or weights are not there.
+    """
+    study = settings.transformers
+    if study.pretrained is None:
+        return
+    measured = Path("results") / settings.name / "measurements/transformers"
+    waiting = [block for block in study.blocks if not (measured / f"{block}.csv").exists()]
+    tags = [model.name for model in study.models]
+    models = [tags[index] for block in waiting for index in seeds_of(block)]
+    inherited = os.environ | study.pretrained.exports  # as the jobs will find it
+    if models:
+        require_pretrained(
+            models,
+            inherited.get(IMAGES_DIR),
+            inherited.get(WEIGHTS_DIR),
+            study.pretrained.download,
+        )
+
+
+@contextmanager
+def sole_run() -> Iterator[None]:
+    """Holds this folder against other runs.
+
+    Yields:
+        Nothing, once nobody else runs here.
+
+    Raises:
+        UserError: another run is going on here.
+        DataError: the folder cannot be written.
+    """
+    lock = Path(".snakemake/flatness-run.lock")
+    require_writable(lock.parent)
+    try:
+        with FileLock(lock, timeout=0):
+            refuse_beside_living_snakemake()
+            yield
+    except Timeout:
+        raise UserError(
+            f"{Path.cwd()}: another run is going on here; wait for it to end, or stop it"
+        ) from None
+
+
+def require_writable(folder: Path) -> None:
+    """Creates a folder, if need be, and a file in it, which goes at once.
+
+    Args:
+        folder: where a run will write.
+
+    Raises:
+        DataError: the operating system refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written: {error.strerror}; free space or fix its permissions and "
+            "run again"
+        ) from error
+
+
+def load_config(path: Path) -> Config:
+    """Reads and checks a configuration file.
+
+    Args:
+        path: a YAML file.
+
+    Returns:
+        The typed configuration.
+
+    Raises:
+        UserError: no such file, not YAML (with the line), or a wrong key.
+    """
+    try:
+        return validate(yaml.safe_load(path.read_text()) or {})
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def refuse_beside_living_snakemake() -> None:
+    """Looks for a Snakemake started by other means: its lock must not be taken for a stale one.
+
+    Raises:
+        UserError: one works in this folder.
+    """
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            line, folder = process.cmdline(), process.cwd()
+        except psutil.Error:
+            continue
+        program = next((part for part in line[:2] if Path(part).name == "snakemake"), None)
+        if program and Path(folder) == Path.cwd():
+            raise UserError(
+                f"{folder}: Snakemake (process {process.pid}) is running here; "
+                "wait for it to end, or stop it"
+            )

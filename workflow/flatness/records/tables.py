@@ -1,0 +1,193 @@
+"""Tidy tables: CSV files whose columns are declared by a pydantic row model.
+
+The row models are the data dictionary's source: every column carries its description, unit,
+paper symbol and convention.
+"""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from flatness.errors import DataError
+from flatness.records.files import atomic_path
+
+
+class Row(BaseModel):
+    """One row of a table; its fields are the columns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def column(description: str, *, unit: str = "", symbol: str = "", convention: str = "") -> Any:
+    """Declares a column of a `Row`.
+
+    Args:
+        description: what it holds, in one sentence.
+        unit: unit of the value; empty for names, counts and ratios.
+        symbol: the papers' symbol.
+        convention: loss convention or protocol that the value depends on.
+
+    Returns:
+        A pydantic field.
+    """
+    extra = {"unit": unit, "symbol": symbol, "convention": convention}
+    return Field(description=description, json_schema_extra=extra)
+
+
+class Provenance(Row):
+    """What made a row: columns that every computed row ends with."""
+
+    experiment: str = column("hash of the settings that determine the row")
+    commit: str = column("commit of the code; 'unknown' outside a git checkout")
+    dirty: bool = column("whether tracked files differed from that commit")
+    torch_version: str = column("version of PyTorch")
+    python_version: str = column("version of Python")
+    device: str = column("kind of device: cpu or cuda")
+    execution: str = column("models trained or measured one by one (loop) or as one (stacked)")
+
+
+@cache
+def _commit() -> tuple[str, bool]:
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=12", "HEAD"), bool(changed)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", False
+
+
+@cache
+def _package_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def provenance(experiment: str, *, device: str = "cpu", execution: str = "loop") -> dict[str, Any]:
+    """The `Provenance` columns of a row computed here and now.
+
+    Args:
+        experiment: hash of the settings (`flatness.records.frozen.content_hash`).
+        device: "cpu" or "cuda".
+        execution: "loop" or "stacked".
+
+    Returns:
+        Column name to value.
+    """
+    commit, dirty = _commit()
+    return {
+        "experiment": experiment,
+        "commit": commit,
+        "dirty": dirty,
+        "torch_version": _package_version("torch"),
+        "python_version": platform.python_version(),
+        "device": device,
+        "execution": execution,
+    }
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Writes rows of one model as CSV, atomically; floats keep every digit.
+
+    Args:
+        path: the file to write.
+        rows: at least one row.
+
+    Raises:
+        DataError: no rows, or the file cannot be written.
+    """
+    if not rows:
+        raise DataError(f"{path}: a table without rows; nothing was written")
+    frame = pd.DataFrame(
+        [row.model_dump() for row in rows], columns=list(type(rows[0]).model_fields)
+    )
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, index=False, na_rep="nan")
+
+
+def read_table(path: Path, row: type[Row]) -> pd.DataFrame:
+    """Reads a CSV file and holds it against its row model.
+
+    Args:
+        path: the file.
+        row: the model its rows must fit.
+
+    Returns:
+        One column a field, in the model's order and types.
+
+    Raises:
+        DataError: the file is missing, or a column or value does not fit; names file, column, row.
+    """
+    try:
+        raw = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such table; run the step that makes it") from error
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a readable CSV table ({error}); delete it and run again"
+        ) from error
+    missing = [name for name in row.model_fields if name not in raw.columns]
+    unknown = [name for name in raw.columns if name not in row.model_fields]
+    if missing or unknown:
+        raise DataError(
+            f"{path}: columns missing: {missing or 'none'}, unknown: {unknown or 'none'}; "
+            "it was made by another version: delete it and run again"
+        )
+    try:
+        rows = TypeAdapter(list[row]).validate_python(raw.to_dict("records"))
+    except ValidationError as error:
+        index, name = error.errors()[0]["loc"][:2]
+        raise DataError(
+            f"{path}: row {index + 1}, column {name}: {error.errors()[0]['msg']}, "
+            f"found {error.errors()[0]['input']!r}; delete the file and run again"
+        ) from error
+    return pd.DataFrame([item.model_dump() for item in rows], columns=list(row.model_fields))
+
+
+def read_tables(paths: Iterable[Path], row: type[Row]) -> pd.DataFrame:
+    """Reads several tables of one model into one; warns where their PyTorch versions differ.
+
+    Args:
+        paths: the files.
+        row: the model their rows must fit.
+
+    Returns:
+        All rows, in the order of the files.
+    """
+    table = pd.concat([read_table(path, row) for path in paths], ignore_index=True)
+    if "torch_version" in table and table["torch_version"].nunique() > 1:
+        found = ", ".join(sorted(table["torch_version"].unique()))
+        print(f"warning: rows made with different versions of PyTorch: {found}", file=sys.stderr)
+    return table
+
+
+def data_dictionary(rows: Iterable[type[Row]]) -> pd.DataFrame:
+    """One line a column: table, column, type, unit, symbol, convention, description."""
+    lines = []
+    for row in rows:
+        for name, field in row.model_fields.items():
+            extra = field.json_schema_extra or {}
+            kind = getattr(field.annotation, "__name__", str(field.annotation))
+            lines.append(
+                {"table": row.__name__, "column": name, "type": kind}
+                | extra
+                | {"description": field.description}
+            )
+    return pd.DataFrame(lines)

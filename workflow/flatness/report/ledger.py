@@ -1,0 +1,162 @@
+"""The ledger: every claim of the two papers held against the tables of a run."""
+
+import math
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from flatness.errors import DataError, UserError
+from flatness.records.tables import Row, column
+from flatness.report.claims import VERDICTS, Check, Claim, Claims, Finding
+
+Cells = dict[str, str]
+
+
+class Outcome(Row):
+    """One line of the ledger."""
+
+    id: str = column("name of the claim or check")
+    kind: str = column("claim, or check: a theorem or a test of the code, which does not count")
+    paper: str = column("chen or epfl")
+    source: str = column("where the paper says it")
+    short: str = column("what is claimed, in symbols")
+    statement: str = column("what is claimed, in a sentence")
+    expectation: str = column("what would reproduce it")
+    published: float = column("the paper's value; nan where it gives none")
+    estimate: float = column("our value; of a check: the number of violations")
+    low: float = column("lower end of its interval")
+    high: float = column("upper end")
+    n: int = column("models, runs, replications or comparisons behind it")
+    excluded: int = column("models or runs left out of it")
+    interpolated: int = column("how many of n interpolate; -1 where that is not asked")
+    demo: bool = column("whether it was found on demo data")
+    verdict: str = column(
+        "claims: reproduced (the whole interval on the claimed side), not reproduced (on the other "
+        "side), inconclusive, not run here; checks: holds, violated, not run here"
+    )
+    table: str = column("the table it reads, below the results folder")
+    fixed_in: str = column("commit in which the claims were last changed")
+
+
+def evaluate(claims: Claims, results: Path, fixed_in: str) -> list[Outcome]:
+    """Holds every claim and check against the tables of one config.
+
+    Args:
+        claims: claims and checks.
+        results: folder of one config, as `results/laptop`.
+        fixed_in: commit of the claims.
+
+    Returns:
+        One outcome a claim, then one a check; what has no table or row is "not run here".
+
+    Raises:
+        UserError: a claim names a column that its table lacks, or selects more than one row.
+        DataError: a table cannot be read.
+    """
+    return [
+        _outcome(entry, _findings(entry, results), fixed_in)
+        for entry in (*claims.claims, *claims.checks)
+    ]
+
+
+def _findings(entry: Claim | Check, results: Path) -> dict[str, object]:
+    """The columns of an `Outcome` that depend on the entry's table."""
+    path = results / entry.table
+    try:
+        rows = [cells for cells in _rows(path) if _fits(cells, entry.where)]
+        if not rows:
+            return {"verdict": "not run here"}
+        found = _judge_claim(entry, rows) if isinstance(entry, Claim) else _judge_check(entry, rows)
+        return {"demo": rows[0].get("demo") == "True"} | found
+    except KeyError as error:
+        raise UserError(
+            f"claim {entry.id}: {path} has no column {error.args[0]}; correct the claim, or make "
+            "the table again if an earlier version wrote it"
+        ) from error
+    except ValueError as error:
+        raise DataError(f"claim {entry.id}: {path}: {error}; make the table again") from error
+
+
+def _rows(path: Path) -> list[Cells]:
+    if not path.exists():
+        return []
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+
+
+def _fits(cells: Cells, where: dict[str, str | bool | int]) -> bool:
+    return all(cells[name] == str(value) for name, value in where.items())
+
+
+def _judge_claim(claim: Claim, rows: list[Cells]) -> dict[str, object]:
+    if len(rows) > 1:
+        raise UserError(
+            f"claim {claim.id}: {len(rows)} rows of {claim.table} fit {claim.where}; add columns "
+            "to its `where` until one is left"
+        )
+    [cells] = rows
+    low, high = float(cells[claim.low]), float(cells[claim.high])
+    return {
+        "estimate": float(cells[claim.estimate]),
+        "low": low,
+        "high": high,
+        "n": int(cells[claim.n]),
+        "excluded": int(cells.get("excluded", 0)),
+        "interpolated": int(cells.get("interpolated", -1)),
+        "verdict": claim.expect.verdict(Finding(low, high, cells), claim.published),
+    }
+
+
+def _judge_check(check: Check, rows: list[Cells]) -> dict[str, object]:
+    broken = sum(int(cells[check.zero]) for cells in rows)
+    return {
+        "estimate": broken,
+        "n": sum(int(cells[check.n]) for cells in rows),
+        "verdict": "violated" if broken else "holds",
+    }
+
+
+def _outcome(entry: Claim | Check, found: dict[str, object], fixed_in: str) -> Outcome:
+    own = {name: getattr(entry, name) for name in ("id", "paper", "source", "short", "statement")}
+    nothing = dict.fromkeys(("published", "estimate", "low", "high"), math.nan)
+    nothing |= {"n": 0, "excluded": 0, "interpolated": -1, "demo": False}
+    if isinstance(entry, Claim):
+        own |= {"kind": "claim", "expectation": str(entry.expect)}
+        own |= {} if entry.published is None else {"published": entry.published}
+    else:
+        own |= {"kind": "check", "expectation": f"{entry.zero} = 0"}
+    return Outcome(**(nothing | own | found), table=entry.table, fixed_in=fixed_in)
+
+
+def tally(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """How many claims came out each way; checks do not count."""
+    counts = Counter(outcome.verdict for outcome in outcomes if outcome.kind == "claim")
+    return {verdict: counts[verdict] for verdict in VERDICTS}
+
+
+def commit_of(path: Path) -> str:
+    """The commit in which a file was last changed.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Short hash, with "and changed since" if the file differs from it; "unknown" without git or
+        before the first commit of the file.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments, "--", path.name]
+        done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        commit = git("log", "-1", "--format=%h")
+        changed = git("status", "--porcelain")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    if not commit:
+        return "unknown"
+    return f"{commit} and changed since" if changed else commit

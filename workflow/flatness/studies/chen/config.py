@@ -1,0 +1,238 @@
+"""Settings of the compression study: families of networks, their grid, what is measured."""
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from flatness.datasets import DATASETS
+from flatness.networks import NAMES
+from flatness.records.frozen import Frozen, seed_blocks
+
+
+def _known_network(name: str) -> str:
+    if name not in NAMES:
+        raise ValueError(f"choose from {', '.join(NAMES)}")
+    return name
+
+
+Network = Annotated[str, AfterValidator(_known_network)]
+Activation = Literal["relu", "tanh"]
+Device = Literal["cpu", "cuda"]
+ImageDataset = Literal[tuple(name for name, kind in DATASETS.items() if kind == "images")]
+
+
+class Setting(Frozen):
+    """One point of the grid: how the weights move."""
+
+    learning_rate: PositiveFloat
+    batch_size: PositiveInt
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+
+    @model_validator(mode="after")
+    def _momentum_is_sgds(self) -> "Setting":
+        if self.optimizer == "adam" and self.momentum:
+            raise ValueError("momentum belongs to sgd; adam has its own")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The setting in a path, such as "lr0.1_batch20" or "lr0.01_batch20_momentum0.9"."""
+        parts = [f"lr{self.learning_rate:g}", f"batch{self.batch_size}"]
+        parts += [self.optimizer] * (self.optimizer != "sgd")
+        parts += [f"momentum{self.momentum:g}"] * (self.momentum > 0)
+        parts += [f"decay{self.weight_decay:g}"] * (self.weight_decay > 0)
+        return "_".join(parts)
+
+
+class Checkpoints(Frozen):
+    """When the weights along training are kept: step 0, then `count` steps up to the last."""
+
+    schedule: Literal["even", "logarithmic"]
+    count: PositiveInt
+
+    def steps(self, iterations: int) -> tuple[int, ...]:
+        """The schedule's steps, ascending, 0 and `iterations` among them.
+
+        Args:
+            iterations: steps of the whole training.
+
+        Returns:
+            At most `count` + 1 steps; a logarithmic schedule drops what rounds to the same step.
+        """
+        parts = [part / self.count for part in range(1, self.count + 1)]
+        if self.schedule == "even":
+            steps = {round(iterations * part) for part in parts}
+        else:
+            steps = {round(iterations**part) for part in parts}
+        return (0, *sorted(steps - {0}))
+
+
+class Family(Frozen):
+    """Models of one network on one data set, over settings and seeds.
+
+    The first `trend_seeds` seeds are kept and measured along training, the others at its end. The
+    last checkpoints of the first `trace_seeds` seeds are also measured by sampling (Hessian trace,
+    sampled adaptive sharpness), which costs many passes.
+    """
+
+    network: Network
+    activation: Activation = "relu"
+    dataset: ImageDataset
+    classes: tuple[NonNegativeInt, ...] | None = None
+    train_size: PositiveInt | None = None
+    settings: Annotated[tuple[Setting, ...], Field(min_length=1)]
+    seeds: PositiveInt
+    block: PositiveInt
+    trend_seeds: NonNegativeInt
+    trend_block: PositiveInt = 1
+    iterations: PositiveInt
+    checkpoints: Checkpoints
+    measure_every: PositiveInt = 1
+    samples: Annotated[int, Field(ge=2)]
+    trace_seeds: NonNegativeInt = 0
+    test_samples: NonNegativeInt | None = 0
+
+    @field_validator("settings")
+    @classmethod
+    def _settings_differ(cls, settings: tuple[Setting, ...]) -> tuple[Setting, ...]:
+        names = [setting.name for setting in settings]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a setting occurs twice: {', '.join(names)}")
+        return settings
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Family":
+        if self.trend_seeds > self.seeds:
+            raise ValueError(f"trend_seeds {self.trend_seeds} exceeds seeds {self.seeds}")
+        largest = max(setting.batch_size for setting in self.settings)
+        if self.train_size is not None and largest > self.train_size:
+            raise ValueError(f"batch_size {largest} exceeds train_size {self.train_size}")
+        if self.activation != "relu" and self.network != "mlp":
+            raise ValueError(f"{self.network} is built with relu only")
+        return self
+
+    @property
+    def blocks(self) -> list[str]:
+        """Names of the blocks of seeds; a block is all trend seeds or none."""
+        return self.trend_blocks + seed_blocks_from(self.trend_seeds, self.seeds, self.block)
+
+    @property
+    def trend_blocks(self) -> list[str]:
+        """The blocks that are kept and measured along training."""
+        return seed_blocks(self.trend_seeds, self.trend_block)
+
+    def setting(self, name: str) -> Setting:
+        """The setting called `name`."""
+        return next(setting for setting in self.settings if setting.name == name)
+
+
+class ChenSettings(Frozen):
+    """The whole study."""
+
+    families: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Family]
+    keep_trajectories: bool
+
+
+class Training(Frozen):
+    """All that determines the trained weights of one block, apart from the seeds.
+
+    `steps` are the steps at which weights are kept; the last is the end of training.
+    """
+
+    family: str
+    network: Network
+    activation: Activation
+    dataset: ImageDataset
+    classes: tuple[NonNegativeInt, ...] | None
+    train_size: PositiveInt | None
+    setting: Setting
+    steps: tuple[NonNegativeInt, ...]
+    device: Device
+
+
+class Measurement(Frozen):
+    """All that determines what is measured on the kept weights of one block.
+
+    `steps` are those of the training's steps that are measured, `test_samples` how many test
+    samples are measured besides (None: all; 0: none).
+    """
+
+    family: str
+    network: Network
+    activation: Activation
+    dataset: ImageDataset
+    classes: tuple[NonNegativeInt, ...] | None
+    train_size: PositiveInt | None
+    setting: Setting
+    steps: tuple[NonNegativeInt, ...]
+    samples: Annotated[int, Field(ge=2)]
+    trace_seeds: NonNegativeInt
+    test_samples: NonNegativeInt | None
+    device: Device
+
+
+def seed_blocks_from(first: int, seeds: int, size: int) -> list[str]:
+    """Names the blocks of the seeds `first` … `seeds` - 1, as `seed_blocks` does from 0."""
+    starts = range(first, seeds, size)
+    return [f"{start}-{min(start + size, seeds) - 1}" for start in starts]
+
+
+def training(
+    settings: ChenSettings, family: str, setting: str, block: str, device: str
+) -> Training:
+    """The training slice of one block.
+
+    Args:
+        settings: the study.
+        family: name of the family.
+        setting: name of the setting.
+        block: name of the block of seeds.
+        device: kind of device.
+
+    Returns:
+        The slice; it does not change when seeds are added.
+    """
+    chosen = settings.families[family]
+    all_steps = chosen.checkpoints.steps(chosen.iterations)
+    return Training(
+        **_data_and_network(chosen),
+        family=family,
+        setting=chosen.setting(setting),
+        steps=all_steps if block in chosen.trend_blocks else all_steps[-1:],
+        device=device,
+    )
+
+
+def measurement(
+    settings: ChenSettings, family: str, setting: str, block: str, device: str
+) -> Measurement:
+    """The measuring slice of one block; arguments as `training`."""
+    chosen = settings.families[family]
+    kept = training(settings, family, setting, block, device).steps
+    is_trend = block in chosen.trend_blocks
+    return Measurement(
+        **_data_and_network(chosen),
+        family=family,
+        setting=chosen.setting(setting),
+        steps=kept[:: -chosen.measure_every][::-1],
+        samples=chosen.samples,
+        trace_seeds=chosen.trace_seeds,
+        test_samples=chosen.test_samples if is_trend else 0,
+        device=device,
+    )
+
+
+def _data_and_network(family: Family) -> dict[str, object]:
+    keys = ("network", "activation", "dataset", "classes", "train_size")
+    return {key: getattr(family, key) for key in keys}

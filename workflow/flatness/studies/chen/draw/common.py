@@ -1,0 +1,98 @@
+"""What the study's figures share: reading tables, saying what is shown, colours of settings."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import seaborn as sns
+import typer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from flatness.records.tables import read_tables
+from flatness.studies.chen.measured_rows import MeasuredCheckpoint
+from flatness.studies.chen.quantities import with_derived
+from flatness.studies.figures import title
+
+Checkpoints = Annotated[list[Path], typer.Option(help="tables of checkpoints, one a family")]
+Correlations = Annotated[list[Path], typer.Option(help="tables of correlations, one a family")]
+
+FACTOR_LABELS = {
+    "learning_rate": "learning rate",
+    "batch_size": "batch size",
+    "setting": "setting",
+}
+
+
+def read_checkpoints(paths: Sequence[Path]) -> pd.DataFrame:
+    """All checkpoints of the families, with the columns that figures use."""
+    return with_derived(read_tables(paths, MeasuredCheckpoint))
+
+
+def subject(table: pd.DataFrame) -> str:
+    """Network and data set of one family, such as "VGG-11 on CIFAR-10"."""
+    return f"{title(table['network'].iloc[0])} on {title(table['dataset'].iloc[0])}"
+
+
+def shown(models: pd.DataFrame, used: pd.Series) -> str:
+    """How many models a panel shows, how many interpolate, and how many it leaves out and why.
+
+    Args:
+        models: one row a model.
+        used: which of them are drawn.
+
+    Returns:
+        Such as "97 models (95 interpolate), 3 left out (training loss not finite by step 400)".
+    """
+    text = f"{int(used.sum())} models ({int(models.loc[used, 'interpolated'].sum())} interpolate)"
+    left_out = models[~used]
+    if left_out.empty:
+        return text
+    reasons = left_out["reason"].replace("", "a quantity is not finite").unique()
+    return f"{text}, {len(left_out)} left out ({'; '.join(reasons)})"
+
+
+def setting_order(table: pd.DataFrame) -> list[str]:
+    """Settings by learning rate, then batch size."""
+    ordered = table.sort_values(["learning_rate", "batch_size", "setting"])
+    return list(ordered["setting"].unique())
+
+
+def colours(levels: Sequence[object]) -> dict[object, tuple[float, float, float]]:
+    """A colour for each level that the colour-blind can tell apart."""
+    return dict(zip(levels, sns.color_palette("colorblind", len(levels)), strict=True))
+
+
+def setting_label(name: str) -> str:
+    """A setting's name for reading: "lr0.1_batch20" as "lr 0.1, batch 20"."""
+    return re.sub(r"([a-z])(\d)", r"\1 \2", name).replace("_", ", ")
+
+
+#: Characters that fit below a figure side by side, and those that a handle takes.
+LEGEND_WIDTH, LEGEND_HANDLE = 150, 8
+
+
+def share_legend(figure: Figure, axis: Axes, heading: str, columns: int = 5) -> None:
+    """Puts one panel's legend below the whole figure, under lines that say what is shown."""
+    handles, labels = axis.get_legend_handles_labels()
+    labels = [setting_label(label) for label in labels]
+    columns = min(columns, LEGEND_WIDTH // (LEGEND_HANDLE + max(map(len, labels))))
+    legend = figure.legend(
+        handles,
+        labels,
+        title=heading,
+        title_fontsize=8,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+    )
+    legend.get_title().set_multialignment("center")
+
+
+def thousands(axis: Axes) -> None:
+    """Writes steps of training as 2k, 4k … where they are many."""
+    axis.xaxis.set_major_formatter(
+        lambda value, _: f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
+    )

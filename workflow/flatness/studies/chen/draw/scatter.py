@@ -1,0 +1,108 @@
+"""The pairwise scatter matrix of a family: points below the diagonal, Pearson's r above it."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from flatness.records.tables import read_tables
+from flatness.studies.chen.draw.bounds import pearson_text
+from flatness.studies.chen.draw.common import (
+    Checkpoints,
+    Correlations,
+    colours,
+    read_checkpoints,
+    setting_order,
+    share_legend,
+    shown,
+    subject,
+)
+from flatness.studies.chen.measured_rows import FamilyCorrelation
+from flatness.studies.chen.quantities import SCATTER_LABELS, last_on_train
+from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
+
+
+def draw_scatter(
+    checkpoints: Checkpoints, correlations: Correlations, png: Png, svg: Svg, dpi: Dpi = 150
+) -> None:
+    """Draws every pair of quantities of one family, one point a model."""
+    models = last_on_train(read_checkpoints(checkpoints))
+    table = read_tables(correlations, FamilyCorrelation)
+    names = list(SCATTER_LABELS)
+    used = np.isfinite(models[names]).all(axis=1)
+    with figure_style():
+        figure, axes = plt.subplots(
+            len(names), len(names), figsize=(10, 10.4), layout="constrained"
+        )
+        for row, y in enumerate(names):
+            for column, x in enumerate(names):
+                axis = axes[row, column]
+                if row > column:
+                    draw_points(axis, models[np.isfinite(models[[x, y]]).all(axis=1)], x, y)
+                elif row == column:
+                    draw_histogram(axis, models[x])
+                else:
+                    draw_coefficient(axis, pearson_text(table, x, y))
+                label_edges(axis, row, column, len(names))
+        share_legend(figure, axes[1, 0], f"{subject(models)}: {shown(models, used)}")
+        figure.align_ylabels(axes[:, 0])
+        save_figure(figure, png, svg, dpi=dpi, demo=bool(models["demo"].any()))
+
+
+def draw_points(axis: Axes, models: pd.DataFrame, x: str, y: str) -> None:
+    """One point a model, coloured by setting."""
+    levels = setting_order(models)
+    palette = colours(levels)
+    for level in levels:
+        part = models[models["setting"] == level]
+        axis.plot(
+            part[x], part[y], "o", ms=2.5, mew=0, alpha=0.8, color=palette[level], label=level
+        )
+
+
+def draw_histogram(axis: Axes, values: pd.Series) -> None:
+    """How the models spread."""
+    finite = values[np.isfinite(values)]
+    if len(finite):
+        axis.hist(finite, bins="sqrt" if np.ptp(finite) > 0 else 1, color="0.7")
+
+
+def draw_coefficient(axis: Axes, text: str) -> None:
+    """Pearson's r as text on a background whose colour tells sign and size."""
+    if text.startswith("r ="):
+        estimate = float(text.split("\n")[0].removeprefix("r = "))
+        axis.set_facecolor(sns.color_palette("vlag", as_cmap=True)((estimate + 1) / 2))
+        strong = abs(estimate) > 0.6
+    else:
+        strong = False
+    axis.text(
+        0.5,
+        0.5,
+        text.removeprefix("r = "),
+        transform=axis.transAxes,
+        ha="center",
+        va="center",
+        fontsize=8,
+        color="white" if strong else "black",
+    )
+    sns.despine(ax=axis, left=True, bottom=True)
+    axis.set(xticks=[], yticks=[])
+
+
+def label_edges(axis: Axes, row: int, column: int, size: int) -> None:
+    """Names on the outer edges only; ticks only where there is room to read them."""
+    names = list(SCATTER_LABELS.values())
+    axis.tick_params(labelsize=6, length=2)
+    axis.locator_params(nbins=3)
+    axis.ticklabel_format(style="sci", scilimits=(-2, 3)) if row >= column else None
+    axis.xaxis.get_offset_text().set_fontsize(6)
+    axis.yaxis.get_offset_text().set_fontsize(6)
+    if row < size - 1:
+        axis.set_xticklabels([])
+    if column > 0 or row == 0:
+        axis.set_yticklabels([])
+    if row == size - 1:
+        axis.set_xlabel(names[column], fontsize=8)
+    if column == 0:
+        axis.set_ylabel(names[row], fontsize=8)

@@ -1,0 +1,86 @@
+"""Columns of the tables of measurements, correlations and bounds."""
+
+from pydantic import create_model
+
+from flatness.measures.quantities import columns
+from flatness.records.tables import Provenance, column
+from flatness.studies.chen.rows import Checkpoint
+
+
+class _MeasuredCheckpoint(Checkpoint):
+    network: str = column("mlp, lenet5 or vgg11")
+    learning_rate: float = column("learning rate", symbol="η")
+    batch_size: int = column("batch size", symbol="B")
+    last: bool = column("whether the step is the end of training")
+    sampled: str = column("images measured: train, test, or misclassified (test images)")
+    samples: int = column("images measured", symbol="n")
+    interpolated: bool = column(
+        "whether training loss is at most 1e-3 and training accuracy at least 99.5 %"
+    )
+    generalisation_gap: float = column("training less test accuracy", unit="%")
+    hessian_trace: float = column(
+        "estimated trace of the Hessian of the loss on the measured images; at the end of training "
+        "of interpolating models of the first seeds, nan elsewhere",
+        symbol="Tr ∇²L",
+        convention="L = 1/(2n) Σ ||f(x) − y||²",
+    )
+    hessian_trace_se: float = column("its standard error")
+
+
+#: One model at one step, with every measure and its standard error.
+MeasuredCheckpoint = create_model(
+    "MeasuredCheckpoint",
+    __base__=_MeasuredCheckpoint,
+    __doc__="One model at one step of its training, measured.",
+    **columns(),
+)
+
+
+class FamilyCorrelation(Provenance):
+    """One correlation coefficient of two quantities within a family."""
+
+    family: str = column("family of models, as in the config")
+    dataset: str = column("name of the data set")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    over: str = column(
+        "what it is taken over: models (at the end of training), models at one batch size or "
+        "learning rate, settings (within each seed, then averaged over seeds), seeds (within each "
+        "setting, then averaged over settings), or checkpoints (within each run, then averaged "
+        "over the runs of each seed, then over seeds)"
+    )
+    x: str = column("one quantity")
+    y: str = column("the other quantity")
+    covariate: str = column("quantity held fixed (partial correlation); empty for none")
+    method: str = column("pearson, spearman or kendall")
+    estimate: float = column("the coefficient, or the mean of the seeds' or settings' coefficients")
+    low: float = column("lower end of its interval: resamples of seeds, or t over seeds")
+    high: float = column("upper end")
+    confidence: float = column("level of the interval")
+    p_value: float = column(
+        "two-sided asymptotic p-value, models taken for independent; of a mean over seeds that of "
+        "a t-test; nan over seeds"
+    )
+    p_permutation: float = column(
+        "two-sided permutation p-value, models taken for independent; of a mean over seeds by sign "
+        "flips; over seeds by exchanging seeds"
+    )
+    n: int = column("models; over settings, seeds and checkpoints: seeds")
+    interpolated: int = column("how many of the models or runs interpolate at the end of training")
+    excluded: int = column("models or runs left out")
+    reasons: str = column("why they were left out, with counts; empty for none")
+
+
+class BoundTightness(Provenance):
+    """How a bound compares with what it bounds, over the checkpoints of a family."""
+
+    family: str = column("family of models, as in the config")
+    dataset: str = column("name of the data set")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    value: str = column("the bounded quantity")
+    bound: str = column("the bound")
+    kind: str = column("theorem or heuristic")
+    median_log10_ratio: float = column("median over checkpoints of log10(bound / value)")
+    lowest_log10_ratio: float = column("lowest log10(bound / value)")
+    violations: int = column("checkpoints at which the bound is below the value")
+    violation_rate: float = column("the same as a share of n")
+    n: int = column("checkpoints at which both are defined and the bound is not infinite")

@@ -1,0 +1,265 @@
+"""Training of the compression study: plain steps on squared error, weights kept on the way.
+
+Everything is loaded once and indexed; there is no data loader. The order of an epoch is a function
+of (seed, epoch) and a partial last batch is dropped, so weights, optimizer state and the number of
+the step are all there is to resume from.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD, Adam, Optimizer
+from tqdm import tqdm
+
+from flatness.records.frozen import content_hash, seeds_of
+from flatness.records.tables import provenance, write_table
+from flatness.records.tensors import Scratch, save_tensors
+from flatness.studies.chen.config import Setting, Training
+from flatness.studies.chen.images import (
+    Images,
+    Labelled,
+    build_network,
+    load_images,
+    loss_and_accuracy,
+)
+from flatness.studies.chen.rows import TrainedCheckpoint
+
+#: Steps between two looks at the loss: progress, divergence, and the clock for saving.
+STRIDE = 100
+#: Seconds of training that a kill may cost. It does not affect results.
+SAVE_SECONDS = 30.0
+
+
+def train_block(
+    experiment: Annotated[str, typer.Option(help="training slice of the config, as JSON")],
+    data: Annotated[Path, typer.Option(help="normalised data file")],
+    seeds: Annotated[str, typer.Option(help="first and last seed, such as 0-4")],
+    scratch: Annotated[Path, typer.Option(help="folder of the resumable state")],
+    final: Annotated[Path, typer.Option(help="weights at the end, to write (safetensors)")],
+    trajectory: Annotated[Path, typer.Option(help="weights before the end, to write")],
+    table: Annotated[Path, typer.Option(help="table of checkpoints to write")],
+) -> None:
+    """Trains one setting of a family over a block of seeds; killed and run again, it goes on."""
+    chosen = Training.model_validate_json(experiment)
+    images = load_images(data, chosen)
+    name = content_hash(chosen)
+    *before, last = chosen.steps
+    everyone = seeds_of(seeds)
+    with (
+        Scratch(scratch, name) as state,
+        tqdm(total=len(everyone) * last, unit="step", mininterval=2) as bar,
+    ):
+        for seed in everyone:
+            bar.set_description(f"{chosen.family} {chosen.setting.name} seed {seed}")
+            train_seed(chosen, images, seed, state, bar)
+        _write_weights(final, state, everyone, [last], name)
+        _write_weights(trajectory, state, everyone, before, name)
+        _write_rows(table, state, everyone, chosen, images)
+        for file in state.folder.glob("*.safetensors"):
+            file.unlink()
+
+
+def train_seed(
+    experiment: Training, images: Images, seed: int, scratch: Scratch, bar: tqdm
+) -> None:
+    """Trains one seed, or the rest of it, and leaves its checkpoints in the scratch folder.
+
+    A model whose loss stops being finite is not trained on: its remaining checkpoints hold no
+    weights and say why.
+
+    Args:
+        experiment: what to train.
+        images: to train on and to evaluate on.
+        seed: of initial weights and data order.
+        scratch: where state and checkpoints (`checkpoint_name`) are kept.
+        bar: progress, in steps.
+    """
+    trainer = Trainer(build_network(experiment, seed), experiment.setting, images.train, seed)
+    saved = scratch.load(f"seed{seed}")
+    passed = [step for step in experiment.steps if saved and step <= saved[1]["step"]]
+    if any(scratch.load(checkpoint_name(seed, step)) is None for step in passed):
+        saved = None  # a damaged checkpoint can only be had again by training from the start
+    looked = trainer.restore(saved)
+    bar.update(max(looked, 0))
+    clock = time.monotonic()
+    last = experiment.steps[-1]
+    for stop in sorted({*range(0, last, STRIDE), *experiment.steps}):
+        if stop <= looked:
+            continue
+        bar.update(stop - trainer.step)
+        loss = trainer.advance(stop)
+        bar.set_postfix_str(f"batch loss {loss:.2e}", refresh=False)
+        if stop in experiment.steps:
+            columns = evaluate(trainer, images)
+            weights = {} if columns["diverged"] else dict(trainer.model.named_parameters())
+            scratch.save(checkpoint_name(seed, stop), weights, columns)
+            bar.set_postfix_str(
+                f"loss {columns['train_loss']:.2e}, accuracy {columns['train_accuracy']:.1%}"
+            )
+        if stop == last or time.monotonic() - clock > SAVE_SECONDS:
+            scratch.save(f"seed{seed}", *trainer.state())
+            clock = time.monotonic()
+
+
+def checkpoint_name(seed: int, step: int) -> str:
+    """Name of a checkpoint's state in the scratch folder."""
+    return f"seed{seed}_step{step}"
+
+
+class Trainer:
+    """One model on its way: the network, its optimizer, the step it has reached.
+
+    Attributes:
+        model: the network, its weights those after `step` steps.
+        seed: of the data order.
+        step: steps taken.
+        diverged_at: step at which a loss that is not finite was seen; None while all is well.
+    """
+
+    def __init__(self, model: nn.Module, setting: Setting, train: Labelled, seed: int) -> None:
+        self.model = model
+        self.seed = seed
+        self.step = 0
+        self.diverged_at: int | None = None
+        self._inputs, self._targets = train.inputs, train.targets
+        self._batch_size = setting.batch_size
+        self._optimizer = build_optimizer(model, setting)
+
+    def advance(self, stop: int) -> float:
+        """Trains up to step `stop`; returns the last batch's loss, NaN where no step was taken."""
+        loss = torch.tensor(math.nan)
+        if self.diverged_at is None and stop > self.step:
+            order = data_order(len(self._targets), self._batch_size, self.seed, self.step)
+            for index in islice(order, stop - self.step):
+                batch = index.to(self._targets.device)
+                loss = functional.mse_loss(self.model(self._inputs[batch]), self._targets[batch])
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self._optimizer.step()
+            if not math.isfinite(loss.item()):
+                self.diverged_at = stop
+        self.step = stop
+        return loss.item()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata from which `restore` goes on exactly."""
+        tensors = {f"weight/{name}": value for name, value in self.model.named_parameters()}
+        for index, buffers in self._optimizer.state_dict()["state"].items():
+            for name, value in buffers.items():
+                if value is not None:
+                    tensors[f"optimizer/{index}/{name}"] = value
+        return tensors, {"step": self.step, "diverged_at": self.diverged_at}
+
+    def restore(self, saved: tuple[dict[str, Tensor], dict[str, Any]] | None) -> int:
+        """Takes over a saved state.
+
+        Args:
+            saved: what `state` gave, or None.
+
+        Returns:
+            The step it had reached; -1 where nothing was saved.
+        """
+        if saved is None:
+            return -1
+        tensors, metadata = saved
+        buffers: dict[int, dict[str, Tensor]] = {}
+        parameters = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for key, value in tensors.items():
+                kind, name = key.split("/", 1)
+                if kind == "weight":
+                    parameters[name].copy_(value)
+                else:
+                    index, buffer = name.split("/")
+                    buffers.setdefault(int(index), {})[buffer] = value
+        state = self._optimizer.state_dict()
+        self._optimizer.load_state_dict({"state": buffers, "param_groups": state["param_groups"]})
+        self.step, self.diverged_at = metadata["step"], metadata["diverged_at"]
+        return self.step
+
+
+def build_optimizer(model: nn.Module, setting: Setting) -> Optimizer:
+    """The setting's optimizer, its update fused over parameters."""
+    common = {"lr": setting.learning_rate, "weight_decay": setting.weight_decay, "fused": True}
+    if setting.optimizer == "adam":
+        return Adam(model.parameters(), **common)
+    return SGD(model.parameters(), momentum=setting.momentum, **common)
+
+
+def data_order(samples: int, batch_size: int, seed: int, first_step: int) -> Iterator[Tensor]:
+    """The batches from a step on, without end.
+
+    Each epoch is a permutation of its own; samples that do not fill a last batch sit it out.
+
+    Args:
+        samples: training samples.
+        batch_size: samples in a batch, at most `samples`.
+        seed: of the order.
+        first_step: step to begin with.
+
+    Yields:
+        Row numbers (batch_size,), int64.
+    """
+    length = samples // batch_size
+    epoch, skip = divmod(first_step, length)
+    while True:
+        order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(samples))
+        yield from order[: length * batch_size].view(length, batch_size)[skip:]
+        epoch, skip = epoch + 1, 0
+
+
+def evaluate(trainer: Trainer, images: Images) -> dict[str, Any]:
+    """The columns of a checkpoint: loss and accuracy on training and test images."""
+    values = dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy"), math.nan)
+    if trainer.diverged_at is None:
+        values["train_loss"], values["train_accuracy"] = loss_and_accuracy(
+            trainer.model, images.train
+        )
+        values["test_loss"], values["test_accuracy"] = loss_and_accuracy(trainer.model, images.test)
+        if not math.isfinite(values["train_loss"]):
+            trainer.diverged_at = trainer.step
+    diverged = trainer.diverged_at is not None
+    reason = f"training loss not finite by step {trainer.diverged_at}" if diverged else ""
+    place = {"seed": trainer.seed, "step": trainer.step}
+    return place | values | {"diverged": diverged, "reason": reason}
+
+
+def _write_weights(
+    path: Path, scratch: Scratch, seeds: range, steps: list[int], experiment: str
+) -> None:
+    """Gathers checkpoints into one file, keys `seed{S}/step{T}/{parameter}`."""
+    gathered = {
+        f"seed{seed}/step{step}/{name}": value
+        for seed in seeds
+        for step in steps
+        for name, value in scratch.load(checkpoint_name(seed, step))[0].items()
+    }
+    save_tensors(path, gathered, {"experiment": experiment})
+
+
+def _write_rows(
+    path: Path, scratch: Scratch, seeds: range, experiment: Training, images: Images
+) -> None:
+    common = {
+        "family": experiment.family,
+        "setting": experiment.setting.name,
+        "dataset": experiment.dataset,
+        "demo": images.demo,
+        "train_size": len(images.train),
+        **provenance(content_hash(experiment), device=experiment.device),
+    }
+    rows = [
+        TrainedCheckpoint(**scratch.load(checkpoint_name(seed, step))[1], **common)
+        for seed in seeds
+        for step in experiment.steps
+    ]
+    write_table(path, rows)

@@ -1,0 +1,226 @@
+r"""Training of the compression study where there is a GPU: all models of a batch size in one step.
+
+Weights, rows and files are those of the loop (`train`), to rounding. The verb needs no workflow engine: in a checkout, with `workflow` in `PYTHONPATH` and this package's requirements,
+
+    experiment=$(python -c "
+    from pathlib import Path
+    from flatness.studies.chen.stacked_config import stacked_training
+    from flatness.records.frozen import canonical_json
+    from flatness.pipeline.run import load_config
+    study = load_config(Path('config/paper.yaml')).chen
+    print(canonical_json(stacked_training(study, 'mlp_relu', 'batch20_sgd', 'cuda')))")
+    python -m flatness fetch --dataset fashion_mnist --output data/fashion_mnist.safetensors
+    python -m flatness train-chen-stacked --experiment "$experiment" \
+        --data data/fashion_mnist.safetensors --scratch scratch/mlp_relu_batch20_sgd \
+        --checkpoints results/paper/checkpoints/chen/mlp_relu
+
+Killed and started again with the same command, it goes on.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+from tqdm import tqdm
+
+from flatness.errors import UserError
+from flatness.records.frozen import content_hash, seeds_of
+from flatness.records.tables import provenance, write_table
+from flatness.records.tensors import Scratch, save_tensors
+from flatness.studies.chen.config import Training
+from flatness.studies.chen.images import Images, build_network, load_images
+from flatness.studies.chen.rows import TrainedCheckpoint
+from flatness.studies.chen.stack import Stack
+from flatness.studies.chen.stacked_config import StackedTraining
+from flatness.studies.chen.train import Trainer, checkpoint_name, evaluate
+
+#: Steps between two looks at the losses; each makes the GPU wait.
+STRIDE = 1000
+#: Seconds of training that a kill may cost. It does not affect results.
+SAVE_SECONDS = 30.0
+
+
+def train_stack(
+    experiment: Annotated[str, typer.Option(help="stacked training slice, as JSON")],
+    data: Annotated[Path, typer.Option(help="normalised data file")],
+    scratch: Annotated[Path, typer.Option(help="folder of the resumable state")],
+    checkpoints: Annotated[
+        Path,
+        typer.Option(
+            help="the family's folder: SETTING/BLOCK.safetensors (weights at the end), "
+            ".trajectory.safetensors (before it) and .csv are written there"
+        ),
+    ],
+) -> None:
+    """Trains all models of one batch size together; killed and run again, it goes on."""
+    chosen = StackedTraining.model_validate_json(experiment)
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: torch finds no GPU here; set `device: cpu` in the config")
+    # float32 as on the CPU, and the same bytes when run again
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    parts = list(chosen.parts())
+    images = load_images(data, parts[0][0])
+    with Scratch(scratch, content_hash(chosen)) as state:
+        train_members(chosen, images, state)
+        for part, block in tqdm(parts, desc="writing", unit="block", mininterval=2):
+            write_part(chosen, part, block, images, state, checkpoints / part.setting.name / block)
+        for file in state.folder.glob("*.safetensors"):
+            file.unlink()
+
+
+def train_members(experiment: StackedTraining, images: Images, scratch: Scratch) -> None:
+    """Trains the stack, or the rest of it, and leaves all checkpoints in the scratch folder.
+
+    A model whose loss stops being finite stays in the stack, where it harms no other; its remaining
+    checkpoints hold no weights and say why.
+
+    Args:
+        experiment: what to train.
+        images: to train on and to evaluate on.
+        scratch: where state and checkpoints (`member_checkpoint`) are kept.
+    """
+    members = experiment.members()
+    trainers, stack = build_stack(members, images)
+    looked = resume(members, trainers, stack, scratch)
+    last = experiment.steps[-1]
+    clock = time.monotonic()
+    kept = {step for part, _ in members for step in part.steps}
+    label = f"{experiment.family}, {len(members)} models"
+    with tqdm(desc=label, total=last, initial=max(looked, 0), unit="step", mininterval=2) as bar:
+        for stop in sorted({*range(0, last, STRIDE), *kept}):
+            if stop <= looked:
+                continue
+            bar.update(stop - stack.step)
+            note(trainers, stack.advance(stop), stop)
+            going = [trainer for trainer in trainers if trainer.diverged_at is None]
+            bar.set_postfix_str(f"{len(going)} not diverged", refresh=False)
+            keep_checkpoints(members, trainers, images, scratch)
+            if stop == last or time.monotonic() - clock > SAVE_SECONDS:
+                diverged = [trainer.diverged_at for trainer in trainers]
+                scratch.save("stack", stack.buffers(), {"step": stop, "diverged_at": diverged})
+                clock = time.monotonic()
+
+
+def build_stack(
+    members: Sequence[tuple[Training, int]], images: Images
+) -> tuple[list[Trainer], Stack]:
+    """The models at step 0: the loop's record of each, and the stack that its weights belong to."""
+    trainers = [
+        Trainer(build_network(part, seed), part.setting, images.train, seed)
+        for part, seed in members
+    ]
+    stack = Stack(
+        [trainer.model for trainer in trainers],
+        [part.setting for part, _ in members],
+        [seed for _, seed in members],
+        images.train,
+    )
+    return trainers, stack
+
+
+def resume(
+    members: Sequence[tuple[Training, int]],
+    trainers: Sequence[Trainer],
+    stack: Stack,
+    scratch: Scratch,
+) -> int:
+    """Takes over the saved state, unless a checkpoint it has passed is damaged.
+
+    Args:
+        members: slice and seed of each model.
+        trainers: their records, changed.
+        stack: their weights, changed.
+        scratch: where state and checkpoints are kept.
+
+    Returns:
+        The step it had reached; -1 where training starts anew.
+    """
+    saved = scratch.load("stack")
+    if saved is None:
+        return -1
+    tensors, metadata = saved
+    passed = [
+        member_checkpoint(part, seed, step)
+        for part, seed in members
+        for step in part.steps
+        if step <= metadata["step"]
+    ]
+    if any(scratch.load(name) is None for name in passed):
+        return -1
+    stack.restore(tensors, metadata["step"])
+    for trainer, diverged_at in zip(trainers, metadata["diverged_at"], strict=True):
+        trainer.step, trainer.diverged_at = stack.step, diverged_at
+    return stack.step
+
+
+def note(trainers: Sequence[Trainer], losses: Tensor, step: int) -> None:
+    """Writes down in each model's record the step reached and whether its loss is still finite."""
+    for trainer, finite in zip(trainers, torch.isfinite(losses).tolist(), strict=True):
+        trainer.step = step
+        if step > 0 and trainer.diverged_at is None and not finite:
+            trainer.diverged_at = step
+
+
+def keep_checkpoints(
+    members: Sequence[tuple[Training, int]],
+    trainers: Sequence[Trainer],
+    images: Images,
+    scratch: Scratch,
+) -> None:
+    """Evaluates and saves the models of which this step is kept."""
+    for (part, seed), trainer in zip(members, trainers, strict=True):
+        if trainer.step in part.steps:
+            columns = evaluate(trainer, images)
+            weights = {} if columns["diverged"] else dict(trainer.model.named_parameters())
+            scratch.save(member_checkpoint(part, seed, trainer.step), weights, columns)
+
+
+def member_checkpoint(part: Training, seed: int, step: int) -> str:
+    """Name of a model's checkpoint in the scratch folder."""
+    return f"{part.setting.name}_{checkpoint_name(seed, step)}"
+
+
+def write_part(
+    experiment: StackedTraining,
+    part: Training,
+    block: str,
+    images: Images,
+    scratch: Scratch,
+    stem: Path,
+) -> None:
+    """Writes the files that the loop would have written for one setting and block.
+
+    Args:
+        experiment: the whole stack, whose hash the rows carry.
+        part: the loop's slice.
+        block: its seeds.
+        images: of the family.
+        scratch: where the checkpoints are.
+        stem: path of the files, without their endings.
+    """
+    name = content_hash(experiment)
+    common = {
+        "family": part.family,
+        "setting": part.setting.name,
+        "dataset": part.dataset,
+        "demo": images.demo,
+        "train_size": len(images.train),
+        **provenance(name, device=part.device, execution=experiment.execution),
+    }
+    rows: list[TrainedCheckpoint] = []
+    final: dict[str, Tensor] = {}
+    before: dict[str, Tensor] = {}
+    for seed in seeds_of(block):
+        for step in part.steps:
+            weights, columns = scratch.load(member_checkpoint(part, seed, step))
+            rows.append(TrainedCheckpoint(**columns, **common))
+            gathered = final if step == part.steps[-1] else before
+            gathered |= {f"seed{seed}/step{step}/{key}": value for key, value in weights.items()}
+    save_tensors(stem.with_name(f"{block}.safetensors"), final, {"experiment": name})
+    save_tensors(stem.with_name(f"{block}.trajectory.safetensors"), before, {"experiment": name})
+    write_table(stem.with_name(f"{block}.csv"), rows)

@@ -1,0 +1,66 @@
+"""Settings of the comparison across both papers, and the slices that its jobs are given."""
+
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from flatness.records.frozen import Frozen
+from flatness.studies.chen import config as chen
+from flatness.studies.epfl import config as epfl
+
+
+class CrossSettings(Frozen):
+    """What is measured on the other paper's models.
+
+    `samples` training samples of each pool are behind the compression measures; adaptive worst-case
+    sharpness on the families' last checkpoints takes `restarts` batches of `batch_size` and
+    radius `rho`.
+    """
+
+    families: Annotated[tuple[str, ...], Field(min_length=1)]
+    samples: Annotated[int, Field(ge=2)]
+    rho: PositiveFloat
+    batch_size: PositiveInt
+    restarts: Annotated[int, Field(ge=2)]
+
+
+class FamilyMeasurement(Frozen):
+    """All that determines the adaptive worst-case sharpness of one block of a family."""
+
+    training: chen.Training
+    rho: PositiveFloat
+    batch_size: PositiveInt
+    restarts: Annotated[int, Field(ge=2)]
+
+
+class PoolMeasurement(Frozen):
+    """All that determines the compression measures of one block of a pool."""
+
+    training: epfl.PoolTraining
+    samples: Annotated[int, Field(ge=2)]
+
+
+def family_measurement(
+    settings: CrossSettings,
+    study: chen.ChenSettings,
+    family: str,
+    setting: str,
+    block: str,
+    device: str,
+) -> FamilyMeasurement:
+    """The slice of one block of a family; the last arguments are those of its training."""
+    return FamilyMeasurement(
+        training=chen.training(study, family, setting, block, device),
+        rho=settings.rho,
+        batch_size=settings.batch_size,
+        restarts=settings.restarts,
+    )
+
+
+def pool_measurement(
+    settings: CrossSettings, study: epfl.EpflSettings, pool: str, protocol: str, device: str
+) -> PoolMeasurement:
+    """The slice of every block of a pool; the last arguments are those of its training."""
+    return PoolMeasurement(
+        training=epfl.training(study, pool, protocol, device), samples=settings.samples
+    )

@@ -1,0 +1,38 @@
+"""Which measures are held against test loss, and where one of them has no definition."""
+
+#: Measures that `flatness.measures.measure` gives, in the order of tables and figure.
+COMPRESSION = (
+    "sharpness",
+    "mls",
+    "nmls",
+    "bound_d_released",
+    "nmls_bound_released",
+    "normalized_mls",
+    "log_volume_top3",
+    "local_dimensionality",
+    "adaptive_sharpness",
+    "relative_flatness",
+)
+
+#: Adaptive worst-case sharpness by sign ascent, on the families; on pools the name ends with the
+#: protocol it was measured by.
+STRONG = "worst_case_strong"
+WORST_CASE = "worst_case_"
+
+#: What measures are correlated with: columns of the table of models.
+LOSSES = ("test_loss", "gap")
+
+_NOT_ONE_INPUT = (
+    "a node's output depends on its neighbours' features too, so no layer has one input x^l"
+)
+#: Pool to measure to why it is not defined there.
+NOT_DEFINED = {
+    "fcnn": {},
+    "lenet5": {},
+    "gat": {
+        "nmls": _NOT_ONE_INPUT,
+        "bound_d_released": _NOT_ONE_INPUT,
+        "nmls_bound_released": _NOT_ONE_INPUT,
+        "relative_flatness": "the output is not a linear layer's",
+    },
+}

@@ -1,0 +1,98 @@
+"""Columns of the tables that hold every measure of both papers."""
+
+import math
+from typing import Any
+
+from flatness.records.tables import Provenance, Row, column
+
+STATUSES = (
+    "used, not defined (the measure has no value there by its definition), diverged (in training), "
+    "or not measured (the measuring failed)"
+)
+
+CONVENTION = (
+    "worst_case_strong: L = 1/(2n) Σ ||f(x) − y||², the same batches for every model of a family; "
+    "worst_case_written and _released: the pool's training loss; others: as the quantities of the "
+    "same name of a measured checkpoint, f a pool's output before any softmax"
+)
+
+
+class CrossMeasurement(Provenance):
+    """One measure of one paper on one model of the other."""
+
+    models: str = column("family or pool of models, as in the config")
+    dataset: str = column("name of the data set")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    setting: str = column("grid setting; empty for pools, which have one")
+    seed: int = column("seed of the model")
+    measure: str = column("name of the measure")
+    value: float = column("its value; nan where there is none", convention=CONVENTION)
+    standard_error: float = column("its standard error: over batches, or jackknife over samples")
+    status: str = column(STATUSES)
+    reason: str = column("why there is no value; empty otherwise")
+
+
+class CrossModel(Row):
+    """One measure of one model, beside the model's losses."""
+
+    study: str = column("whose models: chen or epfl")
+    models: str = column("family or pool of models, as in the config")
+    dataset: str = column("name of the data set")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    setting: str = column("grid setting; empty for pools, which have one")
+    seed: int = column("seed of the model")
+    train_loss: float = column("loss over the training set", convention="as it was trained")
+    test_loss: float = column("loss over the test set", convention="as it was trained")
+    gap: float = column("generalisation gap: test less training loss")
+    measure: str = column("name of the measure")
+    value: float = column("its value; nan where there is none", convention=CONVENTION)
+    standard_error: float = column("its standard error; nan where there is none")
+    status: str = column(STATUSES)
+    reason: str = column("why it is not used; empty otherwise")
+
+
+class CrossCorrelation(Provenance):
+    """One measure with one kind of loss over one family or pool."""
+
+    study: str = column("whose models: chen or epfl")
+    models: str = column("family or pool of models, as in the config")
+    dataset: str = column("name of the data set")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    measure: str = column("name of the measure")
+    loss: str = column("test_loss, or gap: test less training loss")
+    method: str = column("kendall or pearson")
+    estimate: float = column("the coefficient; nan where there is none")
+    low: float = column("lower end of its bootstrap interval over seeds")
+    high: float = column("upper end")
+    confidence: float = column("level of the interval")
+    p_value: float = column("two-sided asymptotic p-value")
+    p_permutation: float = column("two-sided permutation p-value, models taken for independent")
+    q_value: float = column(
+        "p_permutation adjusted by Benjamini and Hochberg's procedure over all rows that have one"
+    )
+    n: int = column("models in the correlation")
+    excluded: int = column("models left out")
+    reasons: str = column("why they were left out, or why there is no coefficient; empty for none")
+
+
+def of_value(value: float, standard_error: float) -> dict[str, Any]:
+    """Says of a value whether it can be used.
+
+    An infinite one is kept as it is: the log volume of a Jacobian whose rank is below 3.
+
+    Returns:
+        Columns value, standard_error, status and reason; a value that is not finite is none.
+    """
+    reason = "" if math.isfinite(value) else f"its value is {value} for this model"
+    return {
+        "value": value,
+        "standard_error": standard_error,
+        "status": "not defined" if reason else "used",
+        "reason": reason,
+    }
+
+
+def no_value(status: str, reason: str) -> dict[str, Any]:
+    """The same columns where nothing was measured, for one of `STATUSES`."""
+    empty = {"value": math.nan, "standard_error": math.nan}
+    return empty | {"status": status, "reason": reason}

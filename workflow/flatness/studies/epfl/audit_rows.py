@@ -1,0 +1,38 @@
+"""Columns of the audit's table."""
+
+from flatness.records.tables import Provenance, column
+
+
+class AuditedProtocol(Provenance):
+    """A pool's models under one protocol, and how that compares with the written one."""
+
+    pool: str = column("fcnn, lenet5 or gat")
+    dataset: str = column("name of the data set")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    part: str = column("what departs from the written protocol: measuring, training, or both")
+    trained: str = column("training protocol")
+    measured: str = column("measuring protocol")
+    description: str = column("what the protocol does")
+    n: int = column("models behind the row")
+    excluded: int = column("models left out; the models table says why")
+    sharpness: float = column("mean over models", convention="the pool's training loss")
+    sharpness_se: float = column("its standard error over models; nan for one model")
+    ratio: float = column("mean sharpness over that of the same seeds under the written protocol")
+    ratio_se: float = column("its standard error, models paired by seed")
+    test_loss: float = column("mean over models", symbol="t")
+    test_loss_se: float = column("its standard error over models")
+    test_accuracy: float = column("mean over models; nan for regression")
+    tau: float = column("Kendall's τ-b of sharpness and test loss; nan under 3 models", symbol="τ")
+    low: float = column("lower end of its bootstrap interval")
+    high: float = column("upper end")
+    confidence: float = column("level of the interval")
+    p_value: float = column("two-sided asymptotic p-value")
+    p_permutation: float = column("two-sided permutation p-value")
+    published_tau: float = column("the report's τ for this pool")
+    reference_of: str = column("what an earlier run of the released code gave: tau or sharpness")
+    reference: float = column("its value")
+    reference_se: float = column("its standard error; of a τ that of ours")
+    deviation: float = column(
+        "ours less the reference, in standard errors of the difference; nan where the reference "
+        "has other conditions: a model trained as released, passes over the whole set"
+    )

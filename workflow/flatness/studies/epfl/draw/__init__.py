@@ -1,0 +1,1 @@
+"""Figures of the EPFL study, a module each."""

@@ -1,0 +1,127 @@
+"""The audit of one pool: sharpness and τ under each protocol."""
+
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import typer
+from matplotlib.axes import Axes
+
+from flatness.records.tables import read_table
+from flatness.studies.epfl.audit_rows import AuditedProtocol
+from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure, title
+
+HEADINGS = {
+    "measuring": "the same models, measured",
+    "training": "models trained, then measured as written",
+}
+#: Ratio of the largest to the smallest sharpness from which the axis is logarithmic.
+WIDE = 20
+#: Ratio of the largest sharpness to the one under which an axis with both signs is linear.
+SMALLEST = 1000
+
+
+def draw_audit(
+    audit: Annotated[Path, typer.Option(help="table of a pool's audit")],
+    png: Png,
+    svg: Svg,
+    dpi: Dpi = 150,
+) -> None:
+    """Draws sharpness (left) and τ (right) by protocol, measuring above, training below."""
+    table = read_table(audit, AuditedProtocol)
+    upper = table[table["part"] == "measuring"]
+    lower = table[table["part"] != "measuring"]
+    with figure_style():
+        figure, axes = plt.subplots(
+            2,
+            2,
+            figsize=(8.2, 0.28 * len(table) + 2.0),
+            height_ratios=[len(upper) + 1, len(lower) + 1],
+            layout="constrained",
+            sharex="col",
+            sharey="row",
+        )
+        for row, (part, lines) in enumerate({"measuring": upper, "training": lower}.items()):
+            draw_sharpness(axes[row, 0], lines)
+            draw_tau(axes[row, 1], lines)
+            label_protocols(axes[row, 0], lines)
+            axes[row, 0].set_title(HEADINGS[part], loc="left")
+        scale_sharpness(axes[0, 0], table["sharpness"])
+        first = table.iloc[0]
+        axes[0, 1].set_title(f"{title(first['pool'])} on {title(first['dataset'])}", loc="right")
+        axes[1, 0].tick_params(axis="x", labelsize="small")
+        axes[1, 0].set_xlabel("adaptive worst-case sharpness, mean ± s.e.")
+        axes[1, 1].set_xlabel("Kendall's τ of sharpness and test loss")
+        handles, labels = axes[1, 1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False)
+        save_figure(figure, png, svg, dpi=dpi, demo=bool(first["demo"]))
+
+
+def draw_sharpness(axis: Axes, lines: pd.DataFrame) -> None:
+    """Draws mean sharpness, its reference and the written protocol's value as a line.
+
+    Args:
+        axis: where to draw.
+        lines: rows of `AuditedProtocol`, the written protocol first.
+    """
+    places = np.arange(len(lines))
+    axis.axvline(lines["sharpness"].iloc[0], color="0.8", lw=1, zorder=0)
+    axis.errorbar(lines["sharpness"], places, xerr=lines["sharpness_se"], fmt="o", ms=4)
+    draw_references(axis, lines, "sharpness")
+
+
+def scale_sharpness(axis: Axes, values: pd.Series) -> None:
+    """Makes the axis logarithmic for a wide range, on both sides of zero where there is need."""
+    sizes = values.abs()
+    if sizes.max() <= WIDE * sizes.min():
+        return
+    if values.min() > 0:
+        axis.set_xscale("log")
+    else:
+        smallest = max(sizes.min(), sizes.max() / SMALLEST)
+        axis.set_xscale("symlog", linthresh=10.0 ** np.floor(np.log10(smallest)))
+        low, high = values.min(), values.max()
+        axis.set_xlim(2 * low if low < 0 else None, 2 * high if high > 0 else None)
+
+
+def draw_tau(axis: Axes, lines: pd.DataFrame) -> None:
+    """Draws τ with its interval, its reference, zero and the published τ; likewise."""
+    places = np.arange(len(lines))
+    axis.axvline(0, color="0.6", lw=0.6, zorder=0)
+    published = lines["published_tau"].iloc[0]
+    axis.axvline(published, color="C3", ls="--", lw=1, zorder=0, label="published τ")
+    reach = [lines["tau"] - lines["low"], lines["high"] - lines["tau"]]
+    axis.errorbar(lines["tau"], places, xerr=reach, fmt="o", ms=4)
+    for place, tau in zip(places, lines["tau"], strict=True):
+        if np.isnan(tau):
+            axis.text(0.5, place, "too few models", transform=axis.get_yaxis_transform(),
+                      ha="center", va="center", fontsize=7, color="0.5",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+    draw_references(axis, lines, "tau")
+
+
+def draw_references(axis: Axes, lines: pd.DataFrame, quantity: str) -> None:
+    """Marks what the released code gave when it was run before."""
+    values = references(lines, quantity)
+    places = np.flatnonzero(lines["reference_of"] == quantity)
+    label = "released code, run before"
+    axis.plot(values, places, "x", color="C3", ms=7, mew=1.6, zorder=3, label=label)
+
+
+def references(lines: pd.DataFrame, quantity: str) -> pd.Series:
+    """The references of one quantity, in the order of the lines."""
+    return lines.loc[lines["reference_of"] == quantity, "reference"]
+
+
+def label_protocols(axis: Axes, lines: pd.DataFrame) -> None:
+    """Names each line by its protocol and number of models, the first line on top."""
+    names = [
+        "released throughout" if line.part == "both"
+        else (line.trained if line.part == "training" else line.measured).replace("_", " ")
+        for line in lines.itertuples()
+    ]  # fmt: skip
+    labels = [f"{name} ({n})" for name, n in zip(names, lines["n"], strict=True)]
+    axis.set_yticks(np.arange(len(lines)), labels)
+    axis.set_ylim(len(lines) - 0.4, -0.6)

@@ -1,0 +1,134 @@
+"""The sampling distribution of τ: independent replications of a pool, each correlated by itself.
+
+Replications share the data and its split, as the models of a pool do: the spread is that over
+initial weights and data orders.
+"""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from scipy import stats
+from tqdm import tqdm
+
+from flatness.errors import NumericalError
+from flatness.records.derived import derived_from
+from flatness.records.tables import read_tables, write_table
+from flatness.statistics.correlations import MINIMUM_MODELS, correlate
+from flatness.statistics.settings import Statistics
+from flatness.studies.epfl.correlate import PUBLISHED, join_pool
+from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
+from flatness.studies.epfl.rows import MeasuredModel, TrainedModel
+
+
+def replicate_pool(
+    pool: Annotated[str, typer.Option(help="fcnn, lenet5 or gat")],
+    trained: Annotated[str, typer.Option(help="training protocol")],
+    measured: Annotated[str, typer.Option(help="measuring protocol")],
+    size: Annotated[int, typer.Option(help="models in one replication")],
+    statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
+    training: Annotated[list[Path], typer.Option(help="training tables, one a block")],
+    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one a block")],
+    models: Annotated[Path, typer.Option(help="table of models to write")],
+    replications: Annotated[Path, typer.Option(help="table of replications to write")],
+    output: Annotated[Path, typer.Option(help="table of the distribution to write")],
+) -> None:
+    """Correlates sharpness with test loss in each replication and summarises the τ."""
+    settings = Statistics.model_validate_json(statistics)
+    trained_models = read_tables(training, TrainedModel)
+    measured_models = read_tables(measurements, MeasuredModel)
+    joined = join_pool(trained_models, measured_models)
+    joined["replication"] = joined["seed"] // size
+    groups = tqdm(joined.groupby("replication"), desc=pool, unit="replication", mininterval=5)
+    rows = [replication_row(group, settings) for _, group in groups]
+    taus = np.array([row.tau for row in rows if not row.reason])
+    if not len(taus):
+        raise NumericalError(
+            f"pool {pool} ({trained}, {measured}): none of {len(rows)} replications has a τ; "
+            f"{rows[0].reason}"
+        )
+    summary = TauDistribution(
+        pool=pool,
+        dataset=joined["dataset"].iloc[0],
+        demo=joined["demo"].iloc[0],
+        trained=trained,
+        measured=measured,
+        sharpness="sharpness",
+        **tau_distribution(taus, PUBLISHED[pool][0], settings.confidence),
+        confidence=settings.confidence,
+        excluded=len(rows) - len(taus),
+        models=size,
+        published_tau=PUBLISHED[pool][0],
+        **derived_from(joined, statistics=settings.model_dump(), size=size),
+    )
+    columns = [name for name in ReplicatedModel.model_fields if name in joined]
+    lines = joined[columns].to_dict("records")
+    protocols = {"trained": trained, "measured": measured}
+    write_table(models, [ReplicatedModel(**protocols, **line) for line in lines])
+    write_table(replications, rows)
+    write_table(output, [summary])
+
+
+def replication_row(group: pd.DataFrame, settings: Statistics) -> Replication:
+    """τ of one replication.
+
+    Args:
+        group: its rows as `join_pool` returns them, with the column `replication`.
+        settings: resampling.
+
+    Returns:
+        The row; without a τ where fewer than 3 models are usable or a variable is constant.
+    """
+    used = group[group["used"]]
+    first = group.iloc[0]
+    shared = {
+        "pool": first["pool"],
+        "demo": first["demo"],
+        "replication": first["replication"],
+        "n": len(used),
+        "excluded": len(group) - len(used),
+    }
+    reason = ""
+    found = correlate(
+        used["sharpness"], used["test_loss"], method="kendall", **settings.model_dump()
+    )
+    if len(used) < MINIMUM_MODELS:
+        reason = f"{len(used)} usable models of {len(group)}, a τ needs {MINIMUM_MODELS}"
+    elif math.isnan(found.estimate):
+        reason = "sharpness or test loss is constant"
+    columns = found.columns("tau")
+    del columns["p_value"]
+    return Replication(**shared, **columns, reason=reason)
+
+
+def tau_distribution(taus: np.ndarray, published: float, confidence: float) -> dict[str, float]:
+    """Mean, spread and intervals of τ over replications.
+
+    Args:
+        taus: one finite τ a replication, shape (R,).
+        published: the report's τ.
+        confidence: level of both intervals.
+
+    Returns:
+        The columns `mean_tau` to `percentile` of `TauDistribution` that depend on the τ; for one
+        replication the spread and both intervals are NaN.
+    """
+    count, mean = len(taus), float(np.mean(taus))
+    deviation = float(np.std(taus, ddof=1)) if count > 1 else math.nan
+    reach = (
+        deviation * float(stats.t.ppf((1 + confidence) / 2, count - 1)) if count > 1 else math.nan
+    )
+    of_mean, of_one = reach / math.sqrt(count), reach * math.sqrt(1 + 1 / count)
+    return {
+        "mean_tau": mean,
+        "low": mean - of_mean,
+        "high": mean + of_mean,
+        "sd": deviation,
+        "predictive_low": mean - of_one,
+        "predictive_high": mean + of_one,
+        "replications": count,
+        "percentile": (int((taus <= published).sum()) + 1) / (count + 1),
+    }

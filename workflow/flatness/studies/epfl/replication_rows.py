@@ -1,0 +1,52 @@
+"""Columns of the tables over replications of a pool."""
+
+from flatness.records.tables import Provenance, Row, column
+from flatness.studies.epfl.rows import PoolModel
+
+
+class ReplicatedModel(PoolModel):
+    """One model of one replication."""
+
+    replication: int = column("which replication; 0 is the main pool")
+
+
+class Replication(Row):
+    """Kendall's τ of one replication of a pool."""
+
+    pool: str = column("fcnn, lenet5 or gat")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    replication: int = column("which replication; 0 is the main pool")
+    tau: float = column("Kendall's τ-b; nan where the reason says why", symbol="τ")
+    low: float = column("lower end of its bootstrap interval over models")
+    high: float = column("upper end")
+    p_permutation: float = column("two-sided permutation p-value")
+    n: int = column("models in the correlation")
+    excluded: int = column("models left out; the models table says why")
+    reason: str = column("why there is no τ; empty otherwise")
+
+
+class TauDistribution(Provenance):
+    """The sampling distribution of τ over independent replications of one pool."""
+
+    pool: str = column("fcnn, lenet5 or gat")
+    dataset: str = column("name of the data set")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    trained: str = column("training protocol")
+    measured: str = column("measuring protocol")
+    sharpness: str = column("which column of the measurements")
+    mean_tau: float = column("mean of τ over replications", symbol="τ")
+    low: float = column("lower end of the mean's t-interval; nan for one replication")
+    high: float = column("upper end")
+    sd: float = column("standard deviation of τ between replications; nan for one replication")
+    predictive_low: float = column(
+        "lower end of the interval of one more replication's τ: mean ± t s √(1 + 1/R)"
+    )
+    predictive_high: float = column("upper end")
+    confidence: float = column("level of both intervals")
+    replications: int = column("replications with a τ, R")
+    excluded: int = column("replications without a τ; their table says why")
+    models: int = column("models in one replication")
+    published_tau: float = column("the report's τ for this pool")
+    percentile: float = column(
+        "where the published τ falls: (k + 1)/(R + 1) for k replications with a τ not above it"
+    )

@@ -1,0 +1,197 @@
+"""What surrounds the pools: their replications, and the audit of the released code's defects.
+
+Apart from `config`, whose text is part of the version of every trained model: nothing here determines a weight or a sharpness, so that changing it trains nothing again.
+"""
+
+from typing import Literal, TypeVar
+
+from pydantic import PositiveInt, model_validator
+
+from flatness.records.frozen import Frozen, seed_blocks, seeds_of
+from flatness.studies.epfl.config import (
+    MEASURING_DEFECTS,
+    TRAINING_DEFECTS,
+    EpflSettings,
+    Pool,
+    PoolMeasurement,
+    PoolSettings,
+    PoolTraining,
+)
+
+Slice = TypeVar("Slice", PoolTraining, PoolMeasurement)
+Part = Literal["measuring", "training", "both"]
+
+
+class Replications(Frozen):
+    """Independent pools of the same settings: replication r of M models has seeds rM … (r+1)M−1.
+
+    Attributes:
+        count: pools, the main one included as replication 0.
+        block: models that one job trains and measures, beyond the main pool.
+    """
+
+    count: PositiveInt
+    block: PositiveInt
+
+
+class Audit(Frozen):
+    """How many of a pool's models are audited, counted from seed 0.
+
+    Attributes:
+        models: measured under every protocol that is not costly.
+        few: measured under the costly ones, and retrained with each training defect.
+        costly: measuring protocols that take long.
+    """
+
+    models: PositiveInt
+    few: PositiveInt
+    costly: tuple[str, ...]
+
+
+class AuditRun(Frozen):
+    """Models under one protocol of the audit.
+
+    Attributes:
+        part: what departs from the written protocol: measuring, training, or both.
+        trained: training protocol.
+        measured: measuring protocol.
+        models: the first so many seeds.
+        blocks: of seeds, which hold these models at least.
+    """
+
+    part: Part
+    trained: str
+    measured: str
+    models: PositiveInt
+    blocks: tuple[str, ...]
+
+
+class AuditPlan(Frozen):
+    """Every run of a pool's audit."""
+
+    pool: Pool
+    runs: tuple[AuditRun, ...]
+
+
+class EpflStudy(EpflSettings):
+    """The pools and what is done around them; a pool that a part does not name has no such part."""
+
+    replications: dict[Pool, Replications]
+    audit: dict[Pool, Audit]
+
+    @model_validator(mode="after")
+    def _parts_fit_the_pools(self) -> "EpflStudy":
+        for part in ("replications", "audit"):
+            for pool in getattr(self, part):
+                if pool not in self.pools:
+                    raise ValueError(f"{part}.{pool}: no such pool; there are {list(self.pools)}")
+        for pool, audit in self.audit.items():
+            if not audit.few <= audit.models <= self.pools[pool].models:
+                raise ValueError(
+                    f"audit.{pool}: few {audit.few}, models {audit.models}; they must not exceed "
+                    f"one another nor the pool's {self.pools[pool].models} models"
+                )
+            if unknown := set(audit.costly) - set(measured_protocols(pool)):
+                raise ValueError(
+                    f"audit.{pool}.costly: no such protocol: {sorted(unknown)}; "
+                    f"there are {measured_protocols(pool)}"
+                )
+        return self
+
+    @property
+    def blocks(self) -> list[str]:
+        """Names of the blocks of all jobs."""
+        main = [block for pool in self.pools.values() for block in pool.blocks]
+        more = [block for pool in self.replications for block in self.replication_blocks(pool)]
+        audited = [
+            block
+            for pool in self.audit
+            for run in self.audit_plan(pool).runs
+            for block in run.blocks
+        ]
+        return [*main, *more, *audited]
+
+    def replication_blocks(self, pool: str) -> list[str]:
+        """Blocks of seeds of all replications of a pool, the main pool's first."""
+        main, chosen = self.pools[pool], self.replications[pool]
+        end = chosen.count * main.models
+        starts = range(main.models, end, chosen.block)
+        more = [f"{start}-{min(start + chosen.block, end) - 1}" for start in starts]
+        return [*main.blocks, *more]
+
+    def audit_plan(self, pool: str) -> AuditPlan:
+        """Every protocol of a pool's audit: measuring ones, then training ones, then all at once.
+
+        The training part begins with the written protocol on the same few models.
+
+        Args:
+            pool: one that is audited.
+
+        Returns:
+            What the audit's job reads.
+        """
+        audit, main = self.audit[pool], self.pools[pool]
+
+        def run(part: Part, trained: str, measured: str, models: int) -> AuditRun:
+            blocks = tuple(seed_blocks(models, main.block))
+            if trained == measured == "written":
+                blocks = tuple(main.blocks)
+            return AuditRun(
+                part=part, trained=trained, measured=measured, models=models, blocks=blocks
+            )
+
+        runs = (
+            *(
+                run(
+                    "measuring",
+                    "written",
+                    name,
+                    audit.few if name in audit.costly else audit.models,
+                )
+                for name in measured_protocols(pool)
+            ),
+            *(run("training", name, "written", audit.few) for name in trained_protocols(pool)),
+            run("both", "released", "released", audit.few),
+        )
+        return AuditPlan(pool=pool, runs=runs)
+
+    def parts(self, pool: str) -> dict[str, str]:
+        """Blocks that hold the first models of a block of the main pool, and that block."""
+        found = {}
+        for run in self.audit_plan(pool).runs if pool in self.audit else ():
+            for block in set(run.blocks) - set(self.pools[pool].blocks):
+                first = seeds_of(block)[0]
+                found[block] = self.pools[pool].blocks[first // self.pools[pool].block]
+        return found
+
+    @property
+    def released_pools(self) -> list[str]:
+        """Pools of which the audit trains and measures every model as released."""
+        return [name for name, audit in self.audit.items() if audit.few == self.pools[name].models]
+
+
+def measured_protocols(pool: str) -> list[str]:
+    """Measuring protocols of a pool: written, strong, each defect alone, released."""
+    return ["written", "strong", *MEASURING_DEFECTS[pool], "released"]
+
+
+def trained_protocols(pool: str) -> list[str]:
+    """Training protocols of a pool: written, each defect alone, released.
+
+    An only defect is the released protocol and not named twice.
+
+    Args:
+        pool: fcnn, lenet5 or gat.
+
+    Returns:
+        Their names.
+    """
+    alone = list(TRAINING_DEFECTS[pool])
+    return ["written", *(alone if len(alone) > 1 else []), "released"]
+
+
+def of_block(settings: Slice, pool: PoolSettings, block: str) -> Slice:
+    """The settings of one job: a block that is not of the main pool is a stack of its own size."""
+    if block in pool.blocks:
+        return settings
+    return settings.model_copy(update={"block": len(seeds_of(block))})

@@ -1,0 +1,33 @@
+"""The verb `take-epfl`: some models of a trained block as a block of their own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flatness.errors import UserError
+from flatness.records.frozen import seeds_of
+from flatness.records.tables import read_table, write_table
+from flatness.records.tensors import load_tensors, save_tensors
+from flatness.studies.epfl.rows import TrainedModel
+
+
+def take_models(
+    checkpoints: Annotated[Path, typer.Option(help="weights written by train-epfl")],
+    training: Annotated[Path, typer.Option(help="table written by train-epfl")],
+    seeds: Annotated[str, typer.Option(help="first and last seed, such as 0-1")],
+    output: Annotated[Path, typer.Option(help="checkpoints to write")],
+    table: Annotated[Path, typer.Option(help="table of models to write")],
+) -> None:
+    """Copies models of a block, so that a costly measurement takes no more of them."""
+    wanted = seeds_of(seeds)
+    states, metadata = load_tensors(checkpoints)
+    missing = [seed for seed in wanted if seed not in metadata["seeds"]]
+    if missing:
+        raise UserError(f"{checkpoints}: no model of seed {missing[0]}; take seeds that it holds")
+    kept = [metadata["seeds"].index(seed) for seed in wanted]
+    chosen = {name: [metadata[name][index] for index in kept] for name in ("seeds", "reasons")}
+    rows = read_table(training, TrainedModel)
+    rows = rows[rows["seed"].isin(wanted)]
+    save_tensors(output, {name: values[kept] for name, values in states.items()}, metadata | chosen)
+    write_table(table, [TrainedModel(**line) for line in rows.to_dict("records")])

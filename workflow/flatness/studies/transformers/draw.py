@@ -1,0 +1,120 @@
+"""Figure 4 of Chen et al.: adaptive sharpness against normalized MLS, a colour a family."""
+
+from collections.abc import Iterable
+from itertools import cycle
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+import typer
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from flatness.records.tables import read_table
+from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure, title
+from flatness.studies.transformers.rows import PlacedVit, VitCorrelation
+
+PANELS = {
+    "exact": "exact: power iteration, pairs ±δ",
+    "released": "released: 30 Adam steps, single δ",
+}
+MARKERS = "osD^vP<X>*phd"
+LABELLED = 5  # outliers named in a panel
+
+
+def draw_fig4(
+    models: Annotated[Path, typer.Option(help="table of models, by correlate-transformers")],
+    correlations: Annotated[Path, typer.Option(help="table of correlations")],
+    png: Png,
+    svg: Svg,
+    dpi: Dpi = 150,
+) -> None:
+    """Draws one panel an estimator, with Pearson's r and Kendall's τ over all models."""
+    placed = read_table(models, PlacedVit)
+    table = read_table(correlations, VitCorrelation)
+    table = table[(table["x"] == "nmls") & (table["y"] == "adaptive_sharpness")]
+    with figure_style():
+        styles = family_styles(placed["family"])
+        figure, axes = plt.subplots(1, 2, figsize=(8.4, 4.4), layout="constrained", sharey=True)
+        for axis, (estimator, heading) in zip(axes, PANELS.items(), strict=True):
+            draw_panel(axis, placed[placed["estimator"] == estimator], styles)
+            found = describe(table[table["estimator"] == estimator])
+            axis.set_title(f"{subject(placed)}\n{heading}\n{found}", fontsize=8)
+            axis.label_outer()
+        handles = [
+            Line2D([], [], color=colour, marker=marker, linestyle="none", label=family)
+            for family, (colour, marker) in styles.items()
+        ]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False, title="family")
+        save_figure(figure, png, svg, dpi=dpi, demo=bool(placed["demo"].any()))
+
+
+def family_styles(families: Iterable[str]) -> dict[str, tuple[tuple[float, ...], str]]:
+    """A colour and a marker for each family; no two alike up to 60."""
+    palette = sns.color_palette("colorblind")
+    return dict(zip(sorted(set(families)), zip(cycle(palette), cycle(MARKERS)), strict=False))
+
+
+def draw_panel(
+    axis: Axes, points: pd.DataFrame, styles: dict[str, tuple[tuple[float, ...], str]]
+) -> None:
+    """Draws the models that are used, with standard errors, and names the farthest outliers.
+
+    Args:
+        axis: where to draw.
+        points: rows of `PlacedVit` of one estimator.
+        styles: colour and marker of each family.
+    """
+    axis.set(xlabel="normalized MLS", ylabel="adaptive sharpness", xscale="log", yscale="log")
+    used = points[points["used"]]
+    if used.empty:
+        axis.text(0.5, 0.5, "no model to show", ha="center", transform=axis.transAxes)
+    for family, members in used.groupby("family"):
+        colour, marker = styles[family]
+        axis.errorbar(
+            members["nmls"],
+            members["adaptive_sharpness"],
+            xerr=members["nmls_se"],
+            yerr=members["adaptive_sharpness_se"],
+            color=colour,
+            fmt=marker,
+            markersize=5,
+            elinewidth=0.7,
+        )
+    outliers = used[used["outlier"]].sort_values("score", key=abs, ascending=False)
+    for row in outliers.head(LABELLED).itertuples():
+        axis.annotate(
+            row.model,
+            (row.nmls, row.adaptive_sharpness),
+            xytext=(4, 4),
+            textcoords="offset points",
+            fontsize=6,
+        )
+
+
+def subject(placed: pd.DataFrame) -> str:
+    """What the models are."""
+    if placed["pretrained"].any():
+        return "pretrained models on ImageNet"
+    return f"small models trained here on {title(placed['dataset'].iloc[0])}"
+
+
+def describe(table: pd.DataFrame) -> str:
+    """Numbers of models and correlations over all of them.
+
+    Args:
+        table: rows of `VitCorrelation` of one estimator and one pair of quantities.
+
+    Returns:
+        Lines for a title.
+    """
+    whole = table[table["group"] == "all"].set_index("method")
+    pearson, kendall = whole.loc["pearson of logarithms"], whole.loc["kendall"]
+    left_out = f", {kendall['excluded']} left out" if kendall["excluded"] else ""
+    coefficients = [
+        f"{symbol} = {row['estimate']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+        for symbol, row in (("Pearson's r of logarithms", pearson), ("Kendall's τ", kendall))
+    ]
+    return "\n".join([f"n = {kendall['n']} models{left_out}", *coefficients])

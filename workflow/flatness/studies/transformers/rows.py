@@ -1,0 +1,142 @@
+"""Columns of the transformer study's tables."""
+
+import math
+from typing import Self
+
+from flatness.records.tables import Provenance, Row, column
+
+SQUASHED = "outputs through a sigmoid"
+ERROR = "summed squared error of the sigmoid of the outputs against the one-hot target"
+
+
+class TrainedVit(Provenance):
+    """One model trained here."""
+
+    model: str = column("name of the model")
+    family: str = column("family: timm's name of the module that defines it")
+    dataset: str = column("name of the data set")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    parameters: int = column("number of parameters")
+    images_seen: int = column("training images seen, repeats counted")
+    train_loss: float = column(
+        "mean of the last tenth of the minibatch losses",
+        convention="binary cross-entropy summed over classes, train mode",
+    )
+    diverged: bool = column("whether the loss stopped being finite")
+    reason: str = column("why it diverged; empty otherwise")
+
+
+class VitQuantities(Row):
+    """Normalized MLS and adaptive sharpness, by the released and by the better estimator."""
+
+    images: int = column("images behind MLS and the released estimates, the same for every model")
+    nmls: float = column(
+        "mean over images of the squared norm of the image times the squared largest singular "
+        "value of the Jacobian, by power iteration",
+        symbol="mean ||x||² ||J||₂²",
+        convention=SQUASHED,
+    )
+    nmls_se: float = column("its standard error over images")
+    mls: float = column("mean of that singular value", symbol="MLS", convention=SQUASHED)
+    mls_residual: float = column(
+        "largest residual of the power iteration, as a share of the eigenvalue"
+    )
+    mls_iterations: float = column("mean number of power iterations")
+    nmls_released: float = column(
+        "the same with the released estimate of MLS: change per finite step, by Adam",
+        convention=SQUASHED,
+    )
+    nmls_released_se: float = column("its standard error over images")
+    tightness: float = column("median over images of released MLS over exact MLS")
+    adaptive_sharpness: float = column(
+        "mean rise of the loss under relative Gaussian perturbations ±δ, over ρ²",
+        symbol="E[L(w+δ) − L(w)]/ρ²",
+        convention=ERROR,
+    )
+    adaptive_sharpness_se: float = column("its standard error, over rounds of images and pairs")
+    pairs: int = column("pairs ±δ behind it")
+    pair_images: int = column("images behind it, repeats counted")
+    adaptive_sharpness_released: float = column(
+        "the same from single perturbations, new ones for each image", convention=ERROR
+    )
+    adaptive_sharpness_released_se: float = column("its standard error over images")
+    perturbations_released: int = column("perturbations behind it, over all images")
+    reliable: bool = column(
+        "whether the relative standard errors of nmls and adaptive_sharpness are below the limit"
+    )
+    reliable_released: bool = column("the same for the released estimates")
+
+    @classmethod
+    def missing(cls) -> Self:
+        """The columns of a model that could not be measured."""
+        return cls(
+            **{
+                name: math.nan if field.annotation is float else 0
+                for name, field in cls.model_fields.items()
+            }
+        )
+
+
+class MeasuredVit(VitQuantities, Provenance):
+    """Both quantities of one model, by both estimators, beside its test loss."""
+
+    model: str = column("name of the model")
+    family: str = column("family: timm's name of the module that defines it")
+    dataset: str = column("name of the data set; imagenet for pretrained models")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    pretrained: bool = column("whether the weights are published ones, not trained here")
+    parameters: int = column("number of parameters")
+    input_size: int = column("width and height of the input", unit="pixels")
+    test_loss: float = column(
+        "loss over the test images", convention="cross-entropy of the softmax"
+    )
+    test_accuracy: float = column("share of the test images classified right")
+    evaluated: int = column("test images behind loss and accuracy")
+    untrained: bool = column("whether the test accuracy is below the configured limit")
+    reason: str = column("why a quantity is missing; empty otherwise")
+
+
+class PlacedVit(Row):
+    """One model in the plane of figure 4, under one pair of estimators."""
+
+    estimator: str = column("exact (power iteration, pairs ±δ) or released")
+    model: str = column("name of the model")
+    family: str = column("family of the model")
+    dataset: str = column("name of the data set")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    pretrained: bool = column("whether the weights are published ones")
+    nmls: float = column("normalized MLS", convention=SQUASHED)
+    nmls_se: float = column("its standard error")
+    adaptive_sharpness: float = column("adaptive sharpness", convention=ERROR)
+    adaptive_sharpness_se: float = column("its standard error")
+    test_loss: float = column(
+        "loss over the test images", convention="cross-entropy of the softmax"
+    )
+    used: bool = column("whether the model enters figure and correlations")
+    reason: str = column("why it does not; empty otherwise")
+    score: float = column(
+        "distance above (+) or below (−) the robust line of log sharpness on log NMLS, in robust "
+        "standard deviations; nan where not used"
+    )
+    outlier: bool = column("whether the score is beyond ±3.5")
+    corner: str = column("outliers: upper left (sharper than its MLS tells) or lower right")
+    cluster: bool = column("whether an outlier has another of its family in the same corner")
+
+
+class VitCorrelation(Provenance):
+    """One correlation over all models or one family."""
+
+    estimator: str = column("exact or released")
+    x: str = column("first quantity")
+    y: str = column("second quantity")
+    group: str = column("all, or a family")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    method: str = column("pearson, pearson of logarithms, or kendall")
+    estimate: float = column("the coefficient; nan below 3 models")
+    low: float = column("lower end of its bootstrap interval")
+    high: float = column("upper end")
+    confidence: float = column("level of the interval")
+    p_value: float = column("two-sided asymptotic p-value")
+    p_permutation: float = column("two-sided permutation p-value")
+    n: int = column("models in the correlation")
+    excluded: int = column("models of the group left out; the models table says why")
