@@ -22,6 +22,7 @@ from flatness.errors import UserError
 COMMANDS = {
     "run": "flatness.run:run",
     "plan": "flatness.plan:plan",
+    "machine": "flatness.machine:machine",
     "measure": "flatness.measure_checkpoint:measure_checkpoint",
     "compare": "flatness.reference.compare:compare",
     "redraw": "flatness.reference.redraw:redraw",
@@ -126,15 +127,15 @@ def _namesake(verb: str) -> Callable[[], None]:
 def _print_version(asked: bool) -> None:
     if not asked:
         return
-    from flatness.tables import provenance  # imports more than a list of verbs should wait for
+    from flatness.tables import commit_here  # imports more than a list of verbs should wait for
 
-    made = provenance("")
-    changed = " and changed since" if made["dirty"] else ""
+    commit, dirty = commit_here()
+    changed = " and changed since" if dirty else ""
     try:
         number = version("flatness")
     except PackageNotFoundError:
         number = "not installed"
-    print(f"flatness {number}, commit {made['commit']}{changed}")
+    print(f"flatness {number}, commit {commit}{changed}")
     raise typer.Exit
 
 
