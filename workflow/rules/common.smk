@@ -9,9 +9,11 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 # Relative, since Snakemake runs a job again whose input files have other paths: a checkout can move.
-HOME = Path(os.path.relpath(workflow.basedir))
+# This file's folder tells where the checkout is: `workflow.basedir` is that of an importing Snakefile.
+HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve()
+HOME = Path(os.path.relpath(HERE.parents[1]))
 LIBRARY = HOME / "workflow"
-ENVIRONMENT = str(Path(workflow.basedir) / "envs/environment.yaml")
+ENVIRONMENT = str(HERE.parents[1] / "envs/environment.yaml")
 sys.path.insert(0, str(LIBRARY.resolve()))
 
 from flatness.__main__ import VERBS
