@@ -57,8 +57,9 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): envs/requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
-	    { echo "error: Python 3.11.4 or newer is needed; call make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info < (3, 14))' || \
+	    { echo "error: $$($(PYTHON) --version 2>&1): Python from 3.11.4 to 3.13 is needed; call" \
+	    "make PYTHON=/path/to/python3.13"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(ACTIVATE) pip install --disable-pip-version-check -q -r envs/requirements.lock
 	$(ACTIVATE) pip install --disable-pip-version-check -q --no-deps -e .

@@ -63,6 +63,7 @@ STEPS = {
     "contrast-chen": "flatness.chen.contrasts:contrast_family",
     "report": "flatness.report.page:report",
     "dictionary": "flatness.dictionary:dictionary",
+    "stopped": "flatness.stopped:stopped",
 }
 VERBS = COMMANDS | STEPS
 

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ def run(
     """Runs Snakemake to the end, also after a kill, and prints what was found."""
     settings = load_config(config)
     results = Path("results") / settings.name
+    # In a process of its own, which gives PyTorch's memory back before the jobs start.
+    subprocess.run([sys.executable, "-m", "flatness", "machine"], check=True)
     check_before_start(config, settings, targets or [])
     command = ["snakemake", "--configfile", str(config)]
     command += ["--workflow-profile", str(profile)] if profile else []
