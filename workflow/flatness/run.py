@@ -35,13 +35,13 @@ def run(
     """Runs Snakemake to the end, also after a kill, and prints what was found."""
     settings = load_config(config)
     results = Path("results") / settings.name
-    # In a process of its own, which gives PyTorch's memory back before the jobs start.
-    subprocess.run([sys.executable, "-m", "flatness", "machine"], check=True)
     check_before_start(config, settings, targets or [])
     command = ["snakemake", "--configfile", str(config)]
     command += ["--workflow-profile", str(profile)] if profile else []
     with sole_run():
         require_writable(results)
+        # In a process of its own, which gives PyTorch's memory back before the jobs start.
+        subprocess.run([sys.executable, "-m", "flatness", "machine"], check=True)
         # Nobody runs here, so a lock is one that a killed run left.
         if any(LOCKS.glob("*.lock")):
             subprocess.run([*command, "--unlock"], capture_output=True, check=False)
