@@ -9,7 +9,15 @@ ACTIVATE := source $(VENV)/bin/activate &&
 CONFIG ?= config/laptop.yaml
 # Files of tests side by side, one to a core: most wait for commands that use one.
 PYTEST := pytest -n logical --maxprocesses 4 --dist loadfile
-.PHONY: demo laptop paper plan figures compare archive adopt test coverage test-slow check bench clean help
+# Those that train and measure every network, and each lower instruction set that they are tried with.
+TRAINING := tests/test_measure*.py tests/*/test_measure*.py tests/*/test_train*.py \
+    tests/test_adaptive.py tests/test_ascent.py tests/test_curvature.py \
+    tests/epfl/test_gat.py tests/epfl/test_lenet5.py \
+    tests/transformers/test_slopes.py tests/transformers/test_perturb.py
+LOWEST := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
+.PHONY: demo laptop paper plan figures compare archive adopt machine test coverage test-slow test-isa \
+    check bench clean help
 
 demo: $(READY) ## the whole pipeline on an embedded demo (default)
 laptop: $(READY) ## on the published data, at a size for two cores
@@ -32,14 +40,22 @@ archive: $(READY) ## packs the results of CONFIG (config/laptop.yaml), settings 
 adopt: $(READY) ## takes over results of CONFIG that were copied into results/: checks them first
 	@$(ACTIVATE) python -m flatness adopt $(CONFIG)
 
-test: $(READY) ## the tests, without those of test-slow
+machine: $(READY) ## this machine's processor, instruction set and cores; runs and tests print it too
+	@$(ACTIVATE) python -m flatness machine
+
+test: machine ## the tests, without those of test-slow
 	@$(ACTIVATE) $(PYTEST)
 
-coverage: $(READY) ## the same tests, and how much of flatness they run: 90 % of its lines at least
+coverage: machine ## the same tests, and how much of flatness they run: 90 % of its lines at least
 	@$(ACTIVATE) $(PYTEST) --cov
 
-test-slow: $(READY) ## kills, resumes, a cluster and other long tests
+test-slow: machine ## kills, resumes, a cluster and other long tests
 	@$(ACTIVATE) $(PYTEST) -m slow
+
+test-isa: $(READY) ## tests of training and measuring, under each lower instruction set
+	@$(ACTIVATE) export $(LOWEST) && python -m flatness machine && $(PYTEST) $(TRAINING)
+	@$(ACTIVATE) if python -m flatness machine | grep -q 'set AVX512'; then \
+	    export $(AVX2) && python -m flatness machine && $(PYTEST) $(TRAINING); fi
 
 check: $(READY) ## style of the code and of the workflow
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && \
@@ -57,8 +73,9 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): envs/requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 4))' || \
-	    { echo "error: Python 3.11.4 or newer is needed; call make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info < (3, 14))' || \
+	    { echo "error: $$($(PYTHON) --version 2>&1): Python from 3.11.4 to 3.13 is needed; call" \
+	    "make PYTHON=/path/to/python3.13"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(ACTIVATE) pip install --disable-pip-version-check -q -r envs/requirements.lock
 	$(ACTIVATE) pip install --disable-pip-version-check -q --no-deps -e .

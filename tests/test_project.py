@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 2_000_000
@@ -44,6 +45,36 @@ def edges(text):
     """Edges of a mermaid graph by rule name, whatever the numbers of its nodes."""
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", text))
     return {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", text)}
+
+
+#: Stands for a Python of another version.
+ANOTHER = """#!/bin/sh
+[ "$1" = -c ] && exec {python} -c "import sys; sys.version_info = ({numbers}); $2"
+echo Python {version}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize(
+    ("version", "fits"),
+    [("3.11.3", False), ("3.11.4", True), ("3.13.9", True), ("3.14.0", False)],
+)
+def test_make_refuses_the_versions_that_the_package_refuses(tmp_path, version, fits):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (version in SpecifierSet(project["requires-python"])) == fits
+    python = tmp_path / "python"
+    numbers = version.replace(".", ", ")
+    python.write_text(ANOTHER.format(python=sys.executable, numbers=numbers, version=version))
+    python.chmod(0o755)
+    (tmp_path / "envs").mkdir()
+    for name in ("Makefile", "pyproject.toml", "envs/requirements.lock"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    done = subprocess.run(
+        ["make", "machine", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True
+    )
+    refused = [line for line in done.stdout.splitlines() if line.startswith("error: Python")]
+    assert len(refused) == (not fits)
+    assert fits or f"Python {version}: " in refused[0]
 
 
 @pytest.mark.skipif(

@@ -1,12 +1,14 @@
 """The configuration: three files fit the model; a wrong key is named with what is allowed."""
 
+import subprocess
 from functools import reduce
+from pathlib import Path
 
 import pytest
 
-from checkout import shipped
+from checkout import ROOT, shipped
 from flatness.errors import UserError
-from flatness.pipeline.config import settle_device, validate
+from flatness.pipeline.config import TAKEN_NAMES, settle_device, validate
 from flatness.records.frozen import seed_blocks, seeds_of
 from flatness.studies.epfl.config import measurement, training
 
@@ -41,6 +43,20 @@ def test_jobs_on_another_machine_take_over_the_device_that_was_found(monkeypatch
     assert settle_device(found) == "cuda"
     monkeypatch.setattr("flatness.pipeline.config.Path.exists", lambda path: False)
     assert found.device_kind == "cuda"
+
+
+@pytest.mark.parametrize("name", ["reference", "redrawn", "Reference"])
+def test_a_name_of_kept_results_is_refused(name):
+    with pytest.raises(UserError, match=f"name: found .{name}.: results/{name.lower()} holds"):
+        validate(shipped() | {"name": name})
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
+def test_every_committed_results_folder_has_a_name_that_is_taken():
+    command = ["git", "ls-files", "-z", "results"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folders = {Path(path).parts[1] for path in listed.split("\0") if path}
+    assert folders and folders <= set(TAKEN_NAMES)
 
 
 def test_a_name_that_is_no_folder_name_is_refused():

@@ -79,14 +79,21 @@ def test_a_table_without_rows_is_refused(tmp_path):
     assert not (tmp_path / "t.csv").exists()
 
 
-def test_mixed_versions_are_warned_of(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("torch_version", "1.0", "versions of PyTorch: 1.0, "),
+        ("instruction_set", "ABACUS", "instruction sets: ABACUS, "),
+    ],
+)
+def test_rows_made_differently_are_warned_of(tmp_path, capsys, column, value, words):
     row = Provenance(**provenance("abc"))
     write_table(tmp_path / "a.csv", [row])
-    write_table(tmp_path / "b.csv", [row.model_copy(update={"torch_version": "1.0"})])
+    write_table(tmp_path / "b.csv", [row.model_copy(update={column: value})])
     assert len(read_tables([tmp_path / "a.csv"], Provenance)) == 1
     assert capsys.readouterr().err == ""
     read_tables([tmp_path / "a.csv", tmp_path / "b.csv"], Provenance)
-    assert "different versions of PyTorch: 1.0, " in capsys.readouterr().err
+    assert f"different {words}" in capsys.readouterr().err
 
 
 def test_data_dictionary_holds_every_column():

@@ -5,6 +5,7 @@ import shutil
 import pytest
 from filelock import FileLock
 
+from flatness.machine import instruction_set
 from workflow import tiny
 
 
@@ -19,6 +20,7 @@ def finished_run(tmp_path_factory, worker_id):
             tiny.write_config(folder / "tiny.yaml", tiny.tiny_values())
             done = tiny.flatness(folder, "run", "tiny.yaml", timeout=900)
             assert done.returncode == 0, done.stdout + done.stderr
+            assert f"instruction set {instruction_set()}," in done.stdout.splitlines()[0]
             folder.rename(finished)
     return finished
 

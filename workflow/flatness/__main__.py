@@ -22,6 +22,7 @@ from flatness.errors import UserError
 COMMANDS = {
     "run": "flatness.pipeline.run:run",
     "plan": "flatness.pipeline.plan:plan",
+    "machine": "flatness.machine:machine",
     "measure": "flatness.studies.measure_checkpoint:measure_checkpoint",
     "compare": "flatness.pipeline.reference.compare:compare",
     "redraw": "flatness.pipeline.reference.redraw:redraw",
@@ -62,6 +63,7 @@ STEPS = {
     "contrast-chen": "flatness.studies.chen.contrasts:contrast_family",
     "report": "flatness.report.page:report",
     "dictionary": "flatness.report.dictionary:dictionary",
+    "stopped": "flatness.stopped:stopped",
 }
 VERBS = COMMANDS | STEPS
 
@@ -127,16 +129,16 @@ def _print_version(asked: bool) -> None:
     if not asked:
         return
     from flatness.records.tables import (
-        provenance,  # imports more than a list of verbs should wait for
+        commit_here,  # imports more than a list of verbs should wait for
     )
 
-    made = provenance("")
-    changed = " and changed since" if made["dirty"] else ""
+    commit, dirty = commit_here()
+    changed = " and changed since" if dirty else ""
     try:
         number = version("flatness")
     except PackageNotFoundError:
         number = "not installed"
-    print(f"flatness {number}, commit {made['commit']}{changed}")
+    print(f"flatness {number}, commit {commit}{changed}")
     raise typer.Exit
 
 

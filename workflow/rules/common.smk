@@ -7,11 +7,14 @@ import threading
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 # Relative, since Snakemake runs a job again whose input files have other paths: a checkout can move.
-HOME = Path(os.path.relpath(workflow.basedir))
+# This file's folder tells where the checkout is: `workflow.basedir` is that of an importing Snakefile.
+HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve()
+HOME = Path(os.path.relpath(HERE.parents[1]))
 LIBRARY = HOME / "workflow"
-ENVIRONMENT = str(Path(workflow.basedir) / "envs/environment.yaml")
+ENVIRONMENT = str(HERE.parents[1] / "envs/environment.yaml")
 sys.path.insert(0, str(LIBRARY.resolve()))
 
 from flatness.__main__ import VERBS
@@ -27,6 +30,7 @@ from flatness.studies.epfl import config as epfl
 from flatness.studies.epfl import study
 from flatness.errors import UserError
 from flatness.records.frozen import canonical_json, content_hash
+from flatness.snakemake_messages import hide_commands
 from flatness.studies.transformers import config as transformers
 
 try:
@@ -41,8 +45,17 @@ if CONFIG.data.mirror:
     EXPORTS["FLATNESS_DATA_MIRROR"] = CONFIG.data.mirror
 if CONFIG.transformers.pretrained:
     EXPORTS |= CONFIG.transformers.pretrained.exports
+# A job that a signal ended cannot say so itself. Ctrl-C, 130, needs no explanation. For signals that
+# have a trap, which the job does not inherit, the shell leaves the job's command out of its message.
+EXPLAIN = (
+    "trap : SEGV BUS ILL ABRT FPE XCPU KILL; "
+    "trap 'status=$?; ((status <= 128 || status == 130)) ||"
+    ' printf %s "$BASH_COMMAND" | python -m flatness stopped $status\' EXIT; '
+)
+hide_commands(logger)
 shell.prefix(
     "set -euo pipefail; "
+    + EXPLAIN
     + "".join(
         f"export {name}={shlex.quote(value)}; " for name, value in EXPORTS.items()
     )

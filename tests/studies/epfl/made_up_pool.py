@@ -10,11 +10,11 @@ from flatness.studies.epfl.rows import MeasuredModel, TrainedModel
 STATISTICS = Statistics(resamples=200, confidence=0.95, seed=0)
 
 
-def pool_tables(folder, models, diverged=(), unmeasured=()):
+def pool_tables(folder, models, diverged=(), unmeasured=(), measured_with="AVX2"):
     """Two training and two measurement tables of a made-up pool."""
     rng = np.random.default_rng(0)
     losses, sharpness = rng.normal(size=(2, models))
-    made = provenance("abc")
+    made = provenance("abc", computed_with="AVX2")
     trained, measured = [], []
     for seed in range(models):
         lost = seed in diverged
@@ -30,7 +30,8 @@ def pool_tables(folder, models, diverged=(), unmeasured=()):
             MeasuredModel(
                 pool="gat", seed=seed, sharpness=np.nan if gone else sharpness[seed],
                 sharpness_se=0.1, sharpness_clamped=np.nan if gone else abs(sharpness[seed]),
-                restarts=50, reason="nothing to measure" if gone else "", **made,
+                restarts=50, reason="nothing to measure" if gone else "",
+                **made | {"instruction_set": measured_with},
             )
         )  # fmt: skip
     half = models // 2

@@ -26,6 +26,14 @@ def test_tau_is_that_of_the_usable_models_and_none_is_dropped(tmp_path):
     assert table["published_tau"].tolist() == [-0.185, -0.185]
 
 
+def test_a_model_names_the_sets_it_was_trained_and_measured_with(tmp_path):
+    pool_tables(tmp_path, 20, measured_with="AVX512")
+    assert correlate(tmp_path) == 0
+    models = read_table(tmp_path / "models.csv", PoolModel)
+    table = read_table(tmp_path / "table.csv", PoolCorrelation)
+    assert {*models["instruction_set"], *table["instruction_set"]} == {"AVX2+AVX512"}
+
+
 def test_fewer_than_three_usable_models_is_an_error_in_place_of_a_tau(tmp_path, capsys):
     pool_tables(tmp_path, 6, diverged=[0, 1, 2, 5])
     assert correlate(tmp_path) == 4

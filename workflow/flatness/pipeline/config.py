@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from flatness.errors import UserError
 from flatness.records.frozen import Frozen
@@ -19,6 +25,10 @@ from flatness.studies.epfl.study import EpflStudy
 from flatness.studies.transformers.config import TransformersSettings
 
 DEVICE_VARIABLE = "FLATNESS_DEVICE"
+#: Folders of results that no run writes: committed ones, and figures redrawn from them.
+TAKEN_NAMES = ("reference", "redrawn")
+#: Names the one of them that the process itself writes, as `redraw` does.
+OWNER_VARIABLE = "FLATNESS_OWNS_RESULTS"
 #: The patterns of names, in words.
 PATTERNS = {
     r"^[a-z][a-z0-9_]*$": "a name has small letters, digits and _ only, and begins with a letter",
@@ -51,6 +61,17 @@ class Config(Frozen):
     chen: ChenSettings
     transformers: TransformersSettings
     cross: CrossSettings
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        # Lower case, since some file systems do not tell the two apart.
+        if name.lower() in TAKEN_NAMES and name != os.environ.get(OWNER_VARIABLE):
+            raise ValueError(
+                f"results/{name.lower()} holds kept results, which a run would write over; "
+                "choose another name"
+            )
+        return name
 
     @model_validator(mode="after")
     def _cross_families_exist(self) -> "Config":

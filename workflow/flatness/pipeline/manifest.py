@@ -20,7 +20,7 @@ from flatness.errors import DataError
 from flatness.pipeline.config import Config
 from flatness.records.files import atomic_path
 from flatness.records.frozen import Frozen, canonical_json, content_hash
-from flatness.records.tables import provenance
+from flatness.records.tables import commit_here
 
 RECORDS = Path(".snakemake/metadata")
 #: Stages whose files results are computed from: nothing may lie there that no job made.
@@ -101,15 +101,15 @@ def write_manifest(settings: Config) -> Manifest:
     if not any(path.startswith("results/") for path in paths):
         raise DataError(f"results/{settings.name}: no results here; run the configuration first")
     bar = tqdm(paths.items(), desc="checksums", unit="file", mininterval=2, delay=2)
-    made = provenance("")
+    commit, dirty = commit_here()
     manifest = Manifest(
         name=settings.name,
         config=settings.model_dump(mode="json"),
         config_hash=content_hash(settings),
         device=settings.device_kind,
-        commit=made["commit"],
-        dirty=made["dirty"],
-        python=made["python_version"],
+        commit=commit,
+        dirty=dirty,
+        python=platform.python_version(),
         platform=platform.platform(),
         packages={item.name: item.version for item in distributions()},
         files={path: _describe(Path(path), record) for path, record in bar},

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ def run(
     command += ["--workflow-profile", str(profile)] if profile else []
     with sole_run():
         require_writable(results)
+        # In a process of its own, which gives PyTorch's memory back before the jobs start.
+        subprocess.run([sys.executable, "-m", "flatness", "machine"], check=True)
         # Nobody runs here, so a lock is one that a killed run left.
         if any(LOCKS.glob("*.lock")):
             subprocess.run([*command, "--unlock"], capture_output=True, check=False)

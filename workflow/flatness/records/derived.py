@@ -1,5 +1,6 @@
 """Provenance of tables that are computed from other tables."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -18,10 +19,31 @@ def derived_from(*tables: pd.DataFrame, **settings: Any) -> dict[str, Any]:
     Returns:
         Column name to value; the hash changes with the settings and with every table's experiments.
     """
-    rows = sorted(set().union(*(table["experiment"] for table in tables)))
-    first = tables[0].iloc[0]
     return provenance(
-        content_hash(settings | {"rows": rows}),
-        device=first["device"],
-        execution=first["execution"],
+        content_hash(settings | {"rows": sorted(_kinds(tables, "experiment"))}),
+        device=_joined(tables, "device"),
+        execution=_joined(tables, "execution"),
+        computed_with=_joined(tables, "instruction_set"),
     )
+
+
+def _kinds(tables: tuple[pd.DataFrame, ...], name: str) -> set[str]:
+    """The values of one column in all tables."""
+    return set().union(*(table[name] for table in tables))
+
+
+def _joined(tables: tuple[pd.DataFrame, ...], name: str) -> str:
+    """The same as one text."""
+    return together(_kinds(tables, name))
+
+
+def together(kinds: Iterable[str]) -> str:
+    """What made a row that follows from several, as one text.
+
+    Args:
+        kinds: values of one provenance column, joined ones among them; empty ones do not count.
+
+    Returns:
+        Each once, sorted, joined by +.
+    """
+    return "+".join(sorted({part for kind in kinds for part in kind.split("+") if part}))

@@ -17,6 +17,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from flatness.errors import DataError
+from flatness.machine import instruction_set
 from flatness.records.files import atomic_path
 
 
@@ -50,12 +51,22 @@ class Provenance(Row):
     dirty: bool = column("whether tracked files differed from that commit")
     torch_version: str = column("version of PyTorch")
     python_version: str = column("version of Python")
+    instruction_set: str = column(
+        "what the processor computed with: AVX512, AVX2 or DEFAULT for PyTorch's kernels, after a "
+        "slash the most that oneDNN was allowed; joined by + where the rows it follows from differ"
+    )
     device: str = column("kind of device: cpu or cuda")
     execution: str = column("models trained or measured one by one (loop) or as one (stacked)")
 
 
+#: Columns that should have one value in rows that are put together -> what differs otherwise.
+MIXED = {"torch_version": "versions of PyTorch", "instruction_set": "instruction sets"}
+
+
 @cache
-def _commit() -> tuple[str, bool]:
+def commit_here() -> tuple[str, bool]:
+    """The code's commit, "unknown" outside a git checkout; whether tracked files differ from it."""
+
     def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", *arguments],
@@ -80,24 +91,32 @@ def _package_version(package: str) -> str:
         return "none"
 
 
-def provenance(experiment: str, *, device: str = "cpu", execution: str = "loop") -> dict[str, Any]:
+def provenance(
+    experiment: str,
+    *,
+    device: str = "cpu",
+    execution: str = "loop",
+    computed_with: str | None = None,
+) -> dict[str, Any]:
     """The `Provenance` columns of a row computed here and now.
 
     Args:
         experiment: hash of the settings (`flatness.records.frozen.content_hash`).
         device: "cpu" or "cuda".
         execution: "loop" or "stacked".
+        computed_with: instruction set; None for this process's, which loads PyTorch.
 
     Returns:
         Column name to value.
     """
-    commit, dirty = _commit()
+    commit, dirty = commit_here()
     return {
         "experiment": experiment,
         "commit": commit,
         "dirty": dirty,
         "torch_version": _package_version("torch"),
         "python_version": platform.python_version(),
+        "instruction_set": instruction_set() if computed_with is None else computed_with,
         "device": device,
         "execution": execution,
     }
@@ -162,7 +181,7 @@ def read_table(path: Path, row: type[Row]) -> pd.DataFrame:
 
 
 def read_tables(paths: Iterable[Path], row: type[Row]) -> pd.DataFrame:
-    """Reads several tables of one model into one; warns where their PyTorch versions differ.
+    """Reads several tables of one model into one; warns where they were made differently.
 
     Args:
         paths: the files.
@@ -172,9 +191,10 @@ def read_tables(paths: Iterable[Path], row: type[Row]) -> pd.DataFrame:
         All rows, in the order of the files.
     """
     table = pd.concat([read_table(path, row) for path in paths], ignore_index=True)
-    if "torch_version" in table and table["torch_version"].nunique() > 1:
-        found = ", ".join(sorted(table["torch_version"].unique()))
-        print(f"warning: rows made with different versions of PyTorch: {found}", file=sys.stderr)
+    for name, what in MIXED.items():
+        if name in table and table[name].nunique() > 1:
+            found = ", ".join(sorted(table[name].unique()))
+            print(f"warning: rows made with different {what}: {found}", file=sys.stderr)
     return table
 
 

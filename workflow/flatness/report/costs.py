@@ -58,9 +58,9 @@ def made_by(paths: Iterable[Path]) -> list[str]:
 
     Returns:
         One line a combination, such as "commit 1a2b (files changed), PyTorch 2.11.0, Python 3.11.9,
-        cpu".
+        cpu, AVX2".
     """
-    names = ["commit", "dirty", "torch_version", "python_version", "device"]
+    names = ["commit", "dirty", "torch_version", "python_version", "instruction_set", "device"]
     lines = {}
     for path in paths:
         header = pd.read_csv(path, nrows=0).columns
@@ -69,5 +69,6 @@ def made_by(paths: Iterable[Path]) -> list[str]:
             for row in table.drop_duplicates().itertuples():
                 changed = " (files changed)" if row.dirty == "True" else ""
                 versions = f"PyTorch {row.torch_version}, Python {row.python_version}"
-                lines[f"commit {row.commit}{changed}, {versions}, {row.device}"] = None
+                hardware = f"{row.device}, {row.instruction_set}"
+                lines[f"commit {row.commit}{changed}, {versions}, {hardware}"] = None
     return list(lines)

@@ -12,12 +12,13 @@ import psutil
 import typer
 
 from flatness.errors import DataError
+from flatness.machine import instruction_set, processor
 from flatness.pipeline.reference import BENCHMARK, CONFIG, KEPT, REFERENCE
 from flatness.pipeline.reference.readme import show_ledger
 from flatness.pipeline.run import load_config
 from flatness.records.files import atomic_path
 from flatness.records.frozen import content_hash
-from flatness.records.tables import provenance
+from flatness.records.tables import commit_here
 from flatness.report.costs import made_by, stage_costs
 from flatness.terminal import console
 
@@ -87,18 +88,19 @@ def environment(results: Path, config_hash: str) -> dict[str, Any]:
     Returns:
         Plain values, ready for JSON.
     """
-    made = provenance(config_hash)
+    commit, dirty = commit_here()
     costs = stage_costs(results)
     return {
-        "commit": made["commit"],
-        "dirty": made["dirty"],
+        "commit": commit,
+        "dirty": dirty,
         "tables_made_by": made_by(sorted(results.glob("correlations/**/*.csv"))),
         "config_hash": config_hash,
-        "python": made["python_version"],
+        "python": platform.python_version(),
         "packages": dict(sorted({(item.name.lower(), item.version) for item in distributions()})),
         "machine": {
             "system": platform.platform(),
             "processor": processor(),
+            "instruction_set": instruction_set(),
             "cores": os.cpu_count(),
             "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         },
@@ -106,13 +108,3 @@ def environment(results: Path, config_hash: str) -> dict[str, Any]:
         "minutes": round(costs["minutes"].sum(), 1),
         "core_minutes": round(costs["core_minutes"].sum(), 1),
     }
-
-
-def processor() -> str:
-    """Name of the processor, as far as the operating system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"

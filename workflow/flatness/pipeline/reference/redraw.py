@@ -1,5 +1,6 @@
 """The verb `redraw`: every figure and the report from kept tables, without data or training."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from flatness.errors import DataError, UserError
+from flatness.pipeline.config import OWNER_VARIABLE
 from flatness.pipeline.reference import CONFIG, REFERENCE
 from flatness.report.summary import print_summary
 
@@ -30,7 +32,9 @@ def redraw(
         shutil.copytree(reference / folder, results / folder, dirs_exist_ok=True)
     command = ["snakemake", "--configfile", str(config), "--config", f"name={NAME}"]
     done = subprocess.run(
-        [*command, "--allowed-rules", *downstream_rules(), "--", "all"], check=False
+        [*command, "--allowed-rules", *downstream_rules(), "--", "all"],
+        env=os.environ | {OWNER_VARIABLE: NAME},
+        check=False,
     )
     print_summary(results)
     if done.returncode:

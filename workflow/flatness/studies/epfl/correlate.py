@@ -7,7 +7,7 @@ import pandas as pd
 import typer
 
 from flatness.errors import NumericalError
-from flatness.records.derived import derived_from
+from flatness.records.derived import derived_from, together
 from flatness.records.tables import read_tables, write_table
 from flatness.statistics.correlations import MINIMUM_MODELS, correlate
 from flatness.statistics.settings import Statistics
@@ -79,9 +79,10 @@ def join_pool(trained: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a trained model, by seed, with `used` and `reason`; a model is never dropped. Its
-        `experiment` names both.
+        `experiment` and `instruction_set` name both.
     """
-    columns = ["seed", "sharpness", "sharpness_se", "sharpness_clamped", "reason", "experiment"]
+    columns = ["seed", "sharpness", "sharpness_se", "sharpness_clamped", "reason"]
+    columns += ["experiment", "instruction_set"]
     joined = trained.merge(
         measured[columns],
         on="seed",
@@ -95,6 +96,8 @@ def join_pool(trained: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     joined["reason"] = joined["reason"].where(joined["reason"] != "", fallback)
     joined.loc[joined["used"], "reason"] = ""
     joined["experiment"] += "+" + joined["experiment_measuring"].fillna("")
+    sets = joined[["instruction_set", "instruction_set_measuring"]].fillna("")
+    joined["instruction_set"] = [together(pair) for pair in sets.itertuples(index=False)]
     return joined
 
 
