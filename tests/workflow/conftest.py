@@ -5,7 +5,7 @@ import shutil
 import pytest
 from filelock import FileLock
 
-from flatness.machine import instruction_set
+from flatness.records.machine import instruction_set
 from workflow import tiny
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from flatness.pipeline.config import validate
-from flatness.stopped import explanation
+from flatness.pipeline.stopped import explanation
 from workflow import tiny
 
 #: A Python whose trainings end by a signal once they have begun.

@@ -22,7 +22,7 @@ from flatness.errors import UserError
 COMMANDS = {
     "run": "flatness.pipeline.run:run",
     "plan": "flatness.pipeline.plan:plan",
-    "machine": "flatness.machine:machine",
+    "machine": "flatness.records.machine:machine",
     "measure": "flatness.studies.measure_checkpoint:measure_checkpoint",
     "compare": "flatness.pipeline.reference.compare:compare",
     "redraw": "flatness.pipeline.reference.redraw:redraw",
@@ -63,7 +63,7 @@ STEPS = {
     "contrast-chen": "flatness.studies.chen.contrasts:contrast_family",
     "report": "flatness.report.page:report",
     "dictionary": "flatness.report.dictionary:dictionary",
-    "stopped": "flatness.stopped:stopped",
+    "stopped": "flatness.pipeline.stopped:stopped",
 }
 VERBS = COMMANDS | STEPS
 

@@ -30,7 +30,7 @@ from flatness.studies.epfl import config as epfl
 from flatness.studies.epfl import study
 from flatness.errors import UserError
 from flatness.records.frozen import canonical_json, content_hash
-from flatness.snakemake_messages import hide_commands
+from flatness.pipeline.snakemake_messages import hide_commands
 from flatness.studies.transformers import config as transformers
 
 try:

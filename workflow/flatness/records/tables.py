@@ -17,8 +17,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from flatness.errors import DataError
-from flatness.machine import instruction_set
 from flatness.records.files import atomic_path
+from flatness.records.machine import instruction_set
 
 
 class Row(BaseModel):

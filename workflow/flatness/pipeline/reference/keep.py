@@ -12,12 +12,12 @@ import psutil
 import typer
 
 from flatness.errors import DataError
-from flatness.machine import instruction_set, processor
 from flatness.pipeline.reference import BENCHMARK, CONFIG, KEPT, REFERENCE
 from flatness.pipeline.reference.readme import show_ledger
 from flatness.pipeline.run import load_config
 from flatness.records.files import atomic_path
 from flatness.records.frozen import content_hash
+from flatness.records.machine import instruction_set, processor
 from flatness.records.tables import commit_here
 from flatness.report.costs import made_by, stage_costs
 from flatness.terminal import console

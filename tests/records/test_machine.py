@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from flatness.machine import instruction_set
+from flatness.records.machine import instruction_set
 from flatness.records.tables import provenance
 
 LOWEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "sse41"}
