@@ -104,7 +104,7 @@ class Syntax(ast.NodeVisitor):
             if isinstance(value, ast.AST):
                 self.visit(value)
             else:
-                self._emit(f"{ascii(value)},")
+                self._emit(f"{value!a},")
 
     @contextmanager
     def _within(self, place: str, local: dict[str, Import | None]) -> Iterator[None]:
@@ -261,7 +261,7 @@ class Syntax(ast.NodeVisitor):
 
     def visit_Constant(self, node: ast.Constant) -> None:
         """Escaped: which characters are printed as they are depends on Python's version."""
-        self._emit(f"{ascii(node.value)},")
+        self._emit(f"{node.value!a},")
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Adjacent texts as one: Pythons split them differently."""
