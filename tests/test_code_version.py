@@ -324,6 +324,26 @@ BODIES = {
         "    return import_module('made_up.tools').mean([1])",
         True,
     ),
+    "imported inside, or none": (
+        "try:\n        from made_up.tools import mean as m\n    except ImportError:\n"
+        "        m = None\n    return m",
+        True,
+    ),
+    "imported inside from two": (
+        "try:\n        from made_up.tools import mean as m\n    except ImportError:\n"
+        "        from made_up.late import correction as m\n    return m",
+        True,
+    ),
+    "as an outer function's import": (
+        "import made_up.tools as t\n    def inner():\n        nonlocal t\n        t = t.mean\n"
+        "    return inner",
+        True,
+    ),
+    "in a method's default": ("class A:\n        def f(self, x=mean): ...\n    return A", True),
+    "in a keyword of a decorator": (
+        "import functools\n    @functools.partial(print, end=mean)\n    def f(): ...\n    return f",
+        True,
+    ),
     "in a quoted field": ("class A:\n        x: 'mean'\n    return A", True),
 }  # fmt: skip
 
@@ -354,6 +374,38 @@ def test_what_a_decorator_of_ours_enters_counts_although_nobody_names_it(write):
     before = write(**{ENTRY: entry, "made_up/tasks.py": tasks})
     tasks = tasks.replace("return 1", "return 2")
     assert write(**{ENTRY: entry, "made_up/tasks.py": tasks}) != before
+
+
+DATA = {
+    "text in a table": "return {'reason': 'slow'}",
+    "text by a method called column": "return frame.column('slow')",
+    "text by a function called column": "return column('slow')",
+    "a description of ours": "return Row(description='slow')",
+    "a name in an error": "raise KeyError(size, 'x', slow)",
+    "text that is printed to a file": "print('slow', file=open('x', 'w'))",
+    "a default in a field": "return Field('slow', description='d')",
+    "an option's name": "return typer.Option('slow')",
+    "a format": "return f'{size:slow}'",
+    "a byte string": "return b'slow'",
+    "a conversion": "return f'{slow!r}'",
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_text_that_is_no_message_counts(write, name):
+    head = "import typer\nfrom pydantic import Field\nfrom made_up.rows import Fitted as Row\n"
+    head += "\n\ndef column(text):\n    return text\n\n\n"
+    entry = f"{head}def entry(frame, size):\n    {DATA[name]}\n"
+    assert write(**{ENTRY: entry}) != write(**{ENTRY: entry.replace("slow", "fast")})
+
+
+def test_decorators_that_modules_import_from_one_another_end(write):
+    one = "from made_up.two import second\n\n\ndef first(f):\n    return f\n"
+    one += "\n\n@second\ndef entry():\n    return 1\n"
+    two = "from made_up.entry import first\n\n\ndef second(f):\n    return f\n"
+    two += "\n\n@first\ndef other():\n    return 1\n"
+    before = write(**{ENTRY: one, "made_up/two.py": two})
+    assert before != write(**{ENTRY: one, "made_up/two.py": two.replace("return 1", "return 2")})
 
 
 def test_code_found_by_a_name_made_at_run_time_must_be_named(write):

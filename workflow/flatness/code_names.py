@@ -20,7 +20,7 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 NESTED = (*Function, ast.ClassDef, ast.Lambda, *COMPREHENSIONS)
 #: Nodes that can bind a name.
 BINDING = (ast.Name, *Function, ast.ClassDef, ast.ExceptHandler, ast.Import, ast.ImportFrom)
-BINDING += (ast.MatchAs, ast.MatchStar, ast.MatchMapping, ast.Global)
+BINDING += (ast.MatchAs, ast.MatchStar, ast.MatchMapping, ast.Global, ast.Nonlocal)
 
 
 class Import(NamedTuple):
@@ -48,7 +48,7 @@ class Module:
         bindings: name -> the statements that bind it.
         stars: modules of which all names are imported.
         imported: modules that its import runs, in their turn with all that theirs runs.
-        effects: statements that do something on import other than binding names.
+        statements: all at its top.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Module:
     bindings: dict[str, list[Definition | Import]] = field(default_factory=dict)
     stars: list[str] = field(default_factory=list)
     imported: set[str] = field(default_factory=set)
-    effects: list[Definition] = field(default_factory=list)
+    statements: list[Definition] = field(default_factory=list)
 
 
 class Named(NamedTuple):
@@ -99,25 +99,29 @@ def _enter(module: Module, statement: ast.stmt) -> None:
         return  # a docstring
     bound = bound_names([statement], module)
     definition = Definition(
-        module, statement, tuple(name for name, origin in bound.items() if origin is None)
+        module, statement, tuple(name for name, origins in bound.items() if None in origins)
     )
-    for name, origin in bound.items():
-        module.bindings.setdefault(name, []).append(origin or definition)
+    module.statements.append(definition)
+    for name, origins in bound.items():
+        module.bindings.setdefault(name, []).extend(origin or definition for origin in origins)
     for node in ast.walk(statement) if _is_compound(statement) else [statement]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             module.imported |= imported_modules(node, module)
             if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
                 module.stars.append(origin_of(node, module))
-    if _acts(statement, module):
-        module.effects.append(definition)
 
 
 def _is_compound(statement: ast.stmt) -> bool:
     return hasattr(statement, "body") and not isinstance(statement, (*Function, ast.ClassDef))
 
 
+@cache
+def effects(module: Module) -> list[Definition]:
+    """Statements of a module that do something on import other than binding names."""
+    return [found for found in module.statements if _acts(found.node, module)]
+
+
 def _acts(statement: ast.stmt, module: Module) -> bool:
-    """Whether importing a module does something by a statement, other than binding names."""
     match statement:
         case ast.Import() | ast.ImportFrom() | ast.Pass() | ast.AnnAssign(value=None):
             return False
@@ -173,7 +177,7 @@ def with_packages(name: str) -> list[str]:
     return [".".join(parts[: end + 1]) for end in range(len(parts))]
 
 
-def bound_names(statements: Iterable[ast.AST], module: Module) -> dict[str, Import | None]:
+def bound_names(statements: Iterable[ast.AST], module: Module) -> dict[str, list[Import | None]]:
     """Names that statements bind in their own scope, and where the imported ones come from.
 
     Args:
@@ -181,37 +185,42 @@ def bound_names(statements: Iterable[ast.AST], module: Module) -> dict[str, Impo
         module: that they stand in.
 
     Returns:
-        Name to its import, or to None where it is bound otherwise.
+        Name to its imports, and None where it is bound otherwise.
     """
-    found: dict[str, Import | None] = {}
+    found: dict[str, list[Import | None]] = {}
     elsewhere = set()
     for node in own_nodes(statements, BINDING):
-        match node:
-            case ast.Name():
-                if not isinstance(node.ctx, ast.Load):
-                    found[node.id] = None
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                found[name] = None
-            case ast.ClassDef(name=name) | ast.ExceptHandler(name=str(name)):
-                found[name] = None
-            case ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                found[name] = None
-            case ast.MatchMapping(rest=str(name)):
-                found[name] = None
-            case ast.Import():
-                for alias in node.names:
-                    first = alias.name.split(".")[0]
-                    found[alias.asname or first] = Import(
-                        alias.name if alias.asname else first, None
-                    )
-            case ast.ImportFrom():
-                for alias in node.names:
-                    if alias.name != "*":
-                        origin = Import(origin_of(node, module), alias.name)
-                        found[alias.asname or alias.name] = origin
-            case ast.Global():
-                elsewhere.update(node.names)
-    return {name: origin for name, origin in found.items() if name not in elsewhere}
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            elsewhere.update(node.names)
+        else:
+            for name, origin in _bindings(node, module):
+                origins = found.setdefault(name, [])
+                if origin not in origins:
+                    origins.append(origin)
+    return {name: origins for name, origins in found.items() if name not in elsewhere}
+
+
+def _bindings(node: ast.AST, module: Module) -> Iterator[tuple[str, Import | None]]:
+    """Names that one node binds."""
+    match node:
+        case ast.Name(id=name):
+            if not isinstance(node.ctx, ast.Load):
+                yield name, None
+        case ast.Import():
+            for alias in node.names:
+                first = alias.name.split(".")[0]
+                yield alias.asname or first, Import(alias.name if alias.asname else first, None)
+        case ast.ImportFrom():
+            for alias in node.names:
+                if alias.name != "*":
+                    origin = Import(origin_of(node, module), alias.name)
+                    yield alias.asname or alias.name, origin
+        case ast.MatchMapping(rest=str(name)):
+            yield name, None
+        case _:  # functions, classes, errors that are caught, what a pattern takes
+            name = getattr(node, "name", None)
+            if name:
+                yield name, None
 
 
 def own_nodes(nodes: Iterable[ast.AST], kind: type = ast.AST) -> Iterator[ast.AST]:

@@ -6,7 +6,7 @@ name they are imported. The text is the same on every version of Python that can
 """
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import groupby
@@ -26,12 +26,15 @@ from flatness.code_names import (
 
 #: Fields of nodes that do not tell what is computed.
 SKIPPED = {"ctx", "kind", "type_comment", "type_params"}
-#: Arguments that hold words of documentation, by keyword, whatever is called.
+#: Arguments of other libraries' functions that hold words of documentation.
 DOCUMENTING = {"help", "desc", "description"}
-#: Functions and methods whose strings are words of documentation or messages.
-WORDS = {"column", "set_description", "set_postfix_str", "warnings.warn", "print"}
+#: Functions and methods whose strings are words of messages.
+MESSAGES = {"warnings.warn", "print"}
+MESSAGE_METHODS = {"set_description", "set_postfix_str"}
+#: Our function that declares a column: its strings are documentation.
+COLUMN = "column"
 #: Attributes by which code reads documentation: where it does, words count.
-READERS = {"description", "json_schema_extra"}
+READERS = {"description", "json_schema_extra", "model_json_schema"}
 #: What finds code by a name that is made at run time.
 IMPORTERS = {"importlib.import_module", "__import__"}
 FINDERS = IMPORTERS | {"eval", "exec", "globals", "sys.modules"}
@@ -77,8 +80,8 @@ class Syntax(ast.NodeVisitor):
         self._names = definition.names
         self._annotated = annotated
         self._worded = worded
-        #: Names that functions around bind: to an import, or otherwise (None).
-        self._local: dict[str, Import | None] = {}
+        #: Names that functions around bind: their imports, none where they bind otherwise.
+        self._local: dict[str, list[Import]] = {}
         self._place = "module"  # or "class" or "function"
         self.visit(definition.node)
 
@@ -107,7 +110,7 @@ class Syntax(ast.NodeVisitor):
                 self._emit(f"{value!a},")
 
     @contextmanager
-    def _within(self, place: str, local: dict[str, Import | None]) -> Iterator[None]:
+    def _within(self, place: str, local: dict[str, list[Import]]) -> Iterator[None]:
         before = self._place, self._local
         self._place, self._local = place, local
         yield
@@ -118,7 +121,8 @@ class Syntax(ast.NodeVisitor):
     def visit_Name(self, node: ast.Name) -> None:
         """A name of the function's own as it is, another one by what it means."""
         binds = not isinstance(node.ctx, ast.Load)
-        if self._local.get(node.id, Import) is None or (binds and self._place == "class"):
+        own = node.id in self._local and not self._local[node.id]
+        if own or (binds and self._place == "class"):
             self._emit(f"Name({node.id})")
         elif binds and self._place == "module":
             self._emit(f"Bound({node.id if len(self._names) > 1 else ''})")
@@ -155,8 +159,7 @@ class Syntax(ast.NodeVisitor):
         if not isinstance(node, ast.Name):
             return [], []
         if node.id in self._local:
-            origin = self._local[node.id]
-            targets = imported(origin) if origin else []
+            targets = [found for origin in self._local[node.id] for found in imported(origin)]
         else:
             targets = meaning(self._module, node.id) or [node.id]
         while attributes and targets and not any(isinstance(found, Named) for found in targets):
@@ -194,11 +197,16 @@ class Syntax(ast.NodeVisitor):
 
     def _visit_inside(self, arguments: ast.arguments, body: list[ast.AST]) -> None:
         self.visit(arguments)
-        own = {node.arg: None for node in ast.walk(arguments) if isinstance(node, ast.arg)}
+        own = {node.arg: [] for node in ast.walk(arguments) if isinstance(node, ast.arg)}
         elsewhere = {name for node in own_nodes(body, ast.Global) for name in node.names}
         outside = {name: origin for name, origin in self._local.items() if name not in elsewhere}
-        with self._within("function", outside | own | bound_names(body, self._module)):
+        with self._within("function", outside | own | self._bound(body)):
             self._visit_all(body)
+
+    def _bound(self, nodes: list[ast.AST]) -> dict[str, list[Import]]:
+        """Names that nodes bind in their scope, each with its imports."""
+        bound = bound_names(nodes, self._module)
+        return {name: [found for found in origins if found] for name, origins in bound.items()}
 
     def visit_arg(self, node: ast.arg) -> None:
         """An argument; its type where something reads it at run time, as typer does."""
@@ -211,7 +219,7 @@ class Syntax(ast.NodeVisitor):
     ) -> None:
         first = node.generators[0]
         self.visit(first.iter)  # is evaluated outside
-        own = bound_names([generator.target for generator in node.generators], self._module)
+        own = self._bound([generator.target for generator in node.generators])
         with self._within("function", self._local | own):
             self.generic_visit(first, without="iter")
             self._visit_all(node.generators[1:])
@@ -224,8 +232,7 @@ class Syntax(ast.NodeVisitor):
         """A class whole. Its methods do not see the names that it binds."""
         self._emit(f"ClassDef({node.name},")
         self._visit_all([*node.decorator_list, *node.bases, *node.keywords])
-        bound = bound_names(node.body, self._module)
-        imports = {name: origin for name, origin in bound.items() if origin}
+        imports = {name: origins for name, origins in self._bound(node.body).items() if origins}
         with self._within("class", self._local | imports):
             self._visit_all(node.body)
         self._emit(")")
@@ -294,37 +301,38 @@ class Syntax(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         """A call without words; that for a module by a literal name means the module."""
-        name = self._called(node.func)
-        if name in IMPORTERS and _names_a_module(node):
+        targets, attributes = self._meaning(node.func)
+        target = targets[0] if len(targets) == 1 and not attributes else None
+        if target in IMPORTERS and _names_a_module(node):
             self._emit(f"<{node.args[0].value}>")
-            self.parts += [
-                found
-                for found in imported(Import(node.args[0].value, None))
-                if isinstance(found, Module)
-            ]
+            for found in imported(Import(node.args[0].value, None)):
+                self.parts += [found] if isinstance(found, Module) else []
             return
-        writes = name in WORDS and not (name == "print" and _prints_to_a_file(node))
-        self.generic_visit(self._without_words(node, everywhere=writes))
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        written = method in MESSAGE_METHODS or (
+            target in MESSAGES and not (target == "print" and _prints_to_a_file(node))
+        )
+        declares = isinstance(target, Named) and target.name == COLUMN and _makes_fields(target)
+        self.generic_visit(
+            self._without_words(
+                node,
+                everywhere=written or declares,
+                documenting=DOCUMENTING if isinstance(target, str) else (),
+            )
+        )
 
-    def _called(self, function: ast.expr) -> str:
-        """Another library's function by its full name, else the last part of the name."""
-        targets, attributes = self._meaning(function)
-        if len(targets) == 1 and not attributes and not isinstance(targets[0], Module):
-            return targets[0] if isinstance(targets[0], str) else targets[0].name
-        return function.attr if isinstance(function, ast.Attribute) else ""
-
-    def _without_words(self, call: ast.Call, *, everywhere: bool) -> ast.Call:
+    def _without_words(
+        self, call: ast.Call, *, everywhere: bool, documenting: Collection[str] = ()
+    ) -> ast.Call:
         if self._worded:
             return call
-        return ast.Call(
-            call.func,
-            [value for value in call.args if not (everywhere and _is_words(value))],
-            [
-                keyword
-                for keyword in call.keywords
-                if not ((everywhere or keyword.arg in DOCUMENTING) and _is_words(keyword.value))
-            ],
-        )
+        arguments = [value for value in call.args if not (everywhere and _is_words(value))]
+        keywords = [
+            keyword
+            for keyword in call.keywords
+            if not ((everywhere or keyword.arg in documenting) and _is_words(keyword.value))
+        ]
+        return ast.Call(call.func, arguments, keywords)
 
 
 def _attribute(target: Target, name: str) -> list[Target]:
@@ -340,6 +348,14 @@ def _quoted(annotation: ast.AST) -> Iterator[str]:
     elif not isinstance(annotation, ast.Call):
         for inside in ast.iter_child_nodes(annotation):
             yield from _quoted(inside)
+
+
+def _makes_fields(target: Named) -> bool:
+    """Whether a function of ours declares a pydantic field."""
+    names = (
+        getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(target.definition.node)
+    )
+    return "Field" in names
 
 
 def _names_a_module(call: ast.Call) -> bool:

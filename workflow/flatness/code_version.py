@@ -11,7 +11,15 @@ import hashlib
 from collections.abc import Iterable
 from functools import cache
 
-from flatness.code_names import Definition, Module, Named, load, meaning, with_packages
+from flatness.code_names import (
+    Definition,
+    Module,
+    Named,
+    effects,
+    load,
+    meaning,
+    with_packages,
+)
 from flatness.code_syntax import syntax
 from flatness.errors import UserError
 
@@ -107,7 +115,7 @@ def closures(roots: Iterable[str], *, worded: bool = False) -> list[Closure]:
     waiting = [first]
     while waiting:
         for module in waiting.pop().modules():
-            for effect in module.effects:
+            for effect in effects(module):
                 if effect not in found:
                     root = Named(effect, effect.names[0] if effect.names else "")
                     found[effect] = Closure([root], worded=worded)
