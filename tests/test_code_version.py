@@ -1,5 +1,6 @@
 """What must run again after an edit, and what must not: on a made-up package, and on ours."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -437,6 +438,9 @@ EVERY = [
 ]
 
 
+ENTRIES = {entry.split(":")[1] for entry in VERBS.values()}
+
+
 def versions_by(python, **environment):
     """The version of every verb, by an interpreter of its own."""
     done = subprocess.run(
@@ -494,6 +498,25 @@ def test_a_network_or_data_set_changes_its_own_jobs_alone(tmp_path, monkeypatch)
     assert [old == new for old, new in zip(before, after, strict=True)] == [
         True, False, False, True,
     ]  # fmt: skip
+    forget()
+
+
+def test_layout_comments_and_annotations_of_all_our_code_leave_no_trace(tmp_path, monkeypatch):
+    entries = [entry.split(",") for entry in EVERY]
+    before = [version(*entry) for entry in entries]
+    for path in (code_names.LIBRARY / "flatness").rglob("*.py"):
+        tree = ast.parse(path.read_bytes())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name not in ENTRIES:
+                node.returns = None
+                for argument in ast.walk(node.args):
+                    if isinstance(argument, ast.arg):
+                        argument.annotation = None
+        copy = tmp_path / path.relative_to(code_names.LIBRARY)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(ast.unparse(tree), encoding="utf-8")
+    monkeypatch.setattr(code_names, "LIBRARY", tmp_path)
+    assert [version(*entry) for entry in entries] == before
     forget()
 
 
