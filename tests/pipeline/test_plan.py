@@ -1,15 +1,25 @@
 """The plan: jobs counted by Snakemake, minutes and gigabytes that grow with the config."""
 
+from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from checkout import ROOT, shipped
 from flatness.__main__ import main
 from flatness.errors import UserError
 from flatness.pipeline.config import validate
-from flatness.pipeline.plan import core_seconds, gigabytes, jobs_to_run
-from flatness.studies.epfl.cost import audit_seconds, epfl_seconds, replication_seconds
+from flatness.pipeline.plan import (
+    KEPT,
+    REPORT_SECONDS,
+    core_seconds,
+    gigabytes,
+    jobs_to_run,
+    kind_of,
+    work,
+)
+from flatness.pipeline.run import load_config
 
 
 def config(name="demo"):
@@ -49,16 +59,31 @@ def test_pretrained_models_are_said_to_be_left_out(monkeypatch, capsys):
     assert shown.endswith("paper.yaml: minutes and GB leave out its 275 pretrained models")
 
 
+def test_the_kept_run_itself_is_planned_at_what_it_took():
+    """Job by job: every benchmark has its work in the plan, and all work has its benchmarks."""
+    kept = load_config(KEPT / "config.yaml")
+    found, seconds = Counter(), 0.0
+    for path in KEPT.glob("benchmarks/**/*.tsv"):
+        found[kind_of(path.relative_to(KEPT / "benchmarks").parts[:-1], kept)] += 1
+        seconds += pd.read_csv(path, sep="\t")["cpu_time"].sum()
+    planned = Counter()
+    for kind, jobs, _ in work(kept):
+        planned[kind] += jobs
+    assert planned == found
+    assert core_seconds(kept) - REPORT_SECONDS == pytest.approx(seconds, rel=0.005)
+
+
 def test_audits_and_replications_are_counted():
-    laptop = config("laptop").epfl
-    alone = laptop.model_copy(update={"replications": {}, "audit": {}})
-    parts = [replication_seconds(laptop, name) for name in laptop.replications]
-    parts += [audit_seconds(laptop, name) for name in laptop.audit]
-    assert epfl_seconds(laptop) == pytest.approx(epfl_seconds(alone) + sum(parts))
-    more = laptop.audit["lenet5"].model_copy(update={"few": 4})
-    larger = laptop.model_copy(update={"audit": {"lenet5": more}})
+    laptop = config("laptop")
+
+    def seconds(**changes):
+        epfl = laptop.epfl.model_copy(update=changes)
+        return core_seconds(laptop.model_copy(update={"epfl": epfl}))
+
+    more = laptop.epfl.audit["lenet5"].model_copy(update={"few": 4})
     # two models more: retrained four times a minute, and passes over the whole set
-    assert audit_seconds(larger, "lenet5") - audit_seconds(laptop, "lenet5") > 2 * 5 * 60
+    assert seconds(audit={**laptop.epfl.audit, "lenet5": more}) > seconds() + 2 * 5 * 60
+    assert seconds(replications={}) < seconds() > seconds(audit={})
 
 
 def test_the_demo_is_planned_without_being_run(monkeypatch, tmp_path, capsys):

@@ -1,13 +1,18 @@
 """After a change, exactly what depends on it runs again: asserted from the list of jobs."""
 
+import ast
+import json
 import os
 import shutil
 
 import pandas as pd
 import pytest
 
+from flatness.__main__ import STEPS
+from flatness.pipeline.code_names import Definition
+from flatness.pipeline.code_version import closures
 from flatness.pipeline.manifest import read_manifest
-from workflow import tiny
+from workflow import tiny, traced
 from workflow.tiny import planned
 
 REPORT = {"report": 1, "notebook": 2}
@@ -15,6 +20,8 @@ FIGURES = {
     "draw_epfl_fig1": 1, "draw_epfl_replications": 1, "draw_chen": 3, "draw_chen_fig4": 1,
     "draw_cross_measures": 1,
 }  # fmt: skip
+STYLE = ("firebrick", "darkred")
+FORMULA = ("s.layer_adaptive[:, index] / 2", "s.layer_adaptive[:, index] / 3")
 CROSS = {"correlate_cross": 1, "draw_cross_measures": 1}
 
 
@@ -55,10 +62,12 @@ def test_a_run_ends_with_its_last_job(finished):
     assert (finished / figure).exists()
 
 
-def test_comments_docstrings_times_and_environment_rerun_nothing(finished):
+def test_words_times_unused_code_and_environment_rerun_nothing(finished):
     measures = finished / "workflow/flatness/measures/measure.py"
     edit(measures, '"""', '"""Other words. ')
     append(measures, "# a comment")
+    append(measures, "UNUSED = 3")
+    edit(finished / "workflow/flatness/records/files.py", "cannot be written", "is not writable")
     edit(finished / "envs/environment.yaml", "numpy==", "numpy==9")
     for path in (finished / "workflow").rglob("*.*"):
         path.touch()
@@ -92,18 +101,20 @@ def test_figures_style_redraws_only(finished):
     assert planned_with(finished, change) == FIGURES | REPORT
 
 
-def test_one_figures_module_redraws_that_figure(finished):
-    append(finished / "workflow/flatness/studies/chen/draw/bounds.py", "UNUSED = 3")
+def test_one_figures_code_redraws_that_figure(finished):
+    edit(
+        finished / "workflow/flatness/studies/chen/draw/bounds.py", "linewidth=0.3", "linewidth=0.4"
+    )
     assert planned(finished) == {"draw_chen": 1, **REPORT}
 
 
 def test_the_shared_plotting_module_redraws_all_figures(finished):
-    append(finished / "workflow/flatness/studies/figures.py", "UNUSED = 3")
+    edit(finished / "workflow/flatness/studies/figures.py", *STYLE)
     assert planned(finished) == FIGURES | REPORT
 
 
 def test_a_measures_formula_measures_again_without_training(finished):
-    append(finished / "workflow/flatness/measures/measure.py", "UNUSED = 3")
+    edit(finished / "workflow/flatness/measures/measure.py", *FORMULA)
     assert planned(finished) == {
         "measure_chen": 2, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
         "measure_cross_epfl": 2, **CROSS, **REPORT,
@@ -131,14 +142,14 @@ def test_adopted_results_are_as_if_made_here(clone):
     assert done.returncode == 0, done.stderr
     assert "taken over; 0 jobs left to run" in done.stdout
     assert planned(clone) == {}
-    append(clone / "workflow/flatness/measures/measure.py", "UNUSED = 3")
+    edit(clone / "workflow/flatness/measures/measure.py", *FORMULA)
     assert planned(clone)["measure_chen"] == 2
     assert "train_chen" not in planned(clone)
 
 
 def test_results_of_other_code_and_settings_are_not_passed_off_as_ours(clone, finished_run):
     shutil.copytree(finished_run / "data", clone / "data")
-    append(clone / "workflow/flatness/studies/figures.py", "UNUSED = 3")
+    edit(clone / "workflow/flatness/studies/figures.py", *STYLE)
     values = tiny.tiny_values()
     values["epfl"]["pools"]["fcnn"]["rho"] *= 2
     tiny.write_config(clone / "tiny.yaml", values)
@@ -193,3 +204,28 @@ def test_the_same_bytes_on_one_core(finished_run, tmp_path):
     everything = tiny.tables(finished_run)
     assert len(found) >= 15
     assert found == {path: everything[path] for path in found}
+
+
+def test_versions_cover_every_function_that_a_job_called(finished_run):
+    """Each is a part of what its job's version was computed from."""
+    records = sorted((finished_run / traced.FOLDER).glob("*.json"))
+    verbs = {path.stem.rsplit("-", 1)[0] for path in records}
+    assert {"fetch", "train-epfl", "train-chen", "measure-chen", "measure-transformers"} <= verbs
+    assert len(verbs) > 15
+    found = ["flatness.networks.mlp", "flatness.datasets.images.digits"]
+    for path in records:
+        verb = path.stem.rsplit("-", 1)[0]
+        if verb not in STEPS:
+            continue
+        lines = {}
+        for part in closures([STEPS[verb], *found]):
+            for place in part.reached:
+                if isinstance(place, Definition):
+                    first = min(getattr(node, "lineno", 10**6) for node in ast.walk(place.node))
+                    span = range(first, place.node.end_lineno + 1)
+                    lines.setdefault(place.module.name, set()).update(span)
+        called = json.loads(path.read_text())
+        assert called
+        for file, line in called:
+            module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            assert line in lines.get(module, ()), f"{verb}: {file}, line {line}"

@@ -109,9 +109,14 @@ def repeated(option, name):
     )
 
 
-def module_of(verb):
-    """The module that a verb of the command line, with or without options, is in."""
-    return VERBS[verb.split()[0]].split(":")[0]
+def version_of(verb, *found):
+    """Version of the code behind a verb with its options, and of what it finds by name."""
+    return code_version(VERBS[verb.split()[0]], *found)
+
+
+def step(command):
+    """A shell command for a verb and its options; messages go to the terminal and to the log."""
+    return f"python -m flatness {command} 2> >(tee {{log:q}} >&2)"
 
 
 def cancel_timers():

@@ -19,14 +19,16 @@ rule correlate_epfl:
         statistics=canonical_json(CONFIG.statistics),
         training=repeated("--training", "training"),
         measurements=repeated("--measurements", "measurements"),
-        code=code_version("flatness.studies.epfl.correlate"),
+        code=version_of("correlate-epfl"),
     message:
         "Correlate sharpness with test loss: {wildcards.pool} ({wildcards.trained}, {wildcards.measured})"
     shell:
-        "python -m flatness correlate-epfl --pool {wildcards.pool}"
-        " --trained {wildcards.trained} --measured {wildcards.measured}"
-        " --statistics {params.statistics:q} --models {output.models:q} --output {output.table:q}"
-        " {params.training} {params.measurements} 2> >(tee {log:q} >&2)"
+        step(
+            "correlate-epfl --pool {wildcards.pool}"
+            " --trained {wildcards.trained} --measured {wildcards.measured}"
+            " --statistics {params.statistics:q} --models {output.models:q} --output {output.table:q}"
+            " {params.training} {params.measurements}"
+        )
 
 
 rule replicate_epfl:
@@ -55,15 +57,17 @@ rule replicate_epfl:
         statistics=canonical_json(CONFIG.statistics),
         training=repeated("--training", "training"),
         measurements=repeated("--measurements", "measurements"),
-        code=code_version("flatness.studies.epfl.replicate"),
+        code=version_of("replicate-epfl"),
     message:
         "Distribution of τ over replications: {wildcards.pool} ({wildcards.trained}, {wildcards.measured})"
     shell:
-        "python -m flatness replicate-epfl --pool {wildcards.pool} --size {params.size}"
-        " --trained {wildcards.trained} --measured {wildcards.measured}"
-        " --statistics {params.statistics:q} --models {output.models:q}"
-        " --replications {output.replications:q} --output {output.table:q}"
-        " {params.training} {params.measurements} 2> >(tee {log:q} >&2)"
+        step(
+            "replicate-epfl --pool {wildcards.pool} --size {params.size}"
+            " --trained {wildcards.trained} --measured {wildcards.measured}"
+            " --statistics {params.statistics:q} --models {output.models:q}"
+            " --replications {output.replications:q} --output {output.table:q}"
+            " {params.training} {params.measurements}"
+        )
 
 
 rule audit_epfl:
@@ -87,14 +91,16 @@ rule audit_epfl:
         statistics=canonical_json(CONFIG.statistics),
         training=lambda wildcards: f"{RESULTS}/checkpoints/epfl/{wildcards.pool}",
         measurements=lambda wildcards: f"{RESULTS}/measurements/epfl/{wildcards.pool}",
-        code=code_version("flatness.studies.epfl.audit"),
+        code=version_of("audit-epfl"),
     message:
         "Audit {wildcards.pool}: written, strong, released, each defect alone"
     shell:
-        "python -m flatness audit-epfl --plan {params.plan:q}"
-        " --statistics {params.statistics:q} --training {params.training:q}"
-        " --measurements {params.measurements:q} --models {output.models:q}"
-        " --output {output.table:q} 2> >(tee {log:q} >&2)"
+        step(
+            "audit-epfl --plan {params.plan:q}"
+            " --statistics {params.statistics:q} --training {params.training:q}"
+            " --measurements {params.measurements:q} --models {output.models:q}"
+            " --output {output.table:q}"
+        )
 
 
 rule correlate_chen:
@@ -114,13 +120,15 @@ rule correlate_chen:
     params:
         statistics=canonical_json(CONFIG.statistics),
         measurements=repeated("--measurements", "measurements"),
-        code=code_version("flatness.studies.chen.correlate"),
+        code=version_of("correlate-chen"),
     message:
         "Correlate the measures of {wildcards.family}"
     shell:
-        "python -m flatness correlate-chen --statistics {params.statistics:q}"
-        " --checkpoints {output.checkpoints:q} --correlations {output.correlations:q}"
-        " --bounds {output.bounds:q} {params.measurements} 2> >(tee {log:q} >&2)"
+        step(
+            "correlate-chen --statistics {params.statistics:q}"
+            " --checkpoints {output.checkpoints:q} --correlations {output.correlations:q}"
+            " --bounds {output.bounds:q} {params.measurements}"
+        )
 
 
 rule contrast_chen:
@@ -137,12 +145,14 @@ rule contrast_chen:
         runtime="10m",
     params:
         statistics=canonical_json(CONFIG.statistics),
-        code=code_version("flatness.studies.chen.contrasts"),
+        code=version_of("contrast-chen"),
     message:
         "Contrast gaps and correlations: {wildcards.family}"
     shell:
-        "python -m flatness contrast-chen --statistics {params.statistics:q}"
-        " --checkpoints {input:q} --output {output:q} 2> >(tee {log:q} >&2)"
+        step(
+            "contrast-chen --statistics {params.statistics:q}"
+            " --checkpoints {input:q} --output {output:q}"
+        )
 
 
 rule correlate_transformers:
@@ -163,13 +173,14 @@ rule correlate_transformers:
     params:
         statistics=canonical_json(CONFIG.statistics),
         measurements=repeated("--measurements", "measurements"),
-        code=code_version("flatness.studies.transformers.correlate"),
+        code=version_of("correlate-transformers"),
     message:
         "Correlate adaptive sharpness of transformers with normalized MLS and test loss"
     shell:
-        "python -m flatness correlate-transformers --statistics {params.statistics:q}"
-        " --models {output.models:q} --output {output.table:q} {params.measurements}"
-        " 2> >(tee {log:q} >&2)"
+        step(
+            "correlate-transformers --statistics {params.statistics:q}"
+            " --models {output.models:q} --output {output.table:q} {params.measurements}"
+        )
 
 
 rule correlate_cross:
@@ -196,10 +207,12 @@ rule correlate_cross:
         checkpoints=repeated("--checkpoints", "checkpoints"),
         pools=repeated("--pools", "pools"),
         measurements=repeated("--measurements", "measurements"),
-        code=code_version("flatness.studies.cross.correlate"),
+        code=version_of("correlate-cross"),
     message:
         "Correlate every measure of both papers with test loss and gap"
     shell:
-        "python -m flatness correlate-cross --statistics {params.statistics:q}"
-        " --models {output.models:q} --output {output.table:q}"
-        " {params.checkpoints} {params.pools} {params.measurements} 2> >(tee {log:q} >&2)"
+        step(
+            "correlate-cross --statistics {params.statistics:q}"
+            " --models {output.models:q} --output {output.table:q}"
+            " {params.checkpoints} {params.pools} {params.measurements}"
+        )

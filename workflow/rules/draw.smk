@@ -24,12 +24,14 @@ rule draw_epfl_fig1:
         dpi=CONFIG.figures.dpi,
         models=repeated("--models", "models"),
         correlations=repeated("--correlations", "correlations"),
-        code=code_version("flatness.studies.epfl.draw.fig1"),
+        code=version_of("draw-epfl-fig1"),
     message:
         "Draw epfl_fig1"
     shell:
-        "python -m flatness draw-epfl-fig1 --dpi {params.dpi} --png {output.png:q} --svg {output.svg:q}"
-        " {params.models} {params.correlations} 2> >(tee {log:q} >&2)"
+        step(
+            "draw-epfl-fig1 --dpi {params.dpi} --png {output.png:q} --svg {output.svg:q}"
+            " {params.models} {params.correlations}"
+        )
 
 
 rule draw_epfl_replications:
@@ -59,12 +61,14 @@ rule draw_epfl_replications:
         dpi=CONFIG.figures.dpi,
         replications=repeated("--replications", "replications"),
         distributions=repeated("--distributions", "distributions"),
-        code=code_version("flatness.studies.epfl.draw.replications"),
+        code=version_of("draw-epfl-replications"),
     message:
         "Draw epfl_replications"
     shell:
-        "python -m flatness draw-epfl-replications --dpi {params.dpi} --png {output.png:q}"
-        " --svg {output.svg:q} {params.replications} {params.distributions} 2> >(tee {log:q} >&2)"
+        step(
+            "draw-epfl-replications --dpi {params.dpi} --png {output.png:q}"
+            " --svg {output.svg:q} {params.replications} {params.distributions}"
+        )
 
 
 rule draw_epfl_audit:
@@ -87,12 +91,14 @@ rule draw_epfl_audit:
         runtime="10m",
     params:
         dpi=CONFIG.figures.dpi,
-        code=code_version("flatness.studies.epfl.draw.audit"),
+        code=version_of("draw-epfl-audit"),
     message:
         "Draw epfl_audit_{wildcards.pool}"
     shell:
-        "python -m flatness draw-epfl-audit --dpi {params.dpi} --png {output.png:q}"
-        " --svg {output.svg:q} --audit {input:q} 2> >(tee {log:q} >&2)"
+        step(
+            "draw-epfl-audit --dpi {params.dpi} --png {output.png:q}"
+            " --svg {output.svg:q} --audit {input:q}"
+        )
 
 
 rule epfl:
@@ -171,14 +177,14 @@ rule draw_chen:
             in ("draw-chen-fig3", "draw-chen-scatter")
             else ""
         ),
-        code=lambda wildcards: code_version(
-            module_of(CHEN_FIGURES[wildcards.figure][0])
-        ),
+        code=lambda wildcards: version_of(CHEN_FIGURES[wildcards.figure][0]),
     message:
         "Draw {wildcards.figure}"
     shell:
-        "python -m flatness {params.verb} --dpi {params.dpi} --png {output.png:q} --svg {output.svg:q}"
-        " {params.checkpoints} {params.correlations} 2> >(tee {log:q} >&2)"
+        step(
+            "{params.verb} --dpi {params.dpi} --png {output.png:q} --svg {output.svg:q}"
+            " {params.checkpoints} {params.correlations}"
+        )
 
 
 rule chen:
@@ -208,13 +214,14 @@ rule draw_chen_fig4:
         runtime="10m",
     params:
         dpi=CONFIG.figures.dpi,
-        code=code_version("flatness.studies.transformers.draw"),
+        code=version_of("draw-chen-fig4"),
     message:
         "Draw chen_fig4"
     shell:
-        "python -m flatness draw-chen-fig4 --dpi {params.dpi} --models {input.models:q}"
-        " --correlations {input.correlations:q} --png {output.png:q} --svg {output.svg:q}"
-        " 2> >(tee {log:q} >&2)"
+        step(
+            "draw-chen-fig4 --dpi {params.dpi} --models {input.models:q}"
+            " --correlations {input.correlations:q} --png {output.png:q} --svg {output.svg:q}"
+        )
 
 
 rule transformers:
@@ -243,12 +250,14 @@ rule draw_cross_measures:
         runtime="10m",
     params:
         dpi=CONFIG.figures.dpi,
-        code=code_version("flatness.studies.cross.draw"),
+        code=version_of("draw-cross-measures"),
     message:
         "Draw cross_measures"
     shell:
-        "python -m flatness draw-cross-measures --dpi {params.dpi} --correlations {input:q}"
-        " --png {output.png:q} --svg {output.svg:q} 2> >(tee {log:q} >&2)"
+        step(
+            "draw-cross-measures --dpi {params.dpi} --correlations {input:q}"
+            " --png {output.png:q} --svg {output.svg:q}"
+        )
 
 
 rule cross:

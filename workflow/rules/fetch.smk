@@ -11,11 +11,8 @@ rule fetch:
     conda:
         ENVIRONMENT
     params:
-        code=lambda wildcards: code_version(
-            "flatness.datasets.fetch", dataset_module(wildcards.dataset)
-        ),
+        code=lambda wildcards: version_of("fetch", dataset_module(wildcards.dataset)),
     message:
         "Fetch {wildcards.dataset}"
     shell:
-        "python -m flatness fetch --dataset {wildcards.dataset} --output {output:q}"
-        " 2> >(tee {log:q} >&2)"
+        step("fetch --dataset {wildcards.dataset} --output {output:q}")

@@ -20,19 +20,21 @@ rule measure_epfl:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(epfl_measurement(wildcards)),
-        code=code_version("flatness.studies.epfl.measure"),
+        code=version_of("measure-epfl"),
         scratch=lambda wildcards: scratch(
             "measure-epfl",
             epfl_measurement(wildcards),
-            code_version("flatness.studies.epfl.measure"),
+            version_of("measure-epfl"),
             wildcards.block,
         ),
     message:
         "Measure {wildcards.pool} ({wildcards.trained}, {wildcards.measured}), seeds {wildcards.block}"
     shell:
-        "python -m flatness measure-epfl --experiment {params.experiment:q} --data {input.data:q}"
-        " --checkpoints {input.checkpoints:q} --scratch {params.scratch:q}"
-        " --output {output:q} 2> >(tee {log:q} >&2)"
+        step(
+            "measure-epfl --experiment {params.experiment:q} --data {input.data:q}"
+            " --checkpoints {input.checkpoints:q} --scratch {params.scratch:q}"
+            " --output {output:q}"
+        )
 
 
 rule measure_chen:
@@ -56,15 +58,15 @@ rule measure_chen:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(chen_measurement(wildcards)),
-        code=lambda wildcards: chen_code(
-            "flatness.studies.chen.measure", wildcards.family
-        ),
+        code=lambda wildcards: chen_code("measure-chen", wildcards.family),
     message:
         "Measure {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
     shell:
-        "python -m flatness measure-chen --experiment {params.experiment:q} --data {input.data:q}"
-        " --final {input.final:q} --trajectory {input.trajectory:q} --training {input.training:q}"
-        " --output {output:q} 2> >(tee {log:q} >&2)"
+        step(
+            "measure-chen --experiment {params.experiment:q} --data {input.data:q}"
+            " --final {input.final:q} --trajectory {input.trajectory:q} --training {input.training:q}"
+            " --output {output:q}"
+        )
 
 
 rule measure_transformers:
@@ -93,19 +95,20 @@ rule measure_transformers:
     params:
         experiment=lambda wildcards: canonical_json(vit_measurement(wildcards)),
         options=vit_options,
-        code=code_version("flatness.studies.transformers.measure"),
+        code=version_of("measure-transformers"),
         scratch=lambda wildcards: scratch(
             "measure-transformers",
             vit_measurement(wildcards),
-            code_version("flatness.studies.transformers.measure"),
+            version_of("measure-transformers"),
             wildcards.block,
         ),
     message:
         "Measure transformers {wildcards.block}"
     shell:
-        "python -m flatness measure-transformers --experiment {params.experiment:q}"
-        " --scratch {params.scratch:q} --output {output:q} {params.options}"
-        " 2> >(tee {log:q} >&2)"
+        step(
+            "measure-transformers --experiment {params.experiment:q}"
+            " --scratch {params.scratch:q} --output {output:q} {params.options}"
+        )
 
 
 rule measure_cross_chen:
@@ -128,15 +131,15 @@ rule measure_cross_chen:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(cross_family(wildcards)),
-        code=lambda wildcards: chen_code(
-            "flatness.studies.cross.measure_chen", wildcards.family
-        ),
+        code=lambda wildcards: chen_code("measure-cross-chen", wildcards.family),
     message:
         "Measure worst-case sharpness: {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
     shell:
-        "python -m flatness measure-cross-chen --experiment {params.experiment:q}"
-        " --data {input.data:q} --final {input.final:q} --training {input.training:q}"
-        " --output {output:q} 2> >(tee {log:q} >&2)"
+        step(
+            "measure-cross-chen --experiment {params.experiment:q}"
+            " --data {input.data:q} --final {input.final:q} --training {input.training:q}"
+            " --output {output:q}"
+        )
 
 
 rule measure_cross_epfl:
@@ -158,10 +161,12 @@ rule measure_cross_epfl:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(cross_pool(wildcards)),
-        code=code_version("flatness.studies.cross.measure_epfl"),
+        code=version_of("measure-cross-epfl"),
     message:
         "Measure compression: {wildcards.pool} ({wildcards.trained}), seeds {wildcards.block}"
     shell:
-        "python -m flatness measure-cross-epfl --experiment {params.experiment:q}"
-        " --data {input.data:q} --checkpoints {input.checkpoints:q}"
-        " --output {output:q} 2> >(tee {log:q} >&2)"
+        step(
+            "measure-cross-epfl --experiment {params.experiment:q}"
+            " --data {input.data:q} --checkpoints {input.checkpoints:q}"
+            " --output {output:q}"
+        )

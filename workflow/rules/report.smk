@@ -27,13 +27,14 @@ rule report:
     params:
         results=lambda wildcards, output: Path(output.html).parent,
         captions=lambda wildcards, input: Path(input.captions[0]).parent,
-        code=code_version("flatness.report.page"),
+        code=version_of("report"),
     message:
         "Report: ledger and page"
     shell:
-        "python -m flatness report --results {params.results:q} --claims {input.claims:q}"
-        " --captions {params.captions:q} --ledger {output.ledger:q} --html {output.html:q}"
-        " 2> >(tee {log:q} >&2)"
+        step(
+            "report --results {params.results:q} --claims {input.claims:q}"
+            " --captions {params.captions:q} --ledger {output.ledger:q} --html {output.html:q}"
+        )
 
 
 rule dictionary:
@@ -47,11 +48,11 @@ rule dictionary:
         mem_mb=1000,
         runtime="10m",
     params:
-        code=code_version("flatness.report.dictionary"),
+        code=version_of("dictionary"),
     message:
         "Data dictionary"
     shell:
-        "python -m flatness dictionary --output {output:q} 2> >(tee {log:q} >&2)"
+        step("dictionary --output {output:q}")
 
 
 rule notebook:

@@ -65,10 +65,10 @@ def chen_training(wildcards):
     )
 
 
-def chen_code(module, family):
-    """Version of the code behind a family's jobs: the module's and its own network's."""
+def chen_code(verb, family):
+    """Version of the code behind a verb for one family: its network is found by name."""
     network = CONFIG.chen.families[family].network
-    return code_version(module, f"flatness.networks.{network}")
+    return version_of(verb, f"flatness.networks.{network}")
 
 
 # Files of one block's training, without their endings, whichever rule makes them.

@@ -20,19 +20,21 @@ rule train_epfl:
         gpu=GPUS,
     params:
         experiment=lambda wildcards: canonical_json(epfl_training(wildcards)),
-        code=code_version("flatness.studies.epfl.train"),
+        code=version_of("train-epfl"),
         scratch=lambda wildcards: scratch(
             "train-epfl",
             epfl_training(wildcards),
-            code_version("flatness.studies.epfl.train"),
+            version_of("train-epfl"),
             wildcards.block,
         ),
     message:
         "Train {wildcards.pool} ({wildcards.trained}), seeds {wildcards.block}"
     shell:
-        "python -m flatness train-epfl --experiment {params.experiment:q} --data {input.data:q}"
-        " --seeds {wildcards.block} --scratch {params.scratch:q}"
-        " --output {output.checkpoints:q} --table {output.table:q} 2> >(tee {log:q} >&2)"
+        step(
+            "train-epfl --experiment {params.experiment:q} --data {input.data:q}"
+            " --seeds {wildcards.block} --scratch {params.scratch:q}"
+            " --output {output.checkpoints:q} --table {output.table:q}"
+        )
 
 
 # A part of a block is trained already where the whole block is.
@@ -57,13 +59,14 @@ rule take_epfl:
         runtime="10m",
     params:
         seeds=lambda wildcards: Path(wildcards.part).name,
-        code=code_version("flatness.studies.epfl.take"),
+        code=version_of("take-epfl"),
     message:
         "Take {wildcards.part}"
     shell:
-        "python -m flatness take-epfl --checkpoints {input.checkpoints:q} --training {input.training:q}"
-        " --seeds {params.seeds} --output {output.checkpoints:q} --table {output.table:q}"
-        " 2> >(tee {log:q} >&2)"
+        step(
+            "take-epfl --checkpoints {input.checkpoints:q} --training {input.training:q}"
+            " --seeds {params.seeds} --output {output.checkpoints:q} --table {output.table:q}"
+        )
 
 
 # On a CPU each block is a job of its own; on a GPU all models of a batch size share one, which makes
@@ -89,21 +92,21 @@ if DEVICE == "cpu":
             runtime="12h",
         params:
             experiment=lambda wildcards: canonical_json(chen_training(wildcards)),
-            code=lambda wildcards: chen_code(
-                "flatness.studies.chen.train", wildcards.family
-            ),
+            code=lambda wildcards: chen_code("train-chen", wildcards.family),
             scratch=lambda wildcards: scratch(
                 "train-chen",
                 chen_training(wildcards),
-                chen_code("flatness.studies.chen.train", wildcards.family),
+                chen_code("train-chen", wildcards.family),
                 wildcards.block,
             ),
         message:
             "Train {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
         shell:
-            "python -m flatness train-chen --experiment {params.experiment:q} --data {input.data:q}"
-            " --seeds {wildcards.block} --scratch {params.scratch:q} --final {output.final:q}"
-            " --trajectory {output.trajectory:q} --table {output.table:q} 2> >(tee {log:q} >&2)"
+            step(
+                "train-chen --experiment {params.experiment:q} --data {input.data:q}"
+                " --seeds {wildcards.block} --scratch {params.scratch:q} --final {output.final:q}"
+                " --trajectory {output.trajectory:q} --table {output.table:q}"
+            )
 
 
 for family, stack in CHEN_STACKS:
@@ -132,20 +135,22 @@ for family, stack in CHEN_STACKS:
             gpu=1,
         params:
             experiment=canonical_json(chen_stack(family, stack)),
-            code=chen_code("flatness.studies.chen.train_stacked", family),
+            code=chen_code("train-chen-stacked", family),
             scratch=scratch(
                 "train-chen-stacked",
                 chen_stack(family, stack),
-                chen_code("flatness.studies.chen.train_stacked", family),
+                chen_code("train-chen-stacked", family),
                 stack,
             ),
             checkpoints=f"{RESULTS}/checkpoints/chen/{family}",
         message:
             f"Train all models of {family}, {stack}, together"
         shell:
-            "python -m flatness train-chen-stacked --experiment {params.experiment:q}"
-            " --data {input.data:q} --scratch {params.scratch:q}"
-            " --checkpoints {params.checkpoints:q} 2> >(tee {log:q} >&2)"
+            step(
+                "train-chen-stacked --experiment {params.experiment:q}"
+                " --data {input.data:q} --scratch {params.scratch:q}"
+                " --checkpoints {params.checkpoints:q}"
+            )
 
 
 if CONFIG.transformers.trained:
@@ -169,16 +174,18 @@ if CONFIG.transformers.trained:
             gpu=GPUS,
         params:
             experiment=lambda wildcards: canonical_json(vit_training(wildcards)),
-            code=code_version("flatness.studies.transformers.train"),
+            code=version_of("train-transformers"),
             scratch=lambda wildcards: scratch(
                 "train-transformers",
                 vit_training(wildcards),
-                code_version("flatness.studies.transformers.train"),
+                version_of("train-transformers"),
                 wildcards.block,
             ),
         message:
             "Train small transformers {wildcards.block}"
         shell:
-            "python -m flatness train-transformers --experiment {params.experiment:q}"
-            " --data {input.data:q} --scratch {params.scratch:q}"
-            " --output {output.checkpoints:q} --table {output.table:q} 2> >(tee {log:q} >&2)"
+            step(
+                "train-transformers --experiment {params.experiment:q}"
+                " --data {input.data:q} --scratch {params.scratch:q}"
+                " --output {output.checkpoints:q} --table {output.table:q}"
+            )

@@ -1,53 +1,160 @@
-"""Version of the code behind a job: it runs again when what it computes changed, and only then."""
+"""Version of the code behind a job: the job runs again when what it computes changed.
 
-import ast
+The version covers all that a job's function reaches by name, wherever it stands: definitions of
+this package whole, those of other libraries by name. It covers what the import of a module does on
+the way, too. It is blind to comments, docstrings, annotations of functions and the words of
+messages, and to which module a definition is in. What code reads is no part of it: a rule names
+files as inputs.
+"""
+
 import hashlib
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
 
-LIBRARY = Path(__file__).parents[2]
-
-
-@cache
-def _syntax_tree(path: Path) -> ast.Module:
-    """What a module computes: its syntax tree without docstrings, and comments have none."""
-    tree = ast.parse(path.read_text())
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    for node in ast.walk(tree):
-        if isinstance(node, documented) and ast.get_docstring(node) is not None:
-            del node.body[0]
-    return tree
+from flatness.errors import UserError
+from flatness.pipeline.code_names import (
+    Definition,
+    Module,
+    Named,
+    effects,
+    load,
+    meaning,
+    with_packages,
+)
+from flatness.pipeline.code_syntax import syntax
 
 
-def _imported_modules(modules: Iterable[str]) -> dict[str, ast.Module]:
-    """Syntax trees of modules and of all they import inside the package, by module name."""
-    found = {}
-    waiting = list(modules)
+class Closure:
+    """All that some definitions reach by name.
+
+    Definitions are numbered in the order in which they are met, and a reference is written as the
+    number: what has the same text computes the same, whatever its parts are called.
+
+    Args:
+        roots: definitions and whole modules to begin with.
+        worded: whether the words of messages and documentation count.
+    """
+
+    def __init__(self, roots: Iterable[Named | Module], *, worded: bool) -> None:
+        self.reached: list[Definition | Module] = []
+        self.finders: list[str] = []
+        self.reads_words = False
+        self._numbers: dict[Definition | Module, int] = {}
+        self._worded = worded
+        self._imported: set[str] = set()
+        self._hash = hashlib.sha256()
+        for root in roots:
+            self._write(self._reference(root))
+        self._roots = len(self.reached)
+        for place in self.reached:  # grows on the way
+            self._add(place)
+
+    def _write(self, text: str) -> None:
+        self._hash.update(text.encode())
+
+    def _reference(self, target: Named | Module) -> str:
+        place = target if isinstance(target, Module) else target.definition
+        if place not in self._numbers:
+            self._numbers[place] = len(self.reached)
+            self.reached.append(place)
+        number = self._numbers[place]
+        # One statement can bind several names.
+        several = isinstance(target, Named) and len(target.definition.names) > 1
+        return f"[{number}.{target.name}]" if several else f"[{number}]"
+
+    def _add(self, place: Definition | Module) -> None:
+        if isinstance(place, Module):
+            self._imported.add(place.name)
+            for name in sorted(place.bindings):
+                for target in meaning(place, name):
+                    text = target if isinstance(target, str) else self._reference(target)
+                    self._write(f"{name}={text};")
+            return
+        found = syntax(place, annotated=self._numbers[place] < self._roots, worded=self._worded)
+        self._imported |= {place.module.name} | found.modules
+        self.reads_words |= found.reads_words
+        if found.finds:
+            self.finders.append(f"{place.module.name}, line {found.finds}")
+        for part in found.parts:
+            self._write(part if isinstance(part, str) else self._reference(part))
+        self._write("\n")
+
+    @property
+    def digest(self) -> str:
+        """Hash of what is reached."""
+        return self._hash.hexdigest()
+
+    def modules(self) -> list[Module]:
+        """The modules that are imported on the way to what is reached."""
+        found: dict[str, Module] = {}
+        waiting = [around for name in self._imported for around in with_packages(name)]
+        while waiting:
+            name = waiting.pop()
+            module = None if name in found else load(name)
+            if module:
+                found[name] = module
+                waiting += module.imported
+        return list(found.values())
+
+
+def closures(roots: Iterable[str], *, worded: bool = False) -> list[Closure]:
+    """All that a job's code reaches, and what the import of its modules does.
+
+    Args:
+        roots: functions as "module:function", modules as "module".
+        worded: whether the words of messages and documentation count.
+
+    Returns:
+        What the roots reach, then for each statement that acts on import what it reaches.
+
+    Raises:
+        UserError: no such function or module of ours.
+    """
+    first = Closure([target for root in roots for target in _targets(root)], worded=worded)
+    found = {None: first}
+    waiting = [first]
     while waiting:
-        name = waiting.pop()
-        path = LIBRARY.joinpath(*name.split("."))
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if name in found or not name.startswith("flatness.") or not path.exists():
-            continue
-        found[name] = _syntax_tree(path)
-        for node in ast.walk(found[name]):
-            if isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        for module in waiting.pop().modules():
+            for effect in effects(module):
+                if effect not in found:
+                    root = Named(effect, effect.names[0] if effect.names else "")
+                    found[effect] = Closure([root], worded=worded)
+                    waiting.append(found[effect])
+    return list(found.values())
+
+
+def _targets(root: str) -> list[Named | Module]:
+    name, _, function = root.partition(":")
+    module = load(name)
+    found = (meaning(module, function) if function else [module]) if module else []
+    if not found or any(isinstance(target, str) for target in found):
+        raise UserError(f"{root}: no such module or function in this package")
     return found
 
 
 @cache
-def code_version(*modules: str) -> str:
-    """Hash of what modules compute: comments, docstrings and file times do not count.
+def code_version(entry: str, *found: str) -> str:
+    """Hash of what a job computes.
 
     Args:
-        *modules: dotted names, such as "flatness.studies.chen.train".
+        entry: the job's function, such as "flatness.studies.chen.train:train_block".
+        *found: what its code finds by a name made at run time, such as "flatness.networks.vgg11".
 
     Returns:
-        12 hexadecimal digits, which change with the modules and what they import of this package.
+        12 hexadecimal digits, the same on every version of Python.
+
+    Raises:
+        UserError: no such function or module; or code is found by a name made at run time, and
+            `found` is empty.
     """
-    trees = {name: ast.dump(tree) for name, tree in _imported_modules(modules).items()}
-    return hashlib.sha256(repr(sorted(trees.items())).encode()).hexdigest()[:12]
+    parts = closures([entry, *found])
+    if any(part.reads_words for part in parts):
+        parts = closures([entry, *found], worded=True)
+    finders = [place for part in parts for place in part.finders]
+    if finders and not found:
+        raise UserError(
+            f"{entry}: code is found by a name made at run time ({'; '.join(finders)}); "
+            "name it to code_version"
+        )
+    digests = [parts[0].digest, *sorted({part.digest for part in parts[1:]})]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:12]

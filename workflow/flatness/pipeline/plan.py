@@ -1,40 +1,41 @@
 """The verb `plan`: jobs, minutes and gigabytes of a config, before anything starts.
 
 Jobs are counted by a dry run of the workflow, so finished ones do not count. Minutes and gigabytes
-are those of the whole config from nothing, from the rates below; a network or data set that has
-none of its own counts as the largest.
+are those of the whole config from nothing. Minutes follow from what the jobs of the committed
+reference run took: seconds a job, and seconds a unit of work of each network, pool and protocol. A
+network that was not run there counts as the slowest.
 """
 
+import json
 import os
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
+import pandas as pd
 import typer
 from rich.table import Table
 
 from flatness.datasets import DATASETS
 from flatness.errors import UserError
 from flatness.pipeline.config import Config
+from flatness.pipeline.reference import BENCHMARK, CONFIG, REFERENCE
 from flatness.pipeline.run import dry_run, load_config
+from flatness.records.frozen import seeds_of
 from flatness.studies.chen.config import Family
-from flatness.studies.epfl.cost import START_SECONDS, epfl_seconds
+from flatness.studies.epfl.config import PoolSettings
+from flatness.studies.epfl.study import EpflStudy
 from flatness.terminal import console
 
-#: Core-seconds of one training step at the papers' batch sizes on one thread of an AMD EPYC core.
-STEP_SECONDS = {"mlp": 2.1e-3, "lenet5": 2.9e-3, "vgg11": 6.3e-3}
-#: Core-seconds of measuring one checkpoint on 20 samples.
-CHECKPOINT_SECONDS = {"mlp": 0.07, "lenet5": 0.16, "vgg11": 0.43}
-#: Core-seconds of one small transformer for each image it is trained on, measuring included.
-TRANSFORMER_IMAGE_SECONDS = 1.3e-3
-#: Core-seconds of one restart of the strong ascent on one model of a family.
-RESTART_SECONDS = {"mlp": 0.27, "lenet5": 0.24, "vgg11": 0.58}
-#: Core-seconds of S and compression of one model of a pool on one sample.
-SAMPLE_SECONDS = {"fcnn": 2e-4, "gat": 6e-4, "lenet5": 5e-3}
-#: Core-seconds of correlating all measures of one family or pool, a resample.
-SET_RESAMPLE_SECONDS = 1.6e-3
-#: Core-seconds of correlations, figures, report, notebooks and Snakemake itself.
+KEPT = Path(__file__).parents[2] / REFERENCE
+#: Core-seconds of what has no benchmarks: correlations, figures, report, notebooks, Snakemake.
 REPORT_SECONDS = 160.0
+#: Training images of the data sets that the pool of LeNet-5 can learn.
+TRAIN_IMAGES = {"fashion_mnist": 60_000, "digits": 1437}
+#: Protocols that measure on the whole training set.
+WHOLE_SET = {"whole_set", "released"}
 #: Parameters of each network, 4 bytes each.
 PARAMETERS = {"mlp": 898_510, "lenet5": 62_006, "vgg11": 97_018, "fcnn": 4929, "gat": 11_564}
 POOL_LENET_PARAMETERS = 176_000
@@ -82,43 +83,122 @@ def jobs_to_run(config: Path) -> int:
     return int(total.group(1)) if total else 0
 
 
-def core_seconds(config: Config) -> float:
-    """Core-seconds of a whole config from nothing; pretrained transformers are not counted."""
-    families = sum(family_seconds(family) for family in config.chen.families.values())
-    trained = config.transformers.trained
-    small = len(trained.models) * trained.training.images if trained else 0
-    small *= TRANSFORMER_IMAGE_SECONDS
-    cross = cross_seconds(config)
-    return epfl_seconds(config.epfl) + families + small + cross + REPORT_SECONDS
+class Work(NamedTuple):
+    """Jobs of one kind.
+
+    Attributes:
+        kind: stage, study, and the network, or the pool and the protocol.
+        jobs: how many.
+        units: what they work on: seconds are proportional to it.
+    """
+
+    kind: str
+    jobs: int
+    units: float
 
 
-def family_seconds(family: Family) -> float:
-    """Core-seconds of training and measuring one family."""
+def core_seconds(config: Config, kept: Path = KEPT) -> float:
+    """Core-seconds of a whole config from nothing; pretrained transformers are not counted.
+
+    Args:
+        config: the configuration.
+        kept: folder of a kept run, with its config and benchmarks.
+
+    Returns:
+        Seconds, from those of the kept run's jobs.
+    """
+    start = json.loads((kept / BENCHMARK).read_text())["chen"]["startup_s"]
+    rates = unit_seconds(kept, start)
+    total = REPORT_SECONDS
+    for kind, jobs, units in work(config):
+        family = kind.rpartition("/")[0]
+        slowest = max(rate for other, rate in rates.items() if other.startswith(family))
+        total += jobs * start + units * rates.get(kind, slowest)
+    return total
+
+
+def unit_seconds(kept: Path, start: float) -> dict[str, float]:
+    """Seconds a unit of each kind of work, from the benchmarks of a kept run.
+
+    Args:
+        kept: its folder.
+        start: seconds that every job spends on starting Python.
+
+    Returns:
+        By kind of work.
+    """
+    config = load_config(kept / CONFIG)
+    units = Counter()
+    for kind, _, more in work(config):
+        units[kind] += more
+    seconds = Counter()
+    for path in kept.glob("benchmarks/**/*.tsv"):
+        parts = path.relative_to(kept / "benchmarks").parts[:-1]
+        took = pd.read_csv(path, sep="\t", na_values="-")["cpu_time"].sum()
+        seconds[kind_of(parts, config)] += max(took - start, 0)
+    return {kind: seconds[kind] / units[kind] for kind in seconds if kind in units}
+
+
+def kind_of(parts: tuple[str, ...], config: Config) -> str:
+    """The kind of work behind a benchmark, from the folders it is in."""
+    match parts:
+        case (stage, "chen", family, *_) | (stage, "cross", "chen", family, *_):
+            study = "cross/chen" if "cross" in parts else "chen"
+            return f"{stage}/{study}/{config.chen.families[family].network}"
+        case ("train", "epfl", pool, protocol) | ("measure", "epfl", pool, _, protocol):
+            return f"{parts[0]}/epfl/{pool}/{protocol}"
+        case (stage, "cross", "epfl", pool, *_):
+            return f"{stage}/cross/epfl/{pool}"
+    return "/".join(parts)
+
+
+def work(config: Config) -> Iterator[Work]:
+    """What a config makes, from nothing."""
+    cross, families = config.cross, config.chen.families
+    for family in families.values():
+        yield from family_work(family)
+    for name in cross.families:
+        settings, models = len(families[name].settings), families[name].seeds
+        kind = f"measure/cross/chen/{families[name].network}"
+        yield Work(kind, settings * len(families[name].blocks), settings * models * cross.restarts)
+    for name, pool in config.epfl.pools.items():
+        yield from pool_work(config.epfl, name, pool)
+        kind = f"measure/cross/epfl/{name}"
+        yield Work(kind, len(pool.blocks), pool.models * cross.samples)
+    sets = len(cross.families) + len(config.epfl.pools)
+    yield Work("correlate/cross", 1, sets * config.statistics.resamples)
+    small, blocks = config.transformers.trained, len(config.transformers.blocks)
+    if small:
+        images = len(small.models) * small.training.images
+        yield Work("train/transformers", blocks, images)
+        yield Work("measure/transformers", blocks, images)
+
+
+def family_work(family: Family) -> Iterator[Work]:
+    """Training, by steps, and measuring, by samples of checkpoints, of one family."""
     grid = len(family.settings)
     checkpoints = family.trend_seeds * family.checkpoints.count + family.seeds
-    step = STEP_SECONDS.get(family.network, STEP_SECONDS["vgg11"])
-    checkpoint = CHECKPOINT_SECONDS.get(family.network, CHECKPOINT_SECONDS["vgg11"])
-    return grid * (
-        2 * len(family.blocks) * START_SECONDS
-        + family.seeds * family.iterations * step
-        + checkpoints * checkpoint * family.samples / 20
-    )
+    jobs = grid * len(family.blocks)
+    yield Work(f"train/chen/{family.network}", jobs, grid * family.seeds * family.iterations)
+    yield Work(f"measure/chen/{family.network}", jobs, grid * checkpoints * family.samples)
 
 
-def cross_seconds(config: Config) -> float:
-    """Core-seconds of measuring each paper's models by the other's measures, and correlating."""
-    sets = len(config.cross.families) + len(config.epfl.pools)
-    total = sets * config.statistics.resamples * SET_RESAMPLE_SECONDS
-    for name in config.cross.families:
-        family = config.chen.families[name]
-        restart = RESTART_SECONDS.get(family.network, RESTART_SECONDS["vgg11"])
-        a_model = config.cross.restarts * restart
-        a_setting = len(family.blocks) * START_SECONDS + family.seeds * a_model
-        total += len(family.settings) * a_setting
-    for name, pool in config.epfl.pools.items():
-        a_model = config.cross.samples * SAMPLE_SECONDS[name]
-        total += len(pool.blocks) * START_SECONDS + pool.models * a_model
-    return total
+def pool_work(epfl: EpflStudy, name: str, pool: PoolSettings) -> Iterator[Work]:
+    """Training and measuring of one pool with its replications and its audit."""
+    blocks = epfl.replication_blocks(name) if name in epfl.replications else pool.blocks
+    runs = {("written", "written"): blocks}
+    for run in epfl.audit_plan(name).runs if name in epfl.audit else ():
+        runs.setdefault((run.trained, run.measured), list(run.blocks))
+    images = pool.train_size or TRAIN_IMAGES.get(pool.dataset, 1)
+    trained = set()
+    for (training, measuring), chosen in runs.items():
+        models = sum(len(seeds_of(block)) for block in chosen)
+        if training not in trained:
+            yield Work(f"train/epfl/{name}/{training}", len(chosen), models * images)
+            trained.add(training)
+        steps = images if measuring in WHOLE_SET else pool.ascent.restarts
+        kind = f"measure/epfl/{name}/{measuring}"
+        yield Work(kind, len(chosen), models * steps * pool.ascent.steps)
 
 
 def gigabytes(config: Config) -> float:

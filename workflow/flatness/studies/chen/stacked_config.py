@@ -1,7 +1,4 @@
-"""Settings of stacked training: which models of a family take their steps together.
-
-Apart from `flatness.studies.chen.config`, so that the loop's code does not depend on it.
-"""
+"""Settings of stacked training: which models of a family take their steps together."""
 
 from collections.abc import Iterator
 from typing import Literal

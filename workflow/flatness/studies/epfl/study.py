@@ -1,8 +1,4 @@
-"""What surrounds the pools: their replications, and the audit of the released code's defects.
-
-Apart from `config`, whose text is part of the version of every trained model: nothing here
-determines a weight or a sharpness, so that changing it trains nothing again.
-"""
+"""What surrounds the pools: their replications, and the audit of the released code's defects."""
 
 from typing import Literal, TypeVar
 

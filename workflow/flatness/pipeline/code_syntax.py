@@ -1,0 +1,383 @@
+"""The syntax of a definition as text that changes with what it computes, and with little else.
+
+Comments, docstrings, annotations that nothing reads, and the words of messages leave no trace.
+Names of ours stand as references, so that it does not matter where things are defined or by which
+name they are imported. The text is the same on every version of Python that can parse the code.
+"""
+
+import ast
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from itertools import groupby
+
+from flatness.pipeline.code_names import (
+    Definition,
+    Import,
+    Module,
+    Named,
+    Target,
+    bound_names,
+    imported,
+    imported_modules,
+    meaning,
+    own_nodes,
+)
+
+#: Fields of nodes that do not tell what is computed.
+SKIPPED = {"ctx", "kind", "type_comment", "type_params"}
+#: Arguments of other libraries' functions that hold words of documentation.
+DOCUMENTING = {"help", "desc", "description"}
+#: Functions and methods whose strings are words of messages.
+MESSAGES = {"warnings.warn", "print"}
+MESSAGE_METHODS = {"set_description", "set_postfix_str"}
+#: Our function that declares a column: its strings are documentation.
+COLUMN = "column"
+#: Attributes by which code reads documentation: where it does, words count.
+READERS = {"description", "json_schema_extra", "model_json_schema"}
+#: What finds code by a name that is made at run time.
+IMPORTERS = {"importlib.import_module", "__import__"}
+FINDERS = IMPORTERS | {"eval", "exec", "globals", "sys.modules"}
+FINDING_METHODS = {"__subclasses__", "__init_subclass__"}
+
+
+@cache
+def syntax(definition: Definition, *, annotated: bool = False, worded: bool = False) -> "Syntax":
+    """The syntax of a definition, computed once.
+
+    Args:
+        definition: of ours.
+        annotated: whether the annotations of its own arguments count.
+        worded: whether the words of messages and documentation count.
+
+    Returns:
+        The syntax.
+    """
+    return Syntax(definition, annotated=annotated, worded=worded)
+
+
+class Syntax(ast.NodeVisitor):
+    """A definition as text with references.
+
+    Args:
+        definition: of ours.
+        annotated: whether the annotations of its own arguments count.
+        worded: whether the words of messages and documentation count.
+
+    Attributes:
+        parts: text, and references to definitions and whole modules, in their order.
+        modules: names of our modules that it imports inside.
+        reads_words: whether it reads documentation.
+        finds: the line in which it finds code by a name made at run time; 0 if it does not.
+    """
+
+    def __init__(self, definition: Definition, *, annotated: bool, worded: bool) -> None:
+        self.parts: list[str | Named | Module] = []
+        self.modules: set[str] = set()
+        self.reads_words = False
+        self.finds = 0
+        self._module = definition.module
+        self._names = definition.names
+        self._annotated = annotated
+        self._worded = worded
+        #: Names that functions around bind: their imports, none where they bind otherwise.
+        self._local: dict[str, list[Import]] = {}
+        self._place = "module"  # or "class" or "function"
+        self.visit(definition.node)
+
+    def _emit(self, text: str) -> None:
+        if self.parts and isinstance(self.parts[-1], str):
+            self.parts[-1] += text
+        else:
+            self.parts.append(text)
+
+    def generic_visit(self, node: ast.AST, without: str = "") -> None:
+        """Writes a node's kind and fields."""
+        self._emit(f"{type(node).__name__}(")
+        for name in node._fields:
+            value = getattr(node, name, None)
+            # None and empty lists stand for nothing, and younger Pythons have more such fields.
+            if name not in SKIPPED and name != without and value is not None and value != []:
+                self._emit(f"{name}=")
+                self._visit_all(value if isinstance(value, list) else [value])
+        self._emit(")")
+
+    def _visit_all(self, values: Iterable[object]) -> None:
+        for value in values:
+            if isinstance(value, ast.AST):
+                self.visit(value)
+            else:
+                self._emit(f"{value!a},")
+
+    @contextmanager
+    def _within(self, place: str, local: dict[str, list[Import]]) -> Iterator[None]:
+        before = self._place, self._local
+        self._place, self._local = place, local
+        yield
+        self._place, self._local = before
+
+    # names
+
+    def visit_Name(self, node: ast.Name) -> None:
+        """A name of the function's own as it is, another one by what it means."""
+        binds = not isinstance(node.ctx, ast.Load)
+        own = node.id in self._local and not self._local[node.id]
+        if own or (binds and self._place == "class"):
+            self._emit(f"Name({node.id})")
+        elif binds and self._place == "module":
+            self._emit(f"Bound({node.id if len(self._names) > 1 else ''})")
+        else:
+            self._refer(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        """What a module's attribute means; any other attribute by its name."""
+        self.reads_words |= node.attr in READERS and isinstance(node.ctx, ast.Load)
+        if node.attr in FINDING_METHODS:
+            self.finds = node.lineno
+        if not self._refer(node):
+            self.generic_visit(node)
+
+    def _refer(self, node: ast.expr) -> bool:
+        """Writes what is referred to; nothing where a name is the function's own."""
+        targets, attributes = self._meaning(node)
+        for target in targets:
+            if isinstance(target, str):
+                self._emit(f"<{target}>")
+                if target in FINDERS:
+                    self.finds = node.lineno
+            else:
+                self.parts.append(target)
+        self._emit("".join(f".{attribute}," for attribute in attributes))
+        return bool(targets)
+
+    def _meaning(self, node: ast.expr) -> tuple[list[Target], list[str]]:
+        """What a name with attributes begins by meaning, and the attributes that are left."""
+        attributes: list[str] = []
+        while isinstance(node, ast.Attribute):
+            attributes.insert(0, node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return [], []
+        if node.id in self._local:
+            targets = [found for origin in self._local[node.id] for found in imported(origin)]
+        else:
+            targets = meaning(self._module, node.id) or [node.id]
+        while attributes and targets and not any(isinstance(found, Named) for found in targets):
+            inside = [found for target in targets for found in _attribute(target, attributes[0])]
+            if inside == targets:
+                break  # nothing that the module's code binds, such as __name__
+            targets = inside
+            del attributes[0]
+        return targets, attributes
+
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
+        """No trace but the modules that run: where a name is used, it stands for its meaning."""
+        self.modules |= imported_modules(node, self._module)
+
+    visit_ImportFrom = visit_Import  # noqa: N815
+
+    # scopes
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        """Decorators and defaults are evaluated outside; the declared result leaves no trace."""
+        self._emit(f"{type(node).__name__}({node.name},")
+        if node.name in FINDING_METHODS:
+            self.finds = node.lineno
+        self._visit_all(node.decorator_list)
+        self._visit_inside(node.args, node.body)
+        self._emit(")")
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        """A function of one expression."""
+        self._emit("Lambda(")
+        self._visit_inside(node.args, [node.body])
+        self._emit(")")
+
+    def _visit_inside(self, arguments: ast.arguments, body: list[ast.AST]) -> None:
+        self.visit(arguments)
+        own = {node.arg: [] for node in ast.walk(arguments) if isinstance(node, ast.arg)}
+        elsewhere = {name for node in own_nodes(body, ast.Global) for name in node.names}
+        outside = {name: origin for name, origin in self._local.items() if name not in elsewhere}
+        with self._within("function", outside | own | self._bound(body)):
+            self._visit_all(body)
+
+    def _bound(self, nodes: list[ast.AST]) -> dict[str, list[Import]]:
+        """Names that nodes bind in their scope, each with its imports."""
+        bound = bound_names(nodes, self._module)
+        return {name: [found for found in origins if found] for name, origins in bound.items()}
+
+    def visit_arg(self, node: ast.arg) -> None:
+        """An argument; its type where something reads it at run time, as typer does."""
+        self._emit(f"{node.arg}:")
+        if node.annotation and self._annotated and self._place == "module":
+            self._visit_annotation(node.annotation)
+
+    def _visit_comprehension(
+        self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+    ) -> None:
+        first = node.generators[0]
+        self.visit(first.iter)  # is evaluated outside
+        own = self._bound([generator.target for generator in node.generators])
+        with self._within("function", self._local | own):
+            self.generic_visit(first, without="iter")
+            self._visit_all(node.generators[1:])
+            self.generic_visit(node, without="generators")
+
+    visit_ListComp = visit_SetComp = _visit_comprehension  # noqa: N815
+    visit_DictComp = visit_GeneratorExp = _visit_comprehension  # noqa: N815
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        """A class whole. Its methods do not see the names that it binds."""
+        self._emit(f"ClassDef({node.name},")
+        self._visit_all([*node.decorator_list, *node.bases, *node.keywords])
+        imports = {name: origins for name, origins in self._bound(node.body).items() if origins}
+        with self._within("class", self._local | imports):
+            self._visit_all(node.body)
+        self._emit(")")
+
+    # annotations
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        """In a class a field, whose type may be read; elsewhere an assignment."""
+        if self._place == "class":
+            self._emit("Field(")
+            self._visit_annotation(node.annotation)
+            self._visit_all([node.target, *([node.value] if node.value else [])])
+            self._emit(")")
+        elif node.value:
+            self.visit(ast.Assign([node.target], node.value))
+
+    def _visit_annotation(self, node: ast.expr) -> None:
+        """A type that is read at run time; one in quotes means what they hold."""
+        self.visit(node)
+        for text in _quoted(node):
+            with suppress(SyntaxError):
+                self.visit(ast.parse(text, mode="eval").body)
+
+    # constants
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        """A docstring, or an ellipsis, leaves no trace."""
+        if not isinstance(node.value, ast.Constant):
+            self.generic_visit(node)
+
+    def visit_Pass(self, node: ast.Pass) -> None:
+        """No trace."""
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        """Escaped: which characters are printed as they are depends on Python's version."""
+        self._emit(f"{node.value!a},")
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        """Adjacent texts as one: Pythons split them differently."""
+        self._emit("JoinedStr(")
+        for is_text, values in groupby(node.values, lambda v: isinstance(v, ast.Constant)):
+            if is_text:
+                self._emit(ascii("".join(value.value for value in values)))
+            else:
+                self._visit_all(values)
+        self._emit(")")
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> None:
+        """An empty format is none."""
+        empty = node.format_spec is not None and not node.format_spec.values
+        self.generic_visit(node, without="format_spec" if empty else "")
+
+    # words
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        """The error without its words."""
+        raised = node.exc
+        if isinstance(raised, ast.Call):
+            raised = self._without_words(raised, everywhere=True)
+        self.generic_visit(ast.Raise(raised, node.cause))
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        """The condition without the words."""
+        words = node.msg is not None and _is_words(node.msg) and not self._worded
+        self.generic_visit(node, without="msg" if words else "")
+
+    def visit_Call(self, node: ast.Call) -> None:
+        """A call without words; that for a module by a literal name means the module."""
+        targets, attributes = self._meaning(node.func)
+        target = targets[0] if len(targets) == 1 and not attributes else None
+        if target in IMPORTERS and _names_a_module(node):
+            self._emit(f"<{node.args[0].value}>")
+            for found in imported(Import(node.args[0].value, None)):
+                self.parts += [found] if isinstance(found, Module) else []
+            return
+        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        written = method in MESSAGE_METHODS or (
+            target in MESSAGES and not (target == "print" and _prints_to_a_file(node))
+        )
+        declares = isinstance(target, Named) and target.name == COLUMN and _makes_fields(target)
+        self.generic_visit(
+            self._without_words(
+                node,
+                everywhere=written or declares,
+                documenting=DOCUMENTING if isinstance(target, str) else (),
+            )
+        )
+
+    def _without_words(
+        self, call: ast.Call, *, everywhere: bool, documenting: Collection[str] = ()
+    ) -> ast.Call:
+        if self._worded:
+            return call
+        arguments = [value for value in call.args if not (everywhere and _is_words(value))]
+        keywords = [
+            keyword
+            for keyword in call.keywords
+            if not ((everywhere or keyword.arg in documenting) and _is_words(keyword.value))
+        ]
+        return ast.Call(call.func, arguments, keywords)
+
+
+def _attribute(target: Target, name: str) -> list[Target]:
+    if isinstance(target, str):
+        return [f"{target}.{name}"]
+    return imported(Import(target.name, name))
+
+
+def _quoted(annotation: ast.AST) -> Iterator[str]:
+    """Strings in an annotation, those that a call is given left out."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        yield annotation.value
+    elif not isinstance(annotation, ast.Call):
+        for inside in ast.iter_child_nodes(annotation):
+            yield from _quoted(inside)
+
+
+def _makes_fields(target: Named) -> bool:
+    """Whether a function of ours declares a pydantic field."""
+    names = (
+        getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(target.definition.node)
+    )
+    return "Field" in names
+
+
+def _names_a_module(call: ast.Call) -> bool:
+    named = call.args[0] if len(call.args) == 1 and not call.keywords else None
+    return isinstance(named, ast.Constant) and isinstance(named.value, str)
+
+
+def _prints_to_a_file(call: ast.Call) -> bool:
+    """Whether `print` has a place other than the error output, where messages go."""
+    places = [keyword.value for keyword in call.keywords if keyword.arg in {"file", None}]
+    return any(ast.unparse(place) != "sys.stderr" for place in places)
+
+
+def _is_words(node: ast.expr) -> bool:
+    """Whether an expression is text that is written out, in whole or in part."""
+    match node:
+        case ast.Constant(value=str()) | ast.JoinedStr():
+            return True
+        case ast.BinOp(left=left, op=ast.Add() | ast.Mod(), right=right):
+            return _is_words(left) or _is_words(right)
+        case ast.IfExp(body=body, orelse=orelse):
+            return _is_words(body) and _is_words(orelse)
+        case ast.Call(func=ast.Attribute(value=value)):
+            return _is_words(value)
+    return False
