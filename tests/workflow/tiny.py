@@ -25,7 +25,8 @@ def tiny_values():
     values["epfl"]["pools"] = {"fcnn": pools["fcnn"] | {"models": 4, "block": 2}}
     values["epfl"] |= {"replications": {"fcnn": {"count": 2, "block": 4}}, "audit": {}}
     family = values["chen"]["families"]["mlp_tanh"]
-    family |= {"settings": family["settings"][:2], "iterations": 200, "samples": 4}
+    family |= {"settings": family["settings"][:2], "together": False}
+    family |= {"iterations": 200, "samples": 4}
     family["checkpoints"] = {"schedule": "even", "count": 2}
     values["chen"]["families"] = {"mlp_tanh": family}
     values["cross"] |= {"families": ["mlp_tanh"], "samples": 4}
