@@ -8,7 +8,7 @@ from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, Measu
 from flatness.cross.rows import CrossModel
 from flatness.epfl.audit_rows import AuditedProtocol
 from flatness.epfl.replication_rows import ReplicatedModel, TauDistribution
-from flatness.epfl.rows import PoolCorrelation, PoolModel
+from flatness.epfl.rows import PoolCorrelation, PoolModel, TrainedModel
 from flatness.tables import provenance, write_table
 from flatness.transformers.rows import PlacedVit, VitCorrelation
 
@@ -41,6 +41,12 @@ def pool(results, name="fcnn", tau=-0.3, low=-0.5, high=-0.1, lost=(), demo=Fals
         for seed in range(50)
     ]  # fmt: skip
     write_table(folder / "models.csv", models)
+
+
+def trained(results, name, protocol, block, seeds):
+    """The table of one block of trained models of an EPFL pool."""
+    models = [made_up(TrainedModel, pool=name, seed=seed) for seed in seeds]
+    write_table(results / f"checkpoints/epfl/{name}/{protocol}/{block}.csv", models)
 
 
 def replications(results, name="fcnn", mean=-0.1, reach=0.05, count=20, published=-0.311, lost=()):
