@@ -141,11 +141,12 @@ def test_on_a_gpu_the_models_of_a_batch_size_are_one_job(tmp_path, config):
 def test_one_job_takes_all_settings_of_a_block_where_the_config_says_so(tmp_path):
     values = shipped()
     values["chen"]["families"] = {"mlp_tanh": values["chen"]["families"]["mlp_tanh"]}
+    values["chen"]["families"]["mlp_tanh"] |= {"seeds": 6, "block": 2, "trend_seeds": 0}
     values["cross"]["families"] = ["mlp_tanh"]
     config = tmp_path / "config.yaml"
     jobs = []
     for together in (False, True):
-        values["chen"]["families"]["mlp_tanh"] |= {"together": together, "seeds": 6, "block": 2}
+        values["chen"]["families"]["mlp_tanh"]["together"] = together
         config.write_text(yaml.safe_dump(values))
         counts = plan_chen(tmp_path, "--config", "device=cpu", config=config)
         jobs.append((counts["train_chen_mlp_tanh"], counts["measure_chen_mlp_tanh"]))

@@ -41,9 +41,10 @@ class Statistics(Frozen):
 
 
 class Figures(Frozen):
-    """How figures are written."""
+    """How figures are written; `together`: all of the Chen families by one job, none alone."""
 
     dpi: PositiveInt
+    together: bool = False
 
 
 class Config(Frozen):
