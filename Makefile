@@ -7,8 +7,8 @@ ACTIVATE := source $(VENV)/bin/activate &&
 
 .DEFAULT_GOAL := demo
 CONFIG ?= config/laptop.yaml
-# Files of tests side by side, one to a core: most wait for commands that use one.
-PYTEST := pytest -n logical --maxprocesses 4 --dist loadfile
+# Files of tests side by side, one to a core: most wait for commands that use one. The slow ones first.
+PYTEST := pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 .PHONY: demo laptop paper plan figures compare archive adopt test coverage test-slow check bench clean help
 
 demo: $(READY) ## the whole pipeline on an embedded demo (default)

@@ -96,6 +96,19 @@ def repeated(option, name):
     )
 
 
+def in_turn(verb, **options):
+    """One verb's arguments for the shell, once for each item of its lists: one process takes all."""
+    times = max(len(value) for value in options.values() if not isinstance(value, str))
+    columns = [
+        [value] * times if isinstance(value, str) else value
+        for value in options.values()
+    ]
+    return " --then ".join(
+        shlex.join([verb, *(f"--{name}={value}" for name, value in zip(options, row))])
+        for row in zip(*columns, strict=True)
+    )
+
+
 def module_of(verb):
     """The module that a verb of the command line, with or without options, is in."""
     return VERBS[verb.split()[0]].split(":")[0]

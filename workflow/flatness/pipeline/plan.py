@@ -98,10 +98,9 @@ def family_seconds(family: Family) -> float:
     checkpoints = family.trend_seeds * family.checkpoints.count + family.seeds
     step = STEP_SECONDS.get(family.network, STEP_SECONDS["vgg11"])
     checkpoint = CHECKPOINT_SECONDS.get(family.network, CHECKPOINT_SECONDS["vgg11"])
-    return grid * (
-        2 * len(family.blocks) * START_SECONDS
-        + family.seeds * family.iterations * step
-        + checkpoints * checkpoint * family.samples / 20
+    jobs = 2 * len(family.blocks) * (1 if family.together else grid)
+    return jobs * START_SECONDS + grid * (
+        family.seeds * family.iterations * step + checkpoints * checkpoint * family.samples / 20
     )
 
 
@@ -113,8 +112,9 @@ def cross_seconds(config: Config) -> float:
         family = config.chen.families[name]
         restart = RESTART_SECONDS.get(family.network, RESTART_SECONDS["vgg11"])
         a_model = config.cross.restarts * restart
-        a_setting = len(family.blocks) * START_SECONDS + family.seeds * a_model
-        total += len(family.settings) * a_setting
+        grid = len(family.settings)
+        jobs = len(family.blocks) * (1 if family.together else grid)
+        total += jobs * START_SECONDS + grid * family.seeds * a_model
     for name, pool in config.epfl.pools.items():
         a_model = config.cross.samples * SAMPLE_SECONDS[name]
         total += len(pool.blocks) * START_SECONDS + pool.models * a_model
