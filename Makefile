@@ -7,8 +7,9 @@ ACTIVATE := source $(VENV)/bin/activate &&
 
 .DEFAULT_GOAL := demo
 CONFIG ?= config/laptop.yaml
-# Files of tests side by side, one to a core: most wait for commands that use one.
-PYTEST := pytest -n logical --maxprocesses 4 --dist loadfile
+# Files of tests side by side, one to a core: most wait for commands that use one. The slow
+# ones first.
+PYTEST := pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Those that train and measure every network, and each lower instruction set that they are tried with.
 TRAINING := tests/test_measure*.py tests/*/test_measure*.py tests/*/test_train*.py \
     tests/test_adaptive.py tests/test_ascent.py tests/test_curvature.py \

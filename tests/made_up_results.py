@@ -13,7 +13,7 @@ from flatness.studies.chen.measured_rows import (
 from flatness.studies.cross.rows import CrossModel
 from flatness.studies.epfl.audit_rows import AuditedProtocol
 from flatness.studies.epfl.replication_rows import ReplicatedModel, TauDistribution
-from flatness.studies.epfl.rows import PoolCorrelation, PoolModel
+from flatness.studies.epfl.rows import PoolCorrelation, PoolModel, TrainedModel
 from flatness.studies.transformers.rows import PlacedVit, VitCorrelation
 
 EMPTY = {str: "", int: 0, float: math.nan, bool: False}
@@ -45,6 +45,12 @@ def pool(results, name="fcnn", tau=-0.3, low=-0.5, high=-0.1, lost=(), demo=Fals
         for seed in range(50)
     ]  # fmt: skip
     write_table(folder / "models.csv", models)
+
+
+def trained(results, name, protocol, block, seeds):
+    """The table of one block of trained models of an EPFL pool."""
+    models = [made_up(TrainedModel, pool=name, seed=seed) for seed in seeds]
+    write_table(results / f"checkpoints/epfl/{name}/{protocol}/{block}.csv", models)
 
 
 def replications(results, name="fcnn", mean=-0.1, reach=0.05, count=20, published=-0.311, lost=()):

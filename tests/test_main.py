@@ -64,12 +64,24 @@ def test_a_users_mistake_is_one_line_without_a_traceback():
     assert shown.stderr.strip() == "error: nowhere.yaml: cannot be read: No such file or directory"
 
 
-@pytest.mark.parametrize(
-    "module", ["pipeline.config", "studies.epfl.draw.fig1", "studies.cross.draw"]
-)
-def test_parsing_the_config_and_drawing_do_not_import_torch(module):
-    code = f"import sys, flatness.{module}; sys.exit('torch' in sys.modules)"
+def test_only_fetching_training_and_measuring_import_torch():
+    """Starting PyTorch takes seconds of every job."""
+    heavy = ("fetch", "train", "measure", "take", "pin")
+    modules = {VERBS[verb].split(":")[0] for verb in VERBS if not verb.startswith(heavy)}
+    code = f"import sys, flatness.pipeline.config, {', '.join(sorted(modules))}; "
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT).returncode == 0
+    assert len(modules) > 15
+
+
+def test_several_verbs_run_in_turn_until_one_fails(tmp_path, capsys):
+    tables = [tmp_path / f"{name}.csv" for name in "abc"]
+    made = [["dictionary", f"--output={table}"] for table in tables]
+    wrong = ["dictionary", "--colour=red"]
+    assert main([*made[0], "--then", *made[1], "--then", *wrong, "--then", *made[2]]) == 2
+    assert [table.exists() for table in tables] == [True, True, False]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+    assert "colour" in capsys.readouterr().err
 
 
 def test_malformed_settings_are_one_line(capsys):

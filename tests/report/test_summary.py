@@ -6,7 +6,16 @@ from rich.console import Console
 import made_up_results
 from flatness.report.claims import read_claims
 from flatness.report.ledger import evaluate
-from flatness.report.summary import cells, ledger_table, print_summary, value_text
+from flatness.report.summary import (
+    cells,
+    counts_line,
+    decidable,
+    found_lines,
+    ledger_table,
+    print_summary,
+    trained_lines,
+    value_text,
+)
 from flatness.terminal import WIDTH
 
 
@@ -33,6 +42,41 @@ def test_a_run_shows_claims_counts_left_out_models_and_where_to_look(tmp_path, c
     assert "seed 3: the loss became nan in epoch 2" in shown
     assert f"1 figures in {tmp_path / 'figures'}/" in shown
     assert f"report: {tmp_path / 'report.html'}" in shown
+    assert "make laptop" in shown
+
+
+def test_the_sentences_follow_from_the_verdicts(tmp_path):
+    made_up_results.pool(tmp_path)
+    made_up_results.pool(tmp_path, "gat", tau=0.4, low=0.2, high=0.6)
+    made_up_results.family(tmp_path, "mlp_relu", violations=2)
+
+    def sentences():
+        lines = found_lines(evaluate(read_claims(), tmp_path, "abc1234"))
+        return {line.split(":")[0]: line for line in lines}
+
+    first = sentences()
+    found = next(line for line in first.values() if "adaptive sharpness" in line)
+    assert "1 came out as claimed (τ(sharpness, loss) < 0, FCNN)" in found
+    assert "1 came out the other way (τ(sharpness, loss) < 0, GAT)" in found
+    assert any("violated in 2 of" in line for line in first.values())
+    assert not any("demo data" in line for line in first.values())
+    made_up_results.pool(tmp_path, tau=0.3, low=0.1, high=0.5)
+    assert any("0 came out as claimed, 2 came out the other way" in s for s in sentences().values())
+
+
+def test_networks_are_counted_once_where_a_part_of_a_block_was_taken(tmp_path):
+    for block, seeds in (("0-3", range(4)), ("0-1", range(2)), ("4-5", (4, 5))):
+        made_up_results.trained(tmp_path, "gat", "written", block, seeds)
+    made_up_results.trained(tmp_path, "gat", "released", "0-1", range(2))
+    assert trained_lines(tmp_path) == ["trained: 8 in pools (8 gat)"]
+    assert trained_lines(tmp_path / "nowhere") == []
+
+
+def test_claims_that_nothing_could_settle_are_counted_not_listed(tmp_path):
+    made_up_results.pool(tmp_path, low=math.nan, high=math.nan)
+    outcomes = evaluate(read_claims(), tmp_path, "abc1234")
+    assert "1 of the inconclusive" in counts_line(outcomes)
+    assert not any(decidable(outcome) for outcome in outcomes)
 
 
 @pytest.mark.parametrize("n", [50, 50_000])

@@ -31,10 +31,12 @@ def test_every_config_plans_all_pools(tmp_path, config):
         for block in run.blocks
         if run.trained != "written" or run.measured != "written"
     }
+    together = {job for job in measured if epfl["audit"][job[0]].get("together")}
     trained = {(pool, trained, block) for pool, trained, _, block in measured}
     retrained = {job for job in trained if job[1] != "written"}
     assert counts["train_epfl"] == blocks + len(retrained)
-    assert counts["measure_epfl"] == blocks + len(measured)
+    assert counts["measure_epfl"] == blocks + len(measured - together)
+    assert counts.get("measure_audit", 0) == bool(together)
     assert counts["replicate_epfl"] == len(replications)
     assert counts["audit_epfl"] == counts["draw_epfl_audit"] == len(epfl["audit"])
     assert counts["draw_epfl_replications"] == 1
@@ -52,7 +54,10 @@ def test_cross_measures_each_training_block_once(tmp_path, config):
     counts = job_counts(done.stdout + done.stderr)
     assert counts["measure_cross_epfl"] == counts["train_epfl"] > 0
     # families that are not compared are not trained for it
-    assert counts["measure_cross_chen"] == counts["train_chen"] > 0
+    families = shipped(config)["cross"]["families"]
+    trained = {name: counts[f"train_chen_{name}"] for name in families}
+    assert {name: counts[f"measure_cross_chen_{name}"] for name in families} == trained
+    assert sum(of_stage(counts, "train_chen").values()) == sum(trained.values()) > 0
     assert counts["correlate_cross"] == counts["draw_cross_measures"] == 1
 
 
@@ -101,6 +106,11 @@ def test_more_seeds_train_only_the_new_block(tmp_path):
     assert after["train_epfl"] == before["train_epfl"] + 1
 
 
+def of_stage(counts, stage):
+    """Jobs of a stage by rule: there is one rule a family."""
+    return {name: count for name, count in counts.items() if name.startswith(stage)}
+
+
 def plan_chen(folder, *arguments, config="demo"):
     done = snakemake(
         folder, "--dry-run", "--quiet", "rules", *arguments, "--", "chen", config=config
@@ -120,12 +130,27 @@ def test_on_a_gpu_the_models_of_a_batch_size_are_one_job(tmp_path, config):
         for one in family["settings"]
     }
     assert len(stacks) > 5
-    assert {name: n for name, n in stacked.items() if name.startswith("train_chen")} == (
-        dict.fromkeys(stacks, 1)
-    )
-    assert loop.pop("train_chen") == loop["measure_chen"]
-    after = {name: n for name, n in loop.items() if name != "total"}
-    assert {n: count for n, count in stacked.items() if n not in stacks | {"total"}} == after
+    assert of_stage(stacked, "train_chen") == dict.fromkeys(stacks, 1)
+    trained, measured = of_stage(loop, "train_chen"), of_stage(loop, "measure_chen")
+    assert sorted(trained.values()) == sorted(measured.values())
+    after = loop.keys() - trained.keys() - {"total"}
+    assert stacked.keys() - stacks - {"total"} == after
+    assert all(stacked[name] == loop[name] for name in after)
+
+
+def test_one_job_takes_all_settings_of_a_block_where_the_config_says_so(tmp_path):
+    values = shipped()
+    values["chen"]["families"] = {"mlp_tanh": values["chen"]["families"]["mlp_tanh"]}
+    values["chen"]["families"]["mlp_tanh"] |= {"seeds": 6, "block": 2, "trend_seeds": 0}
+    values["cross"]["families"] = ["mlp_tanh"]
+    config = tmp_path / "config.yaml"
+    jobs = []
+    for together in (False, True):
+        values["chen"]["families"]["mlp_tanh"]["together"] = together
+        config.write_text(yaml.safe_dump(values))
+        counts = plan_chen(tmp_path, "--config", "device=cpu", config=config)
+        jobs.append((counts["train_chen_mlp_tanh"], counts["measure_chen_mlp_tanh"]))
+    assert jobs == [(15, 15), (3, 3)]
 
 
 def test_more_replications_train_only_new_blocks(tmp_path):
@@ -139,7 +164,7 @@ def test_more_replications_train_only_new_blocks(tmp_path):
         config.write_text(yaml.safe_dump(values))
         done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
         trained.append(job_counts(done.stdout + done.stderr)["train_epfl"])
-    assert trained == [2, 3, 4]
+    assert trained == [1, 2, 3]
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")

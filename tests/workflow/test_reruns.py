@@ -89,8 +89,9 @@ def test_more_seeds_train_the_new_blocks_only(finished):
 
     assert planned_with(finished, change) == {
         "train_epfl": 1, "measure_epfl": 1, "correlate_epfl": 1, "draw_epfl_fig1": 1,
-        "train_chen": 2, "measure_chen": 2, "correlate_chen": 1, "contrast_chen": 1,
-        "draw_chen": 3, "measure_cross_epfl": 1, "measure_cross_chen": 2, **CROSS, **REPORT,
+        "train_chen_mlp_tanh": 2, "measure_chen_mlp_tanh": 2, "correlate_chen": 1,
+        "contrast_chen": 1, "draw_chen": 3, "measure_cross_epfl": 1,
+        "measure_cross_chen_mlp_tanh": 2, **CROSS, **REPORT,
     }  # fmt: skip
 
 
@@ -116,7 +117,7 @@ def test_the_shared_plotting_module_redraws_all_figures(finished):
 def test_a_measures_formula_measures_again_without_training(finished):
     edit(finished / "workflow/flatness/measures/measure.py", *FORMULA)
     assert planned(finished) == {
-        "measure_chen": 2, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
+        "measure_chen_mlp_tanh": 2, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
         "measure_cross_epfl": 2, **CROSS, **REPORT,
     }  # fmt: skip
 
@@ -143,8 +144,8 @@ def test_adopted_results_are_as_if_made_here(clone):
     assert "taken over; 0 jobs left to run" in done.stdout
     assert planned(clone) == {}
     edit(clone / "workflow/flatness/measures/measure.py", *FORMULA)
-    assert planned(clone)["measure_chen"] == 2
-    assert "train_chen" not in planned(clone)
+    assert planned(clone)["measure_chen_mlp_tanh"] == 2
+    assert "train_chen_mlp_tanh" not in planned(clone)
 
 
 def test_results_of_other_code_and_settings_are_not_passed_off_as_ours(clone, finished_run):
@@ -192,17 +193,21 @@ def test_every_result_says_what_made_it(finished_run):
             assert str(path.relative_to(finished_run)) in made
 
 
-def test_the_same_bytes_on_one_core(finished_run, tmp_path):
-    """The shared run has both of this machine's cores, if it has two."""
+def test_the_same_bytes_on_one_core_all_settings_in_one_job(finished_run, tmp_path):
+    """The shared run has both of this machine's cores, if it has two, and a job a setting."""
     folder = tiny.check_out(tmp_path / "alone")
     shutil.copytree(finished_run / "data", folder / "data")
-    shutil.copy(finished_run / "tiny.yaml", folder)
+    values = tiny.tiny_values()
+    values["chen"]["families"]["mlp_tanh"]["together"] = True
+    tiny.write_config(folder / "tiny.yaml", values)
+    everything = tiny.tables(finished_run)
+    targets = [f"results/tiny/{path}" for path in everything if path.startswith("correlations/")]
     command = ["snakemake", "--configfile", "tiny.yaml", "--cores", "1", "--"]
-    done = tiny.call(folder, *command, "epfl", "chen", "transformers", "cross", timeout=600)
+    done = tiny.call(folder, *command, *targets, timeout=600)
     assert done.returncode == 0, done.stderr
     found = tiny.tables(folder)
-    everything = tiny.tables(finished_run)
     assert len(found) >= 15
+    assert everything.keys() - found.keys() <= {"report/claims.csv", "report/data_dictionary.csv"}
     assert found == {path: everything[path] for path in found}
 
 

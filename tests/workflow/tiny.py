@@ -21,11 +21,14 @@ def tiny_values():
     values = shipped()
     values |= {"name": "tiny", "device": "cpu"}
     values["statistics"]["resamples"] = 100
+    values["figures"]["together"] = False
     pools = values["epfl"]["pools"]
     values["epfl"]["pools"] = {"fcnn": pools["fcnn"] | {"models": 4, "block": 2}}
     values["epfl"] |= {"replications": {"fcnn": {"count": 2, "block": 4}}, "audit": {}}
     family = values["chen"]["families"]["mlp_tanh"]
-    family |= {"settings": family["settings"][:2], "iterations": 200, "samples": 4}
+    family |= {"settings": family["settings"][:2], "together": False}
+    family |= {"seeds": 2, "block": 2, "trend_seeds": 2, "trend_block": 2}
+    family |= {"iterations": 200, "samples": 4}
     family["checkpoints"] = {"schedule": "even", "count": 2}
     values["chen"]["families"] = {"mlp_tanh": family}
     values["cross"] |= {"families": ["mlp_tanh"], "samples": 4}

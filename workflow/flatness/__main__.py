@@ -66,21 +66,34 @@ STEPS = {
     "stopped": "flatness.pipeline.stopped:stopped",
 }
 VERBS = COMMANDS | STEPS
+#: stands between the verbs of one process
+THEN = "--then"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb.
+    """Runs one verb, or several: `--then` begins the next, as starting PyTorch takes seconds.
 
     Args:
         arguments: the command line without the program's name; None reads it from the process.
 
     Returns:
-        Exit code: 0 done, 1 a fault of ours, else `UserError.exit_code`; 2 for a wrong option.
+        Exit code of the first verb that fails: 0 all done, 1 a fault of ours, else
+        `UserError.exit_code`; 2 for a wrong option.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
     # One thread a job, many jobs: also for libraries that read these at import.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+    waiting = sys.argv[1:] if arguments is None else arguments
+    while THEN in waiting:
+        end = waiting.index(THEN)
+        if code := _run_verb(waiting[:end]):
+            return code
+        waiting = waiting[end + 1 :]
+    return _run_verb(waiting)
+
+
+def _run_verb(arguments: list[str]) -> int:
+    """Runs one verb; returns its exit code."""
     application = typer.Typer(
         name="flatness", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
     )

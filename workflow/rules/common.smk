@@ -114,9 +114,27 @@ def version_of(verb, *found):
     return code_version(VERBS[verb.split()[0]], *found)
 
 
+def version_of_all(verbs):
+    """Version of the code behind several verbs."""
+    return code_version(*sorted({VERBS[verb.split()[0]] for verb in verbs}))
+
+
 def step(command):
     """A shell command for a verb and its options; messages go to the terminal and to the log."""
     return f"python -m flatness {command} 2> >(tee {{log:q}} >&2)"
+
+
+def in_turn(verb, **options):
+    """One verb's arguments for the shell, once for each item of its lists: one process takes all."""
+    times = max(len(value) for value in options.values() if not isinstance(value, str))
+    columns = [
+        [value] * times if isinstance(value, str) else value
+        for value in options.values()
+    ]
+    return " --then ".join(
+        shlex.join([verb, *(f"--{name}={value}" for name, value in zip(options, row))])
+        for row in zip(*columns, strict=True)
+    )
 
 
 def cancel_timers():

@@ -139,57 +139,106 @@ CHEN_FIGURES = {
 }
 
 
-rule draw_chen:
-    input:
-        checkpoints=lambda wildcards: expand(
-            rules.correlate_chen.output.checkpoints,
-            family=CHEN_FIGURES[wildcards.figure][1],
-        ),
-        correlations=lambda wildcards: expand(
-            rules.correlate_chen.output.correlations,
-            family=CHEN_FIGURES[wildcards.figure][1],
-        ),
-    output:
-        png=report(
-            f"{RESULTS}/figures/{{figure}}.png",
-            caption="../report/chen.rst",
-            category="Loss flatness and compressed representations",
-            labels={"figure": "{figure}"},
-        ),
-        svg=f"{RESULTS}/figures/{{figure}}.svg",
-    log:
-        f"{LOGS}/draw/{{figure}}.log",
-    wildcard_constraints:
-        figure=alternatives(CHEN_FIGURES),
-    conda:
-        ENVIRONMENT
-    resources:
-        mem_mb=1000,
-        runtime="10m",
-    params:
-        dpi=CONFIG.figures.dpi,
-        verb=lambda wildcards: CHEN_FIGURES[wildcards.figure][0],
-        checkpoints=repeated("--checkpoints", "checkpoints"),
+def chen_tables(figures, table):
+    """The tables of all families that some figures show."""
+    families = {
+        family: None for figure in figures for family in CHEN_FIGURES[figure][1]
+    }
+    return expand(rules.correlate_chen.output[table], family=families)
+
+
+def chen_steps(figures):
+    """The command line that draws some figures, one after the other."""
+    steps = []
+    for figure in figures:
+        verb = CHEN_FIGURES[figure][0]
+        options = [f"--dpi={CONFIG.figures.dpi}"]
+        options += [
+            f"--{kind}={RESULTS}/figures/{figure}.{kind}" for kind in ("png", "svg")
+        ]
+        options += [
+            f"--checkpoints={path}" for path in chen_tables([figure], "checkpoints")
+        ]
         # trends, test samples and figure G.5 read no correlations
-        correlations=lambda wildcards, input: (
-            repeated("--correlations", "correlations")(wildcards, input)
-            if CHEN_FIGURES[wildcards.figure][0]
-            in ("draw-chen-fig3", "draw-chen-scatter")
-            else ""
-        ),
-        code=lambda wildcards: version_of(CHEN_FIGURES[wildcards.figure][0]),
-    message:
-        "Draw {wildcards.figure}"
-    shell:
-        step(
-            "{params.verb} --dpi {params.dpi} --png {output.png:q} --svg {output.svg:q}"
-            " {params.checkpoints} {params.correlations}"
-        )
+        if verb in ("draw-chen-fig3", "draw-chen-scatter"):
+            options += [
+                f"--correlations={path}"
+                for path in chen_tables([figure], "correlations")
+            ]
+        steps.append(f"{verb} {shlex.join(options)}")
+    return " --then ".join(steps)
+
+
+def chen_picture(figure):
+    """A figure's picture, for Snakemake's own report."""
+    return report(
+        f"{RESULTS}/figures/{figure}.png",
+        caption="../report/chen.rst",
+        category="Loss flatness and compressed representations",
+        labels={"figure": figure},
+    )
+
+
+if CONFIG.figures.together:
+
+    rule draw_chen:
+        input:
+            checkpoints=chen_tables(CHEN_FIGURES, "checkpoints"),
+            correlations=chen_tables(CHEN_FIGURES, "correlations"),
+        output:
+            png=[chen_picture(figure) for figure in CHEN_FIGURES],
+            svg=expand(f"{RESULTS}/figures/{{figure}}.svg", figure=CHEN_FIGURES),
+        log:
+            f"{LOGS}/draw/chen.log",
+        conda:
+            ENVIRONMENT
+        resources:
+            mem_mb=1000,
+            runtime="10m",
+        params:
+            steps=chen_steps(CHEN_FIGURES),
+            code=version_of_all(verb for verb, _ in CHEN_FIGURES.values()),
+        message:
+            "Draw the figures of the families"
+        shell:
+            step("{params.steps}")
+
+else:
+
+    rule draw_chen:
+        input:
+            checkpoints=lambda wildcards: chen_tables([wildcards.figure], "checkpoints"),
+            correlations=lambda wildcards: chen_tables(
+                [wildcards.figure], "correlations"
+            ),
+        output:
+            png=chen_picture("{figure}"),
+            svg=f"{RESULTS}/figures/{{figure}}.svg",
+        log:
+            f"{LOGS}/draw/{{figure}}.log",
+        wildcard_constraints:
+            figure=alternatives(CHEN_FIGURES),
+        conda:
+            ENVIRONMENT
+        resources:
+            mem_mb=1000,
+            runtime="10m",
+        params:
+            steps=lambda wildcards: chen_steps([wildcards.figure]),
+            code=lambda wildcards: version_of(CHEN_FIGURES[wildcards.figure][0]),
+        message:
+            "Draw {wildcards.figure}"
+        shell:
+            step("{params.steps}")
 
 
 rule chen:
     input:
-        expand(rules.draw_chen.output, figure=CHEN_FIGURES),
+        expand(
+            f"{RESULTS}/figures/{{figure}}.{{kind}}",
+            figure=CHEN_FIGURES,
+            kind=["png", "svg"],
+        ),
     localrule: True
 
 

@@ -19,11 +19,11 @@ rule measure_epfl:
         runtime="4h",
         gpu=GPUS,
     params:
-        experiment=lambda wildcards: canonical_json(epfl_measurement(wildcards)),
+        experiment=lambda wildcards: canonical_json(epfl_measurement(**wildcards)),
         code=version_of("measure-epfl"),
         scratch=lambda wildcards: scratch(
             "measure-epfl",
-            epfl_measurement(wildcards),
+            epfl_measurement(**wildcards),
             version_of("measure-epfl"),
             wildcards.block,
         ),
@@ -37,36 +37,69 @@ rule measure_epfl:
         )
 
 
-rule measure_chen:
-    input:
-        data=chen_data,
-        final=f"{CHEN_TRAINED}.safetensors",
-        trajectory=f"{CHEN_TRAINED}.trajectory.safetensors",
-        training=f"{CHEN_TRAINED}.csv",
-    output:
-        f"{RESULTS}/measurements/chen/{{family}}/{{setting}}/{{block}}.csv",
-    log:
-        f"{LOGS}/measure/chen/{{family}}/{{setting}}/{{block}}.log",
-    benchmark:
-        f"{BENCHMARKS}/measure/chen/{{family}}/{{setting}}/{{block}}.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=3000,
-        runtime="4h",
-        gpu=GPUS,
-    params:
-        experiment=lambda wildcards: canonical_json(chen_measurement(wildcards)),
-        code=lambda wildcards: chen_code("measure-chen", wildcards.family),
-    message:
-        "Measure {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
-    shell:
-        step(
-            "measure-chen --experiment {params.experiment:q} --data {input.data:q}"
-            " --final {input.final:q} --trajectory {input.trajectory:q} --training {input.training:q}"
-            " --output {output:q}"
-        )
+if EPFL_AUDITED_TOGETHER:
+
+    ruleorder: measure_audit > measure_epfl
+
+    rule measure_audit:
+        input:
+            data=[
+                data_file(CONFIG.epfl.pools[pool].dataset)
+                for pool, *_ in EPFL_AUDITED_TOGETHER
+            ],
+            checkpoints=epfl_audited_together(rules.train_epfl.output.checkpoints),
+        output:
+            epfl_audited_together(rules.measure_epfl.output[0]),
+        log:
+            f"{LOGS}/measure/audit.log",
+        benchmark:
+            f"{BENCHMARKS}/measure/epfl/audit.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime="4h",
+            gpu=GPUS,
+        params:
+            steps=epfl_audit_steps,
+            code=version_of("measure-epfl"),
+        message:
+            "Measure what the audits need"
+        shell:
+            step("{params.steps}")
+
+
+for family in CONFIG.chen.families:
+
+    rule:
+        name:
+            f"measure_chen_{family}"
+        input:
+            data=chen_data(family),
+            final=chen_files(f"{CHEN_TRAINED}.safetensors", family),
+            trajectory=chen_files(f"{CHEN_TRAINED}.trajectory.safetensors", family),
+            training=chen_files(f"{CHEN_TRAINED}.csv", family),
+        output:
+            chen_files(CHEN_MEASURED, family),
+        log:
+            f"{LOGS}/measure/chen/{CHEN_JOB[family]}.log",
+        benchmark:
+            f"{BENCHMARKS}/measure/chen/{CHEN_JOB[family]}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=3000,
+            runtime="4h",
+            gpu=GPUS,
+        params:
+            steps=chen_measuring_steps(family),
+            code=chen_code("measure-chen", family),
+        message:
+            f"Measure {CHEN_JOB[family].replace('{', '{wildcards.')}"
+        shell:
+            step("{params.steps}")
 
 
 rule measure_transformers:
@@ -111,35 +144,35 @@ rule measure_transformers:
         )
 
 
-rule measure_cross_chen:
-    input:
-        data=chen_data,
-        final=f"{CHEN_TRAINED}.safetensors",
-        training=f"{CHEN_TRAINED}.csv",
-    output:
-        f"{RESULTS}/measurements/cross/chen/{{family}}/{{setting}}/{{block}}.csv",
-    log:
-        f"{LOGS}/measure/cross/chen/{{family}}/{{setting}}/{{block}}.log",
-    benchmark:
-        f"{BENCHMARKS}/measure/cross/chen/{{family}}/{{setting}}/{{block}}.tsv"
-    conda:
-        ENVIRONMENT
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime="2h",
-        gpu=GPUS,
-    params:
-        experiment=lambda wildcards: canonical_json(cross_family(wildcards)),
-        code=lambda wildcards: chen_code("measure-cross-chen", wildcards.family),
-    message:
-        "Measure worst-case sharpness: {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
-    shell:
-        step(
-            "measure-cross-chen --experiment {params.experiment:q}"
-            " --data {input.data:q} --final {input.final:q} --training {input.training:q}"
-            " --output {output:q}"
-        )
+for family in CONFIG.cross.families:
+
+    rule:
+        name:
+            f"measure_cross_chen_{family}"
+        input:
+            data=chen_data(family),
+            final=chen_files(f"{CHEN_TRAINED}.safetensors", family),
+            training=chen_files(f"{CHEN_TRAINED}.csv", family),
+        output:
+            chen_files(CROSS_CHEN_MEASURED, family),
+        log:
+            f"{LOGS}/measure/cross/chen/{CHEN_JOB[family]}.log",
+        benchmark:
+            f"{BENCHMARKS}/measure/cross/chen/{CHEN_JOB[family]}.tsv"
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime="2h",
+            gpu=GPUS,
+        params:
+            steps=cross_family_steps(family),
+            code=chen_code("measure-cross-chen", family),
+        message:
+            f"Measure worst-case sharpness: {CHEN_JOB[family].replace('{', '{wildcards.')}"
+        shell:
+            step("{params.steps}")
 
 
 rule measure_cross_epfl:

@@ -8,11 +8,9 @@ def epfl_training(wildcards):
     return study.of_block(settings, CONFIG.epfl.pools[wildcards.pool], wildcards.block)
 
 
-def epfl_measurement(wildcards):
-    settings = epfl.measurement(
-        CONFIG.epfl, wildcards.pool, wildcards.trained, wildcards.measured, DEVICE
-    )
-    return study.of_block(settings, CONFIG.epfl.pools[wildcards.pool], wildcards.block)
+def epfl_measurement(pool, trained, measured, block):
+    settings = epfl.measurement(CONFIG.epfl, pool, trained, measured, DEVICE)
+    return study.of_block(settings, CONFIG.epfl.pools[pool], block)
 
 
 def epfl_blocks(pattern, blocks=lambda pool: CONFIG.epfl.pools[pool].blocks):
@@ -48,6 +46,41 @@ def epfl_audited(pattern):
     )
 
 
+# What the audits measure in one job: pool, both protocols and block of each table.
+EPFL_AUDITED_TOGETHER = [
+    (pool, run.trained, run.measured, block)
+    for pool, audit in CONFIG.epfl.audit.items()
+    for run in CONFIG.epfl.audit_plan(pool).runs
+    for block in run.blocks
+    if audit.together and (run.trained, run.measured) != ("written", "written")
+]
+
+
+def epfl_audited_together(pattern):
+    """One kind of file of all that the audits measure in one job."""
+    return [
+        pattern.format(pool=pool, trained=trained, measured=measured, block=block)
+        for pool, trained, measured, block in EPFL_AUDITED_TOGETHER
+    ]
+
+
+def epfl_audit_steps(wildcards, input, output):
+    """The command line of the job that measures for the audits."""
+    code = version_of("measure-epfl")
+    slices = [epfl_measurement(*one) for one in EPFL_AUDITED_TOGETHER]
+    return in_turn(
+        "measure-epfl",
+        experiment=[canonical_json(one) for one in slices],
+        data=input.data,
+        checkpoints=input.checkpoints,
+        scratch=[
+            scratch("measure-epfl", one, code, block)
+            for one, (*_, block) in zip(slices, EPFL_AUDITED_TOGETHER, strict=True)
+        ],
+        output=output,
+    )
+
+
 # Blocks that hold the first models of a block of the main pool only -> that block.
 EPFL_PARTS = {
     f"{pool}/written/{part}": f"{pool}/written/{block}"
@@ -59,10 +92,57 @@ EPFL_PARTS = {
 # The same for the rules of Chen, Recanatesi and Shea-Brown.
 
 
-def chen_training(wildcards):
-    return chen.training(
-        CONFIG.chen, wildcards.family, wildcards.setting, wildcards.block, DEVICE
+# What a family's job takes, and where: all of its settings, or that of its wildcard.
+CHEN_SETTINGS = {
+    name: [setting.name for setting in family.settings]
+    for name, family in CONFIG.chen.families.items()
+}
+CHEN_JOB = {
+    name: (
+        f"{name}/all/{{block}}" if family.together else f"{name}/{{setting}}/{{block}}"
     )
+    for name, family in CONFIG.chen.families.items()
+}
+
+
+def chen_files(pattern, family):
+    """One kind of file of a family's job, one a setting."""
+    together = CONFIG.chen.families[family].together
+    settings = CHEN_SETTINGS[family] if together else ["{setting}"]
+    return expand(pattern, family=family, setting=settings, allow_missing=True)
+
+
+def chen_slices(of_setting, family, wildcards):
+    """A slice of the config for each setting that a job takes, as `of_setting` cuts it."""
+    together = CONFIG.chen.families[family].together
+    settings = CHEN_SETTINGS[family] if together else [wildcards.setting]
+    return [of_setting(family, setting, wildcards.block) for setting in settings]
+
+
+def chen_training(family, setting, block):
+    return chen.training(CONFIG.chen, family, setting, block, DEVICE)
+
+
+def chen_training_steps(family):
+    """The command line of a family's training job."""
+
+    def steps(wildcards, input, output):
+        slices = chen_slices(chen_training, family, wildcards)
+        code = chen_code("train-chen", family)
+        return in_turn(
+            "train-chen",
+            experiment=[canonical_json(one) for one in slices],
+            data=input.data,
+            seeds=wildcards.block,
+            scratch=[
+                scratch("train-chen", one, code, wildcards.block) for one in slices
+            ],
+            final=output.final,
+            trajectory=output.trajectory,
+            table=output.table,
+        )
+
+    return steps
 
 
 def chen_code(verb, family):
@@ -73,10 +153,15 @@ def chen_code(verb, family):
 
 # Files of one block's training, without their endings, whichever rule makes them.
 CHEN_TRAINED = f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}"
+# And of its measurements.
+CHEN_MEASURED = f"{RESULTS}/measurements/chen/{{family}}/{{setting}}/{{block}}.csv"
+CROSS_CHEN_MEASURED = (
+    f"{RESULTS}/measurements/cross/chen/{{family}}/{{setting}}/{{block}}.csv"
+)
 
 
-def chen_data(wildcards):
-    return data_file(CONFIG.chen.families[wildcards.family].dataset)
+def chen_data(family):
+    return data_file(CONFIG.chen.families[family].dataset)
 
 
 def chen_trajectory(paths):
@@ -108,16 +193,32 @@ def chen_stack_files(family, stack, ending):
     )
 
 
-def chen_measurement(wildcards):
-    return chen.measurement(
-        CONFIG.chen, wildcards.family, wildcards.setting, wildcards.block, DEVICE
-    )
+def chen_measurement(family, setting, block):
+    return chen.measurement(CONFIG.chen, family, setting, block, DEVICE)
+
+
+def chen_measuring_steps(family):
+    """The command line of a family's measuring job."""
+
+    def steps(wildcards, input, output):
+        slices = chen_slices(chen_measurement, family, wildcards)
+        return in_turn(
+            "measure-chen",
+            experiment=[canonical_json(one) for one in slices],
+            data=input.data,
+            final=input.final,
+            trajectory=input.trajectory,
+            training=input.training,
+            output=output,
+        )
+
+    return steps
 
 
 def chen_blocks(wildcards):
     family = CONFIG.chen.families[wildcards.family]
     return expand(
-        rules.measure_chen.output[0],
+        CHEN_MEASURED,
         family=wildcards.family,
         setting=[setting.name for setting in family.settings],
         block=family.blocks,
@@ -143,15 +244,27 @@ def vit_options(wildcards, input):
 # The same for the measures of each paper on the other's models.
 
 
-def cross_family(wildcards):
+def cross_family(family, setting, block):
     return cross.family_measurement(
-        CONFIG.cross,
-        CONFIG.chen,
-        wildcards.family,
-        wildcards.setting,
-        wildcards.block,
-        DEVICE,
+        CONFIG.cross, CONFIG.chen, family, setting, block, DEVICE
     )
+
+
+def cross_family_steps(family):
+    """The command line of the job that measures a family by the other paper's measure."""
+
+    def steps(wildcards, input, output):
+        slices = chen_slices(cross_family, family, wildcards)
+        return in_turn(
+            "measure-cross-chen",
+            experiment=[canonical_json(one) for one in slices],
+            data=input.data,
+            final=input.final,
+            training=input.training,
+            output=output,
+        )
+
+    return steps
 
 
 def cross_pool(wildcards):
@@ -167,7 +280,7 @@ def cross_tables(wildcards):
         for name in CONFIG.cross.families
         for family in [CONFIG.chen.families[name]]
         for path in expand(
-            rules.measure_cross_chen.output[0],
+            CROSS_CHEN_MEASURED,
             family=name,
             setting=[setting.name for setting in family.settings],
             block=family.blocks,

@@ -71,19 +71,23 @@ rule take_epfl:
 
 # On a CPU each block is a job of its own; on a GPU all models of a batch size share one, which makes
 # the same files: one more seed there trains its stack anew.
-if DEVICE == "cpu":
+for family in CONFIG.chen.families if DEVICE == "cpu" else []:
 
-    rule train_chen:
+    rule:
+        name:
+            f"train_chen_{family}"
         input:
-            data=chen_data,
+            data=chen_data(family),
         output:
-            final=f"{CHEN_TRAINED}.safetensors",
-            trajectory=chen_trajectory(f"{CHEN_TRAINED}.trajectory.safetensors"),
-            table=f"{CHEN_TRAINED}.csv",
+            final=chen_files(f"{CHEN_TRAINED}.safetensors", family),
+            trajectory=chen_trajectory(
+                chen_files(f"{CHEN_TRAINED}.trajectory.safetensors", family)
+            ),
+            table=chen_files(f"{CHEN_TRAINED}.csv", family),
         log:
-            f"{LOGS}/train/chen/{{family}}/{{setting}}/{{block}}.log",
+            f"{LOGS}/train/chen/{CHEN_JOB[family]}.log",
         benchmark:
-            f"{BENCHMARKS}/train/chen/{{family}}/{{setting}}/{{block}}.tsv"
+            f"{BENCHMARKS}/train/chen/{CHEN_JOB[family]}.tsv"
         conda:
             ENVIRONMENT
         threads: 1
@@ -91,22 +95,12 @@ if DEVICE == "cpu":
             mem_mb=2000,
             runtime="12h",
         params:
-            experiment=lambda wildcards: canonical_json(chen_training(wildcards)),
-            code=lambda wildcards: chen_code("train-chen", wildcards.family),
-            scratch=lambda wildcards: scratch(
-                "train-chen",
-                chen_training(wildcards),
-                chen_code("train-chen", wildcards.family),
-                wildcards.block,
-            ),
+            steps=chen_training_steps(family),
+            code=chen_code("train-chen", family),
         message:
-            "Train {wildcards.family}, {wildcards.setting}, seeds {wildcards.block}"
+            f"Train {CHEN_JOB[family].replace('{', '{wildcards.')}"
         shell:
-            step(
-                "train-chen --experiment {params.experiment:q} --data {input.data:q}"
-                " --seeds {wildcards.block} --scratch {params.scratch:q} --final {output.final:q}"
-                " --trajectory {output.trajectory:q} --table {output.table:q}"
-            )
+            step("{params.steps}")
 
 
 for family, stack in CHEN_STACKS:
@@ -115,7 +109,7 @@ for family, stack in CHEN_STACKS:
         name:
             f"train_chen_stacked_{family}_{stack}"
         input:
-            data=data_file(CONFIG.chen.families[family].dataset),
+            data=chen_data(family),
         output:
             final=chen_stack_files(family, stack, "safetensors"),
             trajectory=chen_trajectory(

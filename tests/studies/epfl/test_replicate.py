@@ -28,6 +28,7 @@ def test_replications_have_all_seeds_once_and_keep_the_main_blocks():
         "gat": {"count": 1, "block": 9},
     }
     changed["epfl"]["audit"] = {}
+    changed["epfl"]["pools"]["fcnn"]["block"] = 25
     epfl = validate(changed).epfl
     blocks = epfl.replication_blocks("fcnn")
     assert blocks == ["0-24", "25-49", "50-119", "120-189", "190-199"]
@@ -37,7 +38,9 @@ def test_replications_have_all_seeds_once_and_keep_the_main_blocks():
 
 def test_the_main_pools_jobs_are_the_same_with_and_without_replications():
     """A pool that is already trained stays so when replications are asked for."""
-    epfl = validate(shipped()).epfl
+    values = shipped()
+    values["epfl"]["pools"]["fcnn"]["block"] = 25
+    epfl = validate(values).epfl
     settings = training(epfl, "fcnn", "written", "cpu")
     assert of_block(settings, epfl.pools["fcnn"], "25-49") == settings
     larger = of_block(settings, epfl.pools["fcnn"], "50-249")

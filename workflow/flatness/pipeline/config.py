@@ -44,9 +44,10 @@ class Data(Frozen):
 
 
 class Figures(Frozen):
-    """How figures are written."""
+    """How figures are written; `together`: all of the Chen families by one job, none alone."""
 
     dpi: PositiveInt
+    together: bool = False
 
 
 class Config(Frozen):

@@ -29,7 +29,7 @@ from flatness.studies.epfl.config import PoolSettings
 from flatness.studies.epfl.study import EpflStudy
 from flatness.terminal import console
 
-KEPT = Path(__file__).parents[2] / REFERENCE
+KEPT = Path(__file__).parents[3] / REFERENCE
 #: Core-seconds of what has no benchmarks: correlations, figures, report, notebooks, Snakemake.
 REPORT_SECONDS = 160.0
 #: Training images of the data sets that the pool of LeNet-5 can learn.
@@ -158,9 +158,10 @@ def work(config: Config) -> Iterator[Work]:
     for family in families.values():
         yield from family_work(family)
     for name in cross.families:
-        settings, models = len(families[name].settings), families[name].seeds
-        kind = f"measure/cross/chen/{families[name].network}"
-        yield Work(kind, settings * len(families[name].blocks), settings * models * cross.restarts)
+        family = families[name]
+        grid = len(family.settings)
+        kind = f"measure/cross/chen/{family.network}"
+        yield Work(kind, family.jobs, grid * family.seeds * cross.restarts)
     for name, pool in config.epfl.pools.items():
         yield from pool_work(config.epfl, name, pool)
         kind = f"measure/cross/epfl/{name}"
@@ -178,7 +179,7 @@ def family_work(family: Family) -> Iterator[Work]:
     """Training, by steps, and measuring, by samples of checkpoints, of one family."""
     grid = len(family.settings)
     checkpoints = family.trend_seeds * family.checkpoints.count + family.seeds
-    jobs = grid * len(family.blocks)
+    jobs = family.jobs
     yield Work(f"train/chen/{family.network}", jobs, grid * family.seeds * family.iterations)
     yield Work(f"measure/chen/{family.network}", jobs, grid * checkpoints * family.samples)
 

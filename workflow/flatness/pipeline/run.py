@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from flatness.errors import DataError, UserError
 from flatness.pipeline.config import Config, validate
 from flatness.pipeline.manifest import write_manifest
+from flatness.pipeline.progress import run_with_bar
 from flatness.records.frozen import seeds_of
 from flatness.report.summary import print_summary
 from flatness.studies.transformers.pretrained import IMAGES_DIR, WEIGHTS_DIR, require_pretrained
@@ -31,6 +32,9 @@ def run(
     profile: Annotated[
         Path | None, typer.Option(help="how to run, such as profiles/slurm; profiles/default")
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="show all that Snakemake and its jobs say")
+    ] = False,
 ) -> None:
     """Runs Snakemake to the end, also after a kill, and prints what was found."""
     settings = load_config(config)
@@ -45,11 +49,15 @@ def run(
         # Nobody runs here, so a lock is one that a killed run left.
         if any(LOCKS.glob("*.lock")):
             subprocess.run([*command, "--unlock"], capture_output=True, check=False)
-        code = subprocess.run([*command, "--", *(targets or [])], check=False).returncode
+        command += ["--", *(targets or [])]
+        if verbose:
+            code = subprocess.run(command, check=False).returncode
+        else:
+            code = run_with_bar(command, results / "logs/run.log")
         print_summary(results)
         if code:
             raise UserError(
-                f"the run of {config} stopped before its end; the messages above say why. "
+                f"the run of {config} stopped before its end; its messages say why. "
                 "What was finished is kept: the same command goes on from there"
             )
         write_manifest(settings)

@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from flatness.report.claims import CLAIMS, read_claims
+from flatness.report.claims import CLAIMS, PAPERS, read_claims
 from flatness.report.ledger import Outcome, commit_of, evaluate, tally
 from flatness.report.left_out import LeftOut, left_out_models
 from flatness.terminal import console
@@ -22,9 +23,20 @@ STYLES = {
     "not run here": "dim",
 }
 
+SYMBOLS = (
+    "  (S: sharpness; MLS, NMLS, volume: how far outputs move with the input; r, ρ, τ: "
+    "correlations, below 0 where one falls as the other rises)"
+)
+#: What a study's networks are called -> its tables of them, and which column says kind and name.
+TRAINED = {
+    "in pools": ("epfl/*/*/*.csv", "pool", "seed"),
+    "over learning rates and batch sizes": ("chen/*/*/*.csv", "family", "seed"),
+    "transformers": ("transformers/*.csv", "family", "model"),
+}
+
 
 def print_summary(results: Path, claims: Path = CLAIMS) -> None:
-    """Prints the ledger of a run, how often each verdict fell, what was left out, where to look.
+    """Prints what was trained and found, what was left out, where to look and what to do next.
 
     Args:
         results: folder of one config, as `results/demo`.
@@ -32,20 +44,88 @@ def print_summary(results: Path, claims: Path = CLAIMS) -> None:
     """
     out = console()
     outcomes = evaluate(read_claims(claims), results, commit_of(claims))
-    if any(outcome.verdict != "not run here" for outcome in outcomes):
+    if any(decidable(outcome) for outcome in outcomes):
         out.print(ledger_table(outcomes))
-    out.print(counts_line(outcomes))
-    for line in left_out_lines(left_out_models(results)):
+    found = [*trained_lines(results), *found_lines(outcomes)]
+    for line in [*found, *left_out_lines(left_out_models(results))]:
         out.print(escape(line))
     figures = sorted(results.glob("figures/*.png"))
     if figures:
         out.print(f"{len(figures)} figures in {results / 'figures'}/", soft_wrap=True)
-    if (results / "report.html").exists():
-        out.print(f"report: {results / 'report.html'}", soft_wrap=True)
+    report = results / "report.html"
+    if report.exists():
+        out.print(f"report: {report} (open it in a browser)", soft_wrap=True)
+        out.print(f"next: {next_step(outcomes)}", soft_wrap=True)
+
+
+def decidable(outcome: Outcome) -> bool:
+    """Whether a run could settle it: a check that was run, or a claim with an interval."""
+    return outcome.verdict != "not run here" and (
+        outcome.kind == "check" or not math.isnan(outcome.low)
+    )
+
+
+def trained_lines(results: Path) -> list[str]:
+    """Counts the networks that a run trained, by study and kind; nothing where it trained none."""
+    parts = []
+    for study, (pattern, kind, name) in TRAINED.items():
+        tables = [
+            pd.read_csv(path, usecols=[kind, name], dtype=str).assign(job=path.parent.name)
+            for path in sorted(results.glob(f"checkpoints/{pattern}"))
+        ]
+        if tables:
+            counts = pd.concat(tables).drop_duplicates()[kind].value_counts(sort=False)
+            kinds = ", ".join(f"{count} {title}" for title, count in counts.items())
+            parts.append(f"{counts.sum()} {study} ({kinds})")
+    return [f"trained: {'; '.join(parts)}"] if parts else []
+
+
+def found_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """What a run found, in a sentence for each paper and one for the theorems.
+
+    Args:
+        outcomes: the ledger.
+
+    Returns:
+        How many claims were decided and which way; demo data are named as such.
+    """
+    lines = [counts_line(outcomes)]
+    if not any(decidable(outcome) for outcome in outcomes):
+        return lines
+    if any(outcome.demo for outcome in outcomes):
+        lines.append("Found on demo data, which say nothing on the papers' own:")
+    for paper, title in PAPERS.items():
+        claims = [o for o in outcomes if o.kind == "claim" and o.paper == paper]
+        if any(outcome.verdict != "not run here" for outcome in claims):
+            lines.append(f"- {title}: {_decided(claims)}")
+    checks = [o for o in outcomes if o.kind == "check" and o.verdict != "not run here"]
+    if checks:
+        broken = sum(int(outcome.estimate) for outcome in checks)
+        compared = sum(outcome.n for outcome in checks)
+        held = "were violated in" if broken else "held in all"
+        count = f"{broken} of {compared}" if broken else f"{compared}"
+        lines.append(f"- The bounds that are theorems {held} {count} comparisons.")
+    return [*lines, SYMBOLS]
+
+
+def _decided(claims: Sequence[Outcome]) -> str:
+    """Which of a paper's claims came out as claimed, and which the other way."""
+    parts = []
+    for verdict, name in (("reproduced", "as claimed"), ("not reproduced", "the other way")):
+        chosen = [outcome.short for outcome in claims if outcome.verdict == verdict]
+        parts.append(f"{len(chosen)} came out {name}" + f" ({'; '.join(chosen)})" * bool(chosen))
+    return f"of {len(claims)} claims {', '.join(parts)}; the others are not decided."
+
+
+def next_step(outcomes: Sequence[Outcome]) -> str:
+    """What to type after a run."""
+    if any(outcome.demo for outcome in outcomes):
+        return "`make plan` says what a run on the published data takes, `make laptop` starts it"
+    return "`make compare` holds these tables against the committed ones"
 
 
 def ledger_table(outcomes: Sequence[Outcome]) -> Table:
-    """Lays out claims and checks, one line each; those that were not run here are only counted."""
+    """Lays out claims and checks that could be settled, one line each; the report has them all."""
     demo = " · DEMO DATA" if any(outcome.demo for outcome in outcomes) else ""
     table = Table(
         title=f"Claims of the papers and this run{demo}",
@@ -59,7 +139,7 @@ def ledger_table(outcomes: Sequence[Outcome]) -> Table:
         right = name in {"paper", "ours", "n"}
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "claim")
     for outcome in outcomes:
-        if outcome.verdict != "not run here":
+        if decidable(outcome):
             table.add_row(*map(escape, cells(outcome)), style=STYLES[outcome.verdict])
     return table
 
@@ -103,7 +183,9 @@ def counts_line(outcomes: Sequence[Outcome]) -> str:
     """How many claims came out each way, such as "40 claims: 3 reproduced, 1 inconclusive, …"."""
     counts = tally(outcomes)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    return f"{sum(counts.values())} claims: {verdicts}"
+    few = sum(o.verdict == "inconclusive" and not decidable(o) for o in outcomes)
+    remark = f"; {few} of the inconclusive have too few models for an interval" if few else ""
+    return f"{sum(counts.values())} claims: {verdicts}{remark}"
 
 
 def left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:

@@ -84,6 +84,10 @@ class Family(Frozen):
     The first `trend_seeds` seeds are kept and measured along training, the others at its end. The
     last checkpoints of the first `trace_seeds` seeds are also measured by sampling (Hessian trace,
     sampled adaptive sharpness), which costs many passes.
+
+    With `together`, one job takes a block of seeds of all settings. Where trainings take seconds,
+    this saves the start of a job for each. It changes no result, but a job that was killed trains
+    again the settings that it had finished.
     """
 
     network: Network
@@ -94,6 +98,7 @@ class Family(Frozen):
     settings: Annotated[tuple[Setting, ...], Field(min_length=1)]
     seeds: PositiveInt
     block: PositiveInt
+    together: bool = False
     trend_seeds: NonNegativeInt
     trend_block: PositiveInt = 1
     iterations: PositiveInt
@@ -131,6 +136,11 @@ class Family(Frozen):
     def trend_blocks(self) -> list[str]:
         """The blocks that are kept and measured along training."""
         return seed_blocks(self.trend_seeds, self.trend_block)
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs train the family."""
+        return len(self.blocks) * (1 if self.together else len(self.settings))
 
     def setting(self, name: str) -> Setting:
         """The setting called `name`."""

@@ -38,11 +38,15 @@ class Audit(Frozen):
         models: measured under every protocol that is not costly.
         few: measured under the costly ones, and retrained with each training defect.
         costly: measuring protocols that take long.
+        together: one job measures all that the audit needs, together with the other pools whose
+            audit says so. Where measuring takes seconds, this saves the start of a job for each
+            protocol. It changes no result.
     """
 
     models: PositiveInt
     few: PositiveInt
     costly: tuple[str, ...]
+    together: bool = False
 
 
 class AuditRun(Frozen):
