@@ -67,10 +67,10 @@ def test_the_global_generator_is_left_as_it_was():
 
 def test_wrong_arguments_are_refused():
     model, inputs, targets = case()
-    with pytest.raises(UserError, match="at least 2 estimates"):
+    with pytest.raises(UserError, match="estimates is 1; it must be a whole number, at least 2"):
         hessian_trace(model, inputs, targets, estimates=1)
-    with pytest.raises(UserError, match=r"an even number of .*fewer than the 26 param"):
-        hessian_trace(model, inputs, targets, products=30)
+    with pytest.raises(UserError, match="products is 9; it must be an even number"):
+        hessian_trace(model, inputs, targets, products=9)
     with pytest.raises(UserError, match="one-hot rows"):
         top_eigenvalue(model, inputs, targets[:, 0])
 
@@ -169,8 +169,25 @@ def test_a_hessian_of_low_rank_is_found_exactly():
     assert found.value == pytest.approx(exact, rel=1e-6)
 
 
-def test_a_hessian_of_zero_is_reported():
-    model = torch.nn.Linear(3, 2, bias=False).double()
-    zero = torch.zeros(4, 3, dtype=torch.float64)
-    with pytest.raises(NumericalError, match="rank below 2; ask for fewer products"):
-        hessian_trace(model, zero, zero[:, :2], products=4)
+def test_with_as_many_products_as_parameters_the_trace_is_exact():
+    model, inputs, targets = case()
+    exact = torch.trace(hessian(model, inputs, targets)[0]).item()
+    found = hessian_trace(model, inputs, targets, products=26)
+    assert (found.value, found.standard_error) == (pytest.approx(exact, rel=1e-12), 0)
+
+
+@pytest.mark.parametrize("width", [3, 40])  # formed in full, and not
+def test_a_hessian_of_zeros_has_trace_and_eigenvalue_zero(width):
+    model = torch.nn.Linear(width, 2, bias=False).double()
+    zero = torch.zeros(4, width, dtype=torch.float64)
+    assert hessian_trace(model, zero, zero[:, :2], products=4).value == 0
+    assert top_eigenvalue(model, zero, zero[:, :2]) == 0
+
+
+def test_a_rank_below_the_products_vectors_is_no_obstacle():
+    model = torch.nn.Linear(40, 1, bias=False).double()  # its Hessian is Σ x xᵀ / n
+    inputs = torch.zeros(3, 40, dtype=torch.float64)
+    inputs[0, 0], inputs[1, 1] = 1.0, 2.0
+    found = hessian_trace(model, inputs, inputs[:, :1], products=30)
+    assert found.value == pytest.approx(5 / 3, rel=1e-10)
+    assert top_eigenvalue(model, inputs, inputs[:, :1]) == pytest.approx(4 / 3, rel=1e-4)

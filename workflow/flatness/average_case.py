@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from flatness.errors import UserError
+from flatness.checks import at_least_two
 from flatness.estimates import Estimate
+from flatness.functional import functional_call
 from flatness.jacobians import flat_outputs
 
 
@@ -64,17 +64,14 @@ def adaptive_sharpness_sampled(
 
     Returns:
         Values by perturbation and by sample.
-
-    Raises:
-        UserError: targets do not have the outputs' shape.
     """
     parameters = {name: p.detach() for name, p in model.named_parameters()}
 
     def losses(moved: dict[str, Tensor]) -> Tensor:
         parts = []
         for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
-            outputs = flat_outputs(functional_call(model, moved, (x.clone(),)))
-            _check_shape(outputs, y)
+            outputs = functional_call(model, moved, (at_least_two(x).clone(),))
+            outputs = flat_outputs(outputs)[: len(x)]
             parts.append((outputs - y).double().square().sum(1) / 2)
         return torch.cat(parts)
 
@@ -96,14 +93,6 @@ def adaptive_sharpness_sampled(
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
-
-
-def _check_shape(outputs: Tensor, targets: Tensor) -> None:
-    if outputs.shape != targets.shape:
-        raise UserError(
-            f"targets: shape {tuple(targets.shape)}, the outputs' is {tuple(outputs.shape)}; "
-            "pass class labels as one-hot rows"
-        )
 
 
 def _error(values: Tensor) -> float:

@@ -4,9 +4,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from flatness.errors import UserError
+from flatness.functional import functional_call
 from flatness.jacobians import LayerRows, Network, Rows, flat_outputs
 from flatness.layers import Layer, gradient_squares
 

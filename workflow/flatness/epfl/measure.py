@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from flatness.adaptive import evaluation_mode, module_losses, require_repeatable, summarise
+from flatness.adaptive import module_losses, summarise
 from flatness.ascent import (
     Maximiser,
     Parameters,
@@ -21,6 +21,7 @@ from flatness.ascent import (
     plain_rise,
     strong_rise,
 )
+from flatness.checks import require_repeatable
 from flatness.data import Dataset, load
 from flatness.epfl.config import PoolMeasurement
 from flatness.epfl.lenet5 import Batch, lenet5_images
@@ -30,6 +31,7 @@ from flatness.epfl.released import fcnn_rises, gat_rises, lenet5_rises
 from flatness.epfl.rows import MeasuredModel
 from flatness.epfl.seeds import generator, seed_of
 from flatness.frozen import content_hash
+from flatness.measuring import measuring
 from flatness.tables import provenance, write_table
 from flatness.tensor_files import Scratch, load_tensors
 
@@ -161,7 +163,8 @@ def measure_lenet5(settings: PoolMeasurement, model: LeNet5, data: Batch, seed: 
     batches = draw_batches(len(data[1]), ascent.restarts, ascent.batch_size, [one])
     batches = batches.to(data[1].device)
     losses = module_losses(model, functional.cross_entropy, data)
-    with evaluation_mode(model):
+    with measuring(model):
+        model.eval()
         require_repeatable(model, lambda: losses(centre, batches[:, 0]))
         return loss_rises(losses, centre, batches, _maximiser(settings, [one]))[0]
 
