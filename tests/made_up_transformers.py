@@ -32,7 +32,7 @@ def measured_rows(families=None, changes=None, shift=None, noise=0.3, pretrained
             "demo": not pretrained, "pretrained": pretrained, "parameters": 1000,
             "input_size": 32, "test_loss": float(rng.uniform(0.2, 1)), "test_accuracy": 0.8,
             "evaluated": 100, "untrained": False, "images": 10, "nmls": nmls,
-            "nmls_se": 0.05 * nmls, "mls": 1.0, "mls_residual": 0.01, "mls_iterations": 16.0,
+            "nmls_se": 0.05 * nmls, "mls": 1.0, "mls_unconverged": 0, "mls_residual": 0.01, "mls_iterations": 16.0,
             "nmls_released": nmls / 2, "nmls_released_se": 0.05 * nmls, "tightness": 0.7,
             "adaptive_sharpness": sharpness, "adaptive_sharpness_se": 0.1 * sharpness,
             "pairs": 50, "pair_images": 500,

@@ -30,6 +30,7 @@ from flatness.ascent import (
     strong_rise,
 )
 from flatness.errors import NumericalError, UserError
+from flatness.workarounds import mended, never_alone
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,9 @@ def module_losses(
 
     def losses(parameters: Parameters, batch: Tensor) -> Tensor:
         single = {name: values[0] for name, values in parameters.items()}
-        return loss(functional_call(model, single, (inputs[batch[0]],)), targets[batch[0]])[None]
+        outputs = never_alone(lambda x: functional_call(model, single, (x,)))
+        with mended():
+            return loss(outputs(inputs[batch[0]]), targets[batch[0]])[None]
 
     return losses
 

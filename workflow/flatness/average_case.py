@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from flatness.errors import UserError
 from flatness.estimates import Estimate
-from flatness.jacobians import flat_outputs
+from flatness.jacobians import evaluate
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def adaptive_sharpness_sampled(
     def losses(moved: dict[str, Tensor]) -> Tensor:
         parts = []
         for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
-            outputs = flat_outputs(functional_call(model, moved, (x.clone(),)))
+            outputs = evaluate(model, moved, x)
             _check_shape(outputs, y)
             parts.append((outputs - y).double().square().sum(1) / 2)
         return torch.cat(parts)

@@ -4,6 +4,7 @@ At an interpolating minimum S = Tr ∇²L; away from it the residuals' curvature
 Loss convention: L = 1/(2n) Σ ||f(x_i) − y_i||², which is N/2 times PyTorch's MSELoss.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,11 +17,15 @@ from torch import Tensor, nn
 from flatness.errors import NumericalError, UserError
 from flatness.estimates import Estimate
 from flatness.jacobians import flat_outputs, refuse_training_mode, require_finite
+from flatness.workarounds import mended
 
 #: Samples in one backward pass.
 CHUNK = 500
+#: Largest |⟨u, Hv⟩ − ⟨v, Hu⟩| that is put down to rounding, relative to ‖u‖‖Hv‖ or ‖v‖‖Hu‖.
+ASYMMETRY = {torch.float32: 1e-3, torch.float64: 1e-9}
 
 
+@mended()
 @torch.enable_grad()
 def hessian_trace(
     model: nn.Module,
@@ -70,6 +75,7 @@ def hessian_trace(
     return Estimate(float(values.mean()), float(values.std() / estimates**0.5))
 
 
+@mended()
 @torch.enable_grad()
 def top_eigenvalue(
     model: nn.Module, inputs: Tensor, targets: Tensor, *, tolerance: float = 1e-4, seed: int = 0
@@ -131,9 +137,50 @@ def _hessian(
     width = flat_outputs(outputs).shape[1]
     targets = _shaped_as_outputs(targets, (len(inputs), *outputs.shape[1:]))
     _check_numbers("targets", targets, model)
-    chunks = list(zip(inputs.split(CHUNK), targets.split(CHUNK), strict=True))
+    if len(inputs) == 1:  # never alone: see `workarounds`; the mean over both is the same
+        inputs, targets = torch.cat([inputs, inputs]), torch.cat([targets, targets])
+    count = math.ceil(len(inputs) / CHUNK)
+    chunks = list(zip(inputs.tensor_split(count), targets.tensor_split(count), strict=True))
     parameters = _used_parameters(model, outputs)
-    return HessianLinearOperator(model, nn.MSELoss(), parameters, chunks), width
+    operator = HessianLinearOperator(model, nn.MSELoss(), parameters, chunks)
+    _require_symmetric(operator, model, parameters)
+    return operator, width
+
+
+def _require_symmetric(
+    operator: HessianLinearOperator, model: nn.Module, parameters: list[nn.Parameter]
+) -> None:
+    """Refuses a Hessian H with ⟨u, Hv⟩ ≠ ⟨v, Hu⟩ for random u and v."""
+    generator = torch.Generator().manual_seed(0)
+    u, v = (
+        [torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device) for p in parameters]
+        for _ in range(2)
+    )
+    if not _asymmetric(operator, u, v):
+        return
+    names = {id(p): name for name, p in model.named_parameters()}
+    wrong = [
+        names[id(p)]
+        for index, p in enumerate(parameters)
+        if _asymmetric(operator, _only(u, index), _only(v, index))
+    ]
+    raise NumericalError(
+        "the Hessian is not symmetric, so PyTorch's second derivative is wrong or rounding drowns "
+        f"it, by parameter {wrong[0] if wrong else 'unknown: each block is symmetric'}; use "
+        "float64, or write its layer without weight norm, spectral norm or code of its own"
+    )
+
+
+def _asymmetric(operator: HessianLinearOperator, u: list[Tensor], v: list[Tensor]) -> bool:
+    images = operator @ u, operator @ v
+    u, v, Hu, Hv = (torch.cat([t.flatten() for t in ts]).double() for ts in (u, v, *images))
+    scale = torch.maximum(u.norm() * Hv.norm(), v.norm() * Hu.norm())
+    return bool((u @ Hv - v @ Hu).abs() > ASYMMETRY[operator.dtype] * scale)
+
+
+def _only(parts: list[Tensor], index: int) -> list[Tensor]:
+    """A direction along one parameter."""
+    return [t if at == index else torch.zeros_like(t) for at, t in enumerate(parts)]
 
 
 def _check_numbers(name: str, tensor: Tensor, model: nn.Module) -> None:
