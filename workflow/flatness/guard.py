@@ -6,6 +6,9 @@ Two ways to one number, for random directions v and random weights u of the outp
 
 The left side comes from forward differentiation, the right side from the very rows that are
 measured. The check knows no list of faults, so it also finds those of another processor.
+
+It takes 8 to 20 ms, so that all measures at n = 20 take 1.45 times as long with it for the MLP and
+1.2 times for LeNet-5 and VGG-11 (float32, one thread of a busy machine); not more for larger n.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,6 +32,8 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
 DIFFERENCES_TOLERANCE = 1e-3
 #: Step of the central differences, in units of the point's own size.
 STEP = 1e-5
+#: Samples of a chunk whose rows are checked, first and last among them.
+CHECKED = 4
 
 Tensors = dict[str, Tensor]
 
@@ -78,7 +83,7 @@ def _scale_of_outputs(rows: Rows) -> float:
 
 
 def wrong_gradient(network: Network, inputs: Tensor, rows: Rows) -> UserError | None:
-    """Checks a chunk's rows by inputs, by the layers' parameters, and by all others.
+    """Checks rows by inputs, by the layers' parameters, and by all others, of some samples.
 
     The others' gradients are formed sample by sample, and only the first sample's are checked.
 
@@ -90,13 +95,15 @@ def wrong_gradient(network: Network, inputs: Tensor, rows: Rows) -> UserError | 
     Returns:
         None where they are right; else the error that names what is wrong.
     """
-    generator = torch.Generator().manual_seed(0)
-    weights = _normal(rows.outputs, generator)
-    directions = _normal(inputs, generator)
+    some = torch.linspace(0, len(inputs) - 1, min(CHECKED, len(inputs))).long()
+    inputs, rows = inputs[some], rows.take(some)
+    generator = torch.Generator(inputs.device).manual_seed(0)
+    weights = _random(rows.outputs, generator)
+    directions = _random(inputs, generator)
     by_inputs = torch.einsum("ck,kc...,c...->", weights, rows.jacobian, directions)
     if _along(network, inputs, {}, directions).differs(weights, by_inputs):
         return _backward_fault(network, "the inputs")
-    tangents = {name: _normal(p, generator) for name, p in network.parameters.items()}
+    tangents = {name: _random(p, generator) for name, p in network.parameters.items()}
     return _wrong_layer(network, inputs, rows, weights, tangents) or _wrong_other(
         network, inputs[:1], weights[:1], tangents
     )
@@ -236,5 +243,6 @@ def _double(tensor: Tensor) -> Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+def _random(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Numbers between −1 and 1."""
+    return torch.empty_like(like).uniform_(-1, 1, generator=generator)

@@ -80,6 +80,10 @@ class LayerRows:
     input_rows: Tensor
     output_rows: Tensor
 
+    def take(self, index: Tensor) -> "LayerRows":
+        """Those of some samples."""
+        return LayerRows(self.inputs[index], self.input_rows[:, index], self.output_rows[:, index])
+
     def double(self) -> "LayerRows":
         """The same in float64."""
         return LayerRows(self.inputs.double(), self.input_rows.double(), self.output_rows.double())
@@ -98,6 +102,11 @@ class Rows:
     outputs: Tensor
     jacobian: Tensor
     layers: tuple[LayerRows, ...]
+
+    def take(self, index: Tensor) -> "Rows":
+        """Those of some samples."""
+        layers = tuple(layer.take(index) for layer in self.layers)
+        return Rows(self.outputs[index], self.jacobian[:, index], layers)
 
     def double(self) -> "Rows":
         """The same in float64."""
