@@ -52,6 +52,15 @@ class _Product:
         return bool(gap > self.tolerance * moved.norm() * weights.norm())
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Directions of one layer's parameters, and their product with the gradient by the rows."""
+
+    layer: Layer
+    tangents: Tensors
+    product: Tensor
+
+
 def check_outputs(network: Network, inputs: Tensor, rows: Rows) -> None:
     """Evaluates the first sample again, by itself, and compares with its rows.
 
@@ -101,38 +110,49 @@ def wrong_gradient(network: Network, inputs: Tensor, rows: Rows) -> UserError | 
     weights = _random(rows.outputs, generator)
     directions = _random(inputs, generator)
     by_inputs = torch.einsum("ck,kc...,c...->", weights, rows.jacobian, directions)
-    if _along(network, inputs, {}, directions).differs(weights, by_inputs):
-        return _backward_fault(network, "the inputs")
     tangents = {name: _random(p, generator) for name, p in network.parameters.items()}
-    return _wrong_layer(network, inputs, rows, weights, tangents) or _wrong_other(
+    layers = [
+        _part(layer, seen, weights, tangents)
+        for layer, seen in zip(network.layers, rows.layers, strict=True)
+    ]
+    if _along(network, inputs, {}, directions).differs(weights, by_inputs):
+        wrong = _wrong_layers(network, inputs, layers, weights)
+        place = f"behind layer {wrong[-1].layer.name}" if wrong else "before all layers"
+        return _backward_fault(inputs.dtype, f"the inputs ({place})")
+    return _wrong_layer(network, inputs, layers, weights) or _wrong_other(
         network, inputs[:1], weights[:1], tangents
     )
 
 
 def _wrong_layer(
-    network: Network, inputs: Tensor, rows: Rows, weights: Tensor, tangents: Tensors
+    network: Network, inputs: Tensor, layers: Sequence[_Part], weights: Tensor
 ) -> UserError | None:
-    each = list(zip(network.layers, rows.layers, strict=True))
-    products = [_layer_product(layer, seen, weights, tangents) for layer, seen in each]
-    own = [{n: tangents[n] for n in _names(layer)} for layer in network.layers]
-    everything = {name: tangent for part in own for name, tangent in part.items()}
-    along = partial(_along, network, inputs)
-    if not everything or not along(everything).differs(weights, sum(products)):
+    together = {name: tangent for part in layers for name, tangent in part.tangents.items()}
+    product = sum(part.product for part in layers)
+    if not layers or not _along(network, inputs, together).differs(weights, product):
         return None
-    wrong = [
-        (layer, part)
-        for layer, part, product in zip(network.layers, own, products, strict=True)
-        if along(part).differs(weights, product)
-    ]
+    wrong = _wrong_layers(network, inputs, layers, weights)
     if not wrong:
-        return _backward_fault(network, "the parameters of the layers together")
-    layer, part = wrong[0]
-    if along(part).differs(weights, _plain_product(network, inputs, part, weights)):
-        return _backward_fault(network, f"the parameters of layer {layer.name}")
+        return _backward_fault(inputs.dtype, "the layers' parameters")
+    last = wrong[-1]
+    plainly = _plain_product(network, inputs, last.tangents, weights)
+    if _along(network, inputs, last.tangents).differs(weights, plainly):
+        return _backward_fault(inputs.dtype, f"the parameters of layer {last.layer.name}")
     return UserError(
-        f"the parameters of layer {layer.name} are also used outside of it, so its gradient "
-        "cannot be measured; give each use a layer of its own"
+        f"the parameters of layer {last.layer.name} are also used outside of it, or a hook changes "
+        "its output, so its gradient cannot be measured; give each use a layer of its own"
     )
+
+
+def _wrong_layers(
+    network: Network, inputs: Tensor, layers: Sequence[_Part], weights: Tensor
+) -> list[_Part]:
+    """Those that are wrong by themselves, in order of their calls."""
+    return [
+        part
+        for part in layers
+        if _along(network, inputs, part.tangents).differs(weights, part.product)
+    ]
 
 
 def _wrong_other(
@@ -150,24 +170,23 @@ def _wrong_other(
     if not along(others).differs(weights, sum(products.values())):
         return None
     wrong = [n for n in found if along({n: tangents[n]}).differs(weights, products[n])]
-    return _backward_fault(network, f"parameter {wrong[0] if wrong else ', '.join(found)}")
+    return _backward_fault(sample.dtype, f"parameter {wrong[0] if wrong else ', '.join(found)}")
 
 
-def _backward_fault(network: Network, what: str) -> NumericalError:
-    dtype = next(iter(network.parameters.values())).dtype if network.parameters else "this type"
+def _backward_fault(dtype: torch.dtype, what: str) -> NumericalError:
     advice = "measure in float64, or" if dtype == torch.float32 else "measure"
     return NumericalError(
-        f"the gradient by {what} that the backward pass gives in {dtype} is not the derivative "
-        f"that the forward pass gives: rounding, or an operation whose gradient is wrong on this "
-        f"processor or by intent; {advice} on another device or with another version of PyTorch"
+        f"the gradient by {what} that the backward pass gives in {dtype} is not the derivative of "
+        f"the forward pass: rounding, or an operation whose gradient is wrong on this processor or "
+        f"by intent; {advice} on another device or with another version of PyTorch"
     )
 
 
-def _layer_product(layer: Layer, seen: LayerRows, weights: Tensor, tangents: Tensors) -> Tensor:
+def _part(layer: Layer, seen: LayerRows, weights: Tensor, tangents: Tensors) -> _Part:
     """⟨gradient of Σ u f by a layer's parameters, directions⟩ from the rows of the layer."""
+    own = {name: tangents[name] for name in _names(layer)}
     delta = torch.einsum("ck,kc...->c...", weights, seen.output_rows)
-    weight, *bias = (tangents[name] for name in _names(layer))
-    return gradient_product(layer, seen.inputs, delta, weight, *bias).sum()
+    return _Part(layer, own, gradient_product(layer, seen.inputs, delta, *own.values()).sum())
 
 
 def _names(layer: Layer) -> Sequence[str]:
