@@ -253,3 +253,16 @@ def test_a_network_that_begins_with_a_norm_is_measured_as_defined(norm, chunk):
     rows = torch.autograd.functional.jacobian(lambda x: net(x).sum(0), inputs)  # (N, n, ...)
     norms = torch.linalg.matrix_norm(rows.transpose(0, 1).flatten(2), 2)
     assert found["mls"].value == pytest.approx(float(norms.mean()), rel=1e-9)
+
+
+def normed_linear(v, g):
+    return torch._weight_norm(v, g, 0).tanh()
+
+
+def test_the_second_derivative_of_weight_norm_is_wrong_bare_and_right_mended():
+    torch.manual_seed(0)
+    leaves = [torch.rand(*shape).double().requires_grad_() for shape in ((3, 4), (3, 1))]
+    check = torch.autograd.gradgradcheck
+    assert not check(normed_linear, leaves, raise_exception=False)
+    with mended():
+        assert check(normed_linear, leaves)
