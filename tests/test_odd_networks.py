@@ -201,7 +201,8 @@ REFUSED = {
     "an error without a message": (lambda: Raising(KeyError()), CALLS),
     "other features": (lambda: nn.Linear(7, 2).double(), CALLS),
     "a generator of its own": (lambda: Own().double(), CALLS),
-    "in replicas": (lambda: nn.DataParallel(Around()).double(), ["measure", "ascent", "strong"]),
+    "in replicas": (lambda: nn.DataParallel(Around()).double(), CALLS),
+    "scripted": (lambda: torch.jit.script(nn.Sequential(nn.Linear(4, 2))).double(), CALLS),
     "computes again in the backward pass": (
         lambda: Checkpointed().double(),
         ["measure", "ascent", "strong"],

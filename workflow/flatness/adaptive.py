@@ -29,14 +29,14 @@ from flatness.ascent import (
 )
 from flatness.checks import (
     check_data,
-    refuse_batch_statistics,
     require_counts,
     require_positive,
-    require_repeatable,
 )
 from flatness.errors import NumericalError, UserError
 from flatness.functional import functional_call
 from flatness.measuring import measuring
+from flatness.repeatable import refuse_batch_statistics, require_repeatable
+from flatness.workarounds import mended, never_alone
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,9 @@ def module_losses(
 
     def losses(parameters: Parameters, batch: Tensor) -> Tensor:
         single = {name: values[0] for name, values in parameters.items()}
-        value = loss(functional_call(model, single, (inputs[batch[0]],)), targets[batch[0]])
+        outputs = never_alone(lambda x: functional_call(model, single, (x,)))
+        with mended():
+            value = loss(outputs(inputs[batch[0]]), targets[batch[0]])
         _check_loss(value)
         return value.reshape(1)
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flatness.checks import at_least_two
 from flatness.estimates import Estimate
-from flatness.functional import functional_call
-from flatness.jacobians import flat_outputs
+from flatness.jacobians import evaluate
+from flatness.workarounds import never_alone
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,7 @@ def adaptive_sharpness_sampled(
     def losses(moved: dict[str, Tensor]) -> Tensor:
         parts = []
         for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
-            outputs = functional_call(model, moved, (at_least_two(x).clone(),))
-            outputs = flat_outputs(outputs)[: len(x)]
+            outputs = never_alone(lambda z: evaluate(model, moved, z))(x)
             parts.append((outputs - y).double().square().sum(1) / 2)
         return torch.cat(parts)
 

@@ -18,18 +18,20 @@ from flatness.checks import (
     check_targets,
     first_line,
     require_counts,
-    require_function_of_one_sample,
     require_positive,
 )
 from flatness.errors import NumericalError, UserError
 from flatness.estimates import Estimate
 from flatness.jacobians import flat_outputs
 from flatness.measuring import measuring
+from flatness.repeatable import require_function_of_one_sample
 
 #: Samples in one backward pass.
 CHUNK = 500
 #: Up to this many parameters the Hessian is formed in full.
 DENSE_SIZE = 20
+#: Largest |⟨u, Hv⟩ − ⟨v, Hu⟩| that is put down to rounding, relative to ‖u‖‖Hv‖ or ‖v‖‖Hu‖.
+ASYMMETRY = {torch.float32: 1e-3, torch.float64: 1e-9}
 
 
 def hessian_trace(
@@ -167,11 +169,50 @@ def _hessian(
         raise UserError("the Hessian is by all parameters; call model.requires_grad_() first")
     outputs = model(at_least_two(inputs[:CHUNK]))
     targets = check_targets(model, targets, (len(inputs), *outputs.shape[1:]))
-    inputs, targets = at_least_two(inputs), at_least_two(targets)  # the same mean loss
-    count = math.ceil(len(inputs) / CHUNK)  # chunks of like size, none of one sample
+    # never alone: see `workarounds`; the mean over both is the same
+    inputs, targets = at_least_two(inputs), at_least_two(targets)
+    count = math.ceil(len(inputs) / CHUNK)
     chunks = list(zip(inputs.tensor_split(count), targets.tensor_split(count), strict=True))
     parameters = _used_parameters(model, outputs)
-    return HessianLinearOperator(model, nn.MSELoss(), parameters, chunks), width
+    operator = HessianLinearOperator(model, nn.MSELoss(), parameters, chunks)
+    _require_symmetric(operator, model, parameters)
+    return operator, width
+
+
+def _require_symmetric(
+    operator: HessianLinearOperator, model: nn.Module, parameters: list[nn.Parameter]
+) -> None:
+    """Refuses a Hessian H with ⟨u, Hv⟩ ≠ ⟨v, Hu⟩ for random u and v."""
+    generator = torch.Generator().manual_seed(0)
+    u, v = (
+        [torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device) for p in parameters]
+        for _ in range(2)
+    )
+    if not _asymmetric(operator, u, v):
+        return
+    names = {id(p): name for name, p in model.named_parameters()}
+    wrong = [
+        names[id(p)]
+        for index, p in enumerate(parameters)
+        if _asymmetric(operator, _only(u, index), _only(v, index))
+    ]
+    raise NumericalError(
+        "the Hessian is not symmetric, so PyTorch's second derivative is wrong or rounding drowns "
+        f"it, by parameter {wrong[0] if wrong else 'unknown: each block is symmetric'}; use "
+        "float64, or write its layer without weight norm, spectral norm or code of its own"
+    )
+
+
+def _asymmetric(operator: HessianLinearOperator, u: list[Tensor], v: list[Tensor]) -> bool:
+    images = operator @ u, operator @ v
+    u, v, Hu, Hv = (torch.cat([t.flatten() for t in ts]).double() for ts in (u, v, *images))
+    scale = torch.maximum(u.norm() * Hv.norm(), v.norm() * Hu.norm())
+    return bool((u @ Hv - v @ Hu).abs() > ASYMMETRY[operator.dtype] * scale)
+
+
+def _only(parts: list[Tensor], index: int) -> list[Tensor]:
+    """A direction along one parameter."""
+    return [t if at == index else torch.zeros_like(t) for at, t in enumerate(parts)]
 
 
 def _used_parameters(model: nn.Module, outputs: Tensor) -> list[nn.Parameter]:

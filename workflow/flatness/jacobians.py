@@ -8,7 +8,7 @@ unit vectors serves all layers and all samples of a chunk.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -19,6 +19,7 @@ from flatness.checks import at_least_two
 from flatness.errors import NumericalError, UserError
 from flatness.functional import functional_call
 from flatness.layers import Layer
+from flatness.workarounds import mended, never_alone, plain
 
 #: Modules whose input counts as a layer's input x^l.
 WEIGHT_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
@@ -54,7 +55,20 @@ class Network:
 
     def lay_out(self, inputs: Tensor) -> Tensor:
         """Inputs in the layout that the model takes fastest."""
-        return fast_layout(inputs) if self.channels_last else inputs
+        return fast_layout(inputs) if self.channels_last else plain(inputs)
+
+    def laid_out_plain(self) -> "Network":
+        """The same network, images and kernels channels first."""
+        layers = tuple(
+            replace(
+                layer,
+                weight=plain(layer.weight),
+                bias=None if layer.bias is None else plain(layer.bias),
+            )
+            for layer in self.layers
+        )
+        parameters = {name: plain(p) for name, p in self.parameters.items()}
+        return replace(self, parameters=parameters, layers=layers, channels_last=False)
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,14 @@ class LayerRows:
     input_rows: Tensor
     output_rows: Tensor
 
+    def take(self, index: Tensor) -> "LayerRows":
+        """Those of some samples."""
+        return LayerRows(self.inputs[index], self.input_rows[:, index], self.output_rows[:, index])
+
+    def double(self) -> "LayerRows":
+        """The same in float64."""
+        return LayerRows(self.inputs.double(), self.input_rows.double(), self.output_rows.double())
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -85,6 +107,16 @@ class Rows:
     outputs: Tensor
     jacobian: Tensor
     layers: tuple[LayerRows, ...]
+
+    def take(self, index: Tensor) -> "Rows":
+        """Those of some samples."""
+        layers = tuple(layer.take(index) for layer in self.layers)
+        return Rows(self.outputs[index], self.jacobian[:, index], layers)
+
+    def double(self) -> "Rows":
+        """The same in float64."""
+        layers = tuple(layer.double() for layer in self.layers)
+        return Rows(self.outputs.double(), self.jacobian.double(), layers)
 
 
 @dataclass(frozen=True)
@@ -150,7 +182,7 @@ def _trial(
     parameters = {name: layout(p.detach()) for name, p in model.named_parameters()}
     with torch.enable_grad(), _recorded(candidates) as calls:
         leaf = layout(sample.detach()).requires_grad_()
-        outputs = flat_outputs(functional_call(model, parameters, (leaf.clone(),)))
+        outputs = evaluate(model, parameters, leaf)
     if not outputs.requires_grad:
         raise UserError(
             "the outputs have no gradient by the inputs; look for torch.no_grad, detach or argmax "
@@ -163,7 +195,7 @@ def _plain_trial(
     model: nn.Module, sample: Tensor, candidates: Mapping[str, nn.Module]
 ) -> tuple[dict[str, Tensor], list[_Call], Tensor]:
     try:
-        return _trial(model, sample, candidates, torch.Tensor.contiguous)
+        return _trial(model, sample, candidates, plain)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -182,7 +214,7 @@ def _matters(
         if id(p) in own
     }
     with torch.enable_grad():
-        outputs = functional_call(model, {**parameters, **chosen}, (sample.clone(),))
+        outputs = evaluate(model, {**parameters, **chosen}, sample)
     if not outputs.requires_grad:
         return False
     found = torch.autograd.grad(outputs.sum(), list(chosen.values()), allow_unused=True)
@@ -251,8 +283,7 @@ def backward_rows(network: Network, inputs: Tensor) -> Rows:
     modules = {layer.name: layer.module for layer in network.layers}
     with torch.enable_grad(), _recorded(modules) as calls:
         leaf = network.lay_out(inputs.detach()).requires_grad_()
-        # a copy, as the model may change its input in place
-        outputs = flat_outputs(functional_call(network.module, network.parameters, (leaf.clone(),)))
+        outputs = outputs_of(network, network.parameters, leaf)
     if not torch.isfinite(outputs).all():
         raise NumericalError("the model's output is not finite; check its inputs and weights")
     for call in calls:
@@ -266,8 +297,11 @@ def backward_rows(network: Network, inputs: Tensor) -> Rows:
     for call in calls:
         shapes += [call.inputs.shape, call.output_shape]
     jacobian, *rest = _rows(outputs, ends, shapes)
+    count = len(inputs)  # a lone sample ran twice, and only the first counts
     layers = [
-        LayerRows(call.inputs.detach(), *rest[2 * index : 2 * index + 2])
+        LayerRows(
+            call.inputs.detach()[:count], *(r[:, :count] for r in rest[2 * index : 2 * index + 2])
+        )
         for index, call in enumerate(calls)
     ]
     return Rows(outputs.detach(), jacobian, tuple(layers))
@@ -305,13 +339,24 @@ def parameter_rows(network: Network, names: Sequence[str], sample: Tensor) -> di
     """
     chosen = {name: network.parameters[name].detach().requires_grad_() for name in names}
     with torch.enable_grad():
-        output = flat_outputs(
-            functional_call(network.module, {**network.parameters, **chosen}, (sample.clone(),))
-        )
+        inputs = network.lay_out(sample)
+        output = outputs_of(network, {**network.parameters, **chosen}, inputs)
     if not output.requires_grad:
         return {name: p.new_zeros(output.shape[1], *p.shape) for name, p in chosen.items()}
     rows = _rows(output, list(chosen.values()), [p.shape for p in chosen.values()])
     return dict(zip(chosen, rows, strict=True))
+
+
+def evaluate(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    """Outputs (n, N) of a model with some parameters; `inputs` (n, ...) stay as they are."""
+    with mended():
+        # a copy, as the model may change its input in place
+        return flat_outputs(functional_call(model, dict(parameters), (inputs.clone(),)))
+
+
+def outputs_of(network: Network, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    """Outputs (n, N) of the network's module, with right gradients for a lone sample, too."""
+    return never_alone(lambda x: evaluate(network.module, parameters, x))(inputs)
 
 
 def fast_layout(tensor: Tensor) -> Tensor:

@@ -27,7 +27,6 @@ from flatness.checks import (
     check_inputs,
     check_targets,
     require_counts,
-    require_function_of_one_sample,
     require_positive,
 )
 from flatness.errors import UserError
@@ -36,6 +35,7 @@ from flatness.jacobians import Network, take_apart
 from flatness.layers import operator_norm
 from flatness.measuring import measuring
 from flatness.quantities import BOUND_NAMES, QUANTITIES
+from flatness.repeatable import require_function_of_one_sample
 from flatness.samples import Samples, has_theorem, measure_samples
 
 __all__ = ["QUANTITIES", "Estimate", "Measurements", "measure"]

@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flatness.checks import check_parameters, first_line
 from flatness.errors import UserError
+from flatness.workarounds import mended
 
 
 class _Forgetful(dict):
@@ -43,11 +44,13 @@ def measuring(model: nn.Module) -> Iterator[None]:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(mended())
         for device in {p.device.type for p in model.parameters()} & {"cpu", "cuda"}:
             stack.enter_context(torch.autocast(device, enabled=False))
         if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it is slow
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
+            _refuse_wrappers(model)
             check_parameters(model)
             stack.enter_context(_left_as_it_was(model))
             stack.enter_context(without_bias_caches(model))
@@ -58,6 +61,15 @@ def measuring(model: nn.Module) -> Iterator[None]:
             raise UserError(
                 f"{type(model).__name__} cannot be measured: {first_line(error)}"
             ) from error
+
+
+def _refuse_wrappers(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule | nn.DataParallel):
+            raise UserError(
+                f"module {name or 'model'} is a {type(module).__name__}, whose parameters cannot "
+                "be replaced; pass the module that it was made from"
+            )
 
 
 @contextmanager

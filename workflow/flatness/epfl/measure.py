@@ -21,7 +21,6 @@ from flatness.ascent import (
     plain_rise,
     strong_rise,
 )
-from flatness.checks import require_repeatable
 from flatness.data import Dataset, load
 from flatness.epfl.config import PoolMeasurement
 from flatness.epfl.lenet5 import Batch, lenet5_images
@@ -32,6 +31,7 @@ from flatness.epfl.rows import MeasuredModel
 from flatness.epfl.seeds import generator, seed_of
 from flatness.frozen import content_hash
 from flatness.measuring import measuring
+from flatness.repeatable import require_repeatable
 from flatness.tables import provenance, write_table
 from flatness.tensor_files import Scratch, load_tensors
 
@@ -151,7 +151,7 @@ def _measure_lenet5s(
 
 
 def measure_lenet5(settings: PoolMeasurement, model: LeNet5, data: Batch, seed: int) -> Tensor:
-    """Loss rises (restarts,) of one LeNet-5; the model is left in evaluation mode."""
+    """Loss rises (restarts,) of one LeNet-5."""
     one = generator("measure", settings.seed, seed)
     if settings.defects:
         devices = [data[0].device] if data[0].device.type == "cuda" else []

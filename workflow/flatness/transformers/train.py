@@ -28,6 +28,7 @@ from flatness.transformers.config import Training, VitModel, VitTraining
 from flatness.transformers.images import SmallImages, small_images
 from flatness.transformers.models import build, family
 from flatness.transformers.rows import TrainedVit
+from flatness.workarounds import mended
 
 SAVE_SECONDS = 20.0  # between saved states; no result depends on it
 
@@ -73,6 +74,7 @@ def train_models(
     write_table(table, rows)
 
 
+@mended()
 def train(
     module: nn.Module, images: SmallImages, settings: Training, state: Scratch, model: VitModel
 ) -> list[float]:
