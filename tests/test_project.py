@@ -16,14 +16,14 @@ LIMIT = 2_000_000
 
 
 def test_the_conda_environment_has_the_pins_of_the_lock():
-    environment = yaml.safe_load((ROOT / "envs/environment.yaml").read_text())
+    environment = yaml.safe_load((ROOT / "envs/environment.yaml").read_text(encoding="utf-8"))
     pins = next(part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
-    assert pins == (ROOT / "envs/requirements.lock").read_text().splitlines()
+    assert pins == (ROOT / "envs/requirements.lock").read_text(encoding="utf-8").splitlines()
 
 
 def test_the_cluster_plugin_is_pinned_as_the_extra_says():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lock = (ROOT / "envs/slurm.lock").read_text().splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lock = (ROOT / "envs/slurm.lock").read_text(encoding="utf-8").splitlines()
     assert "-r requirements.lock" in lock
     assert set(project["optional-dependencies"]["slurm"]) <= set(lock)
 
@@ -34,9 +34,13 @@ def test_the_readme_shows_the_real_rule_graph(tmp_path):
     command += ["--configfile", ROOT / "config/demo.yaml", "--config", "device=cpu"]
     command += ["--rulegraph", "mermaid-js"]
     shown = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        encoding="utf-8",
     ).stdout
-    assert edges(shown) == edges((ROOT / "README.md").read_text())
+    assert edges(shown) == edges((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(edges(shown)) > 10
 
 
@@ -51,7 +55,7 @@ def edges(text):
 )
 def test_no_file_is_large_but_the_reference_results():
     files = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
     ).stdout.split("\0")
     large = [
         name

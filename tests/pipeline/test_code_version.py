@@ -25,9 +25,9 @@ def forget():
 
 def after(path: Path, old: str, new: str) -> dict[str, str]:
     """Versions of each network's training once a file was edited."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
     return versions()
 
 
@@ -39,14 +39,16 @@ def versions() -> dict[str, str]:
 
 def test_a_network_more_changes_no_other(library):
     before = versions()
-    (library / "networks" / "tiny.py").write_text("def tiny():\n    return 1\n")
+    (library / "networks" / "tiny.py").write_text("def tiny():\n    return 1\n", encoding="utf-8")
     assert versions() == before
 
 
 def test_a_data_set_more_changes_no_other(library):
     cifar10 = ("flatness.datasets.fetch", "flatness.datasets.images.cifar10")
     before = versions(), code_version(*cifar10)
-    (library / "datasets" / "images" / "tiny.py").write_text("def make():\n    return {}\n")
+    (library / "datasets" / "images" / "tiny.py").write_text(
+        "def make():\n    return {}\n", encoding="utf-8"
+    )
     assert (versions(), code_version(*cifar10)) == before
     path = library / "datasets" / "images" / "cifar10.py"
     edited = after(path, "permute(0, 3, 1, 2)", "permute(0, 3, 2, 1)")

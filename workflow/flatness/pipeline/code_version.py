@@ -12,7 +12,7 @@ LIBRARY = Path(__file__).parents[2]
 @cache
 def _syntax_tree(path: Path) -> ast.Module:
     """What a module computes: its syntax tree without docstrings, and comments have none."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     for node in ast.walk(tree):
         if isinstance(node, documented) and ast.get_docstring(node) is not None:

@@ -61,7 +61,7 @@ def _commit() -> tuple[str, bool]:
             ["git", *arguments],
             cwd=Path(__file__).parent,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         ).stdout.strip()
 

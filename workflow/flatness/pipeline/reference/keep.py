@@ -42,7 +42,7 @@ def keep(
     shutil.copyfile(config, with_new / CONFIG)
     with atomic_path(with_new / "environment.json") as temporary:
         record = environment(results, content_hash(settings))
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if (output / BENCHMARK).exists():  # not of this run, but of the same machine's
         shutil.copyfile(output / BENCHMARK, with_new / BENCHMARK)
     shutil.rmtree(output, ignore_errors=True)
@@ -111,7 +111,7 @@ def environment(results: Path, config_hash: str) -> dict[str, Any]:
 def processor() -> str:
     """Name of the processor, as far as the operating system tells."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
