@@ -55,7 +55,7 @@ def main(output: Path, steps: int = 300, repeats: int = 5, iterations: int = 500
         "gflop_per_s": rate,
         "torch": torch.__version__,
     }
-    output.write_text(json.dumps(result, indent=2))
+    output.write_text(json.dumps(result, indent=2), encoding="utf-8")
 
 
 def time_network(

@@ -16,14 +16,19 @@ Record = dict[str, Any]
 
 def gather(folder: Path, output: Path) -> None:
     """Writes all results as one JSON, and their table into the page."""
-    record = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    record = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*.json"))
+    }
     with atomic_path(output) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     first, last = MARKS
     table = "\n".join([first, "", *table_lines(record), "", last])
-    page = re.sub(f"{first}.*{last}", lambda _: table, PAGE.read_text(), flags=re.DOTALL)
+    page = re.sub(
+        f"{first}.*{last}", lambda _: table, PAGE.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     with atomic_path(PAGE) as temporary:
-        temporary.write_text(page)
+        temporary.write_text(page, encoding="utf-8")
 
 
 def table_lines(record: Record) -> Iterator[str]:

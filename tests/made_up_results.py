@@ -163,4 +163,6 @@ def benchmark(results, place, seconds):
     """Snakemake's record of one job."""
     path = results / f"benchmarks/{place}.tsv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{seconds}\t0:01:00\t500.5\t-\n")
+    path.write_text(
+        f"s\th:m:s\tmax_rss\tcpu_time\n{seconds}\t0:01:00\t500.5\t-\n", encoding="utf-8"
+    )

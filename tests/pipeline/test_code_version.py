@@ -446,7 +446,7 @@ def versions_by(python, **environment):
     done = subprocess.run(
         [python, "-c", PRINT_VERSIONS, *EVERY],
         env=os.environ | {"PYTHONPATH": str(code_names.LIBRARY)} | environment,
-        capture_output=True, text=True, check=True,
+        capture_output=True, encoding="utf-8", check=True,
     )  # fmt: skip
     return done.stdout.split()
 
@@ -492,8 +492,8 @@ def test_a_network_or_data_set_changes_its_own_jobs_alone(tmp_path, monkeypatch)
         ("datasets/images/cifar10.py", "permute(0, 3, 1, 2)", "permute(0, 3, 2, 1)"),
     ]:
         path = tmp_path / "flatness" / name
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
+        assert old in path.read_text(encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     after = versions()
     assert [old == new for old, new in zip(before, after, strict=True)] == [
         True, False, False, True,

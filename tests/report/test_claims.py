@@ -188,10 +188,10 @@ def test_claims_about_transformers_are_of_what_that_study_computes():
     ],
 )
 def test_a_wrong_claim_is_refused_in_one_line(tmp_path, change, message):
-    values = yaml.safe_load(CLAIMS.read_text())
+    values = yaml.safe_load(CLAIMS.read_text(encoding="utf-8"))
     values["claims"][0] |= change
     path = tmp_path / "claims.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(UserError, match=message) as caught:
         read_claims(path)
     assert str(path) in str(caught.value)
@@ -201,6 +201,6 @@ def test_a_wrong_claim_is_refused_in_one_line(tmp_path, change, message):
 def test_unreadable_claims_are_named(tmp_path, text):
     path = tmp_path / "claims.yaml"
     if text:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match="cannot be read"):
         read_claims(path)

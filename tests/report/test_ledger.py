@@ -87,8 +87,8 @@ def test_a_violated_theorem_is_found_and_a_heuristic_is_none(tmp_path):
 def test_two_rows_for_one_claim_are_refused(tmp_path):
     made_up_results.pool(tmp_path)
     path = tmp_path / "correlations/epfl/fcnn/written/written/correlations.csv"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines, lines[1]]))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[1]]), encoding="utf-8")
     with pytest.raises(UserError, match="tau-fcnn: 2 rows"):
         ledger(tmp_path)
 
@@ -96,7 +96,7 @@ def test_two_rows_for_one_claim_are_refused(tmp_path):
 def test_a_missing_column_is_named(tmp_path):
     made_up_results.pool(tmp_path)
     path = tmp_path / "correlations/epfl/fcnn/written/written/correlations.csv"
-    path.write_text(path.read_text().replace(",tau,", ",tao,"))
+    path.write_text(path.read_text(encoding="utf-8").replace(",tau,", ",tao,"), encoding="utf-8")
     with pytest.raises(UserError, match=r"tau-fcnn: .*correlations.csv has no column tau"):
         ledger(tmp_path)
 
@@ -105,7 +105,7 @@ def test_a_missing_column_is_named(tmp_path):
 def test_a_damaged_table_is_named(tmp_path, damage):
     made_up_results.pool(tmp_path, tau=-0.3)
     path = tmp_path / "correlations/epfl/fcnn/written/written/correlations.csv"
-    path.write_text(damage(path.read_text()))
+    path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(DataError, match=r"tau-fcnn: .*correlations.csv"):
         ledger(tmp_path)
 
@@ -113,11 +113,13 @@ def test_a_damaged_table_is_named(tmp_path, damage):
 def test_the_commit_is_the_last_that_changed_the_file(tmp_path):
     def git(*arguments):
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
+        )
         return done.stdout.strip()
 
     path = tmp_path / "claims.yaml"
-    path.write_text("one")
+    path.write_text("one", encoding="utf-8")
     assert commit_of(path) == "unknown"
     git("init", "-q")
     assert commit_of(path) == "unknown"
@@ -126,5 +128,5 @@ def test_the_commit_is_the_last_that_changed_the_file(tmp_path):
     fixed = git("rev-parse", "--short", "HEAD")
     git("commit", "-qm", "more", "--allow-empty")
     assert commit_of(path) == fixed
-    path.write_text("two")
+    path.write_text("two", encoding="utf-8")
     assert commit_of(path) == f"{fixed} and changed since"

@@ -45,7 +45,7 @@ def made(results):
         html=results / "report.html",
         captions=CAPTIONS,
     )
-    return (results / "report.html").read_text()
+    return (results / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -115,7 +115,9 @@ def test_an_empty_run_has_a_page(tmp_path):
 
 def test_text_of_tables_is_escaped(results):
     path = results / "correlations/transformers/models.csv"
-    path.write_text(path.read_text().replace("levit_b", "<script>b"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("levit_b", "<script>b"), encoding="utf-8"
+    )
     text = made(results)
     assert "&lt;script&gt;b" in text
 

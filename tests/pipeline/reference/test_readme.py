@@ -36,10 +36,10 @@ def test_claims_and_checks_have_a_table_each_with_those_not_run(ledger):
 
 def test_only_what_is_between_the_marks_is_replaced(ledger, tmp_path):
     page = tmp_path / "README.md"
-    page.write_text(f"before\n{MARKS[0]}\nstale\n{MARKS[1]}\nafter\n")
+    page.write_text(f"before\n{MARKS[0]}\nstale\n{MARKS[1]}\nafter\n", encoding="utf-8")
     show_ledger(page, ledger)
     show_ledger(page, ledger)
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n") and text.endswith("after\n")
     assert "stale" not in text and text.count("| claim |") == 1 == text.count(
         "| theorem or check |"
@@ -48,4 +48,4 @@ def test_only_what_is_between_the_marks_is_replaced(ledger, tmp_path):
 
 @pytest.mark.skipif(not LEDGER.exists(), reason="no reference run is kept")
 def test_the_readme_shows_the_kept_ledger():
-    assert ledger_markdown(LEDGER) in (ROOT / "README.md").read_text()
+    assert ledger_markdown(LEDGER) in (ROOT / "README.md").read_text(encoding="utf-8")

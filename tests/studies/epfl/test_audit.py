@@ -206,7 +206,7 @@ def test_the_audit_is_drawn_the_same_each_time_also_with_too_few_models_for_a_ta
         )
         assert code == 0
     assert (folder / "a.svg").read_bytes() == (folder / "b.svg").read_bytes()
-    text = (folder / "a.svg").read_text()
+    text = (folder / "a.svg").read_text(encoding="utf-8")
     for expected in ("GAT on Cora", "released throughout (3)", "too few models", "published τ"):
         assert expected in text
 

@@ -25,7 +25,7 @@ def test_one_pool_is_drawn_with_its_numbers(tmp_path):
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     found = read_table(tmp_path / "table.csv", PoolCorrelation).query("sharpness == 'sharpness'")
-    text = (tmp_path / "a.svg").read_text()
+    text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "GAT on sbm, 11 models, 1 left out" in text
     assert f"τ = {found['tau'].item():+.3f} [" in text
     assert f"published: τ = {found['published_tau'].item():+.3f}, p =" in text

@@ -133,7 +133,7 @@ def test_replications_are_drawn_the_same_each_time_also_a_single_one(tmp_path, s
         assert code == 0
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     found = read_table(tmp_path / "table.csv", TauDistribution).loc[0]
-    text = (tmp_path / "a.svg").read_text()
+    text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert f"GAT on sbm, {24 // size} × {size} models" in text
     assert f"mean τ = {found['mean_tau']:+.3f}" in text
     where = place(found["percentile"], 24 // size)

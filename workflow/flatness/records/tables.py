@@ -72,7 +72,7 @@ def commit_here() -> tuple[str, bool]:
             ["git", *arguments],
             cwd=Path(__file__).parent,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         ).stdout.strip()
 

@@ -149,7 +149,9 @@ def commit_of(path: Path) -> str:
 
     def git(*arguments: str) -> str:
         command = ["git", *arguments, "--", path.name]
-        done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, cwd=path.parent, capture_output=True, encoding="utf-8", check=True
+        )
         return done.stdout.strip()
 
     try:

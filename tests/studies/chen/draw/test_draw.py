@@ -28,7 +28,7 @@ def drawn(folder, draw, *arguments):
     draw(*arguments, png, svg, dpi=60)
     with Image.open(png) as picture:
         width = picture.width
-    return width, svg.read_text()
+    return width, svg.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("by", ["learning_rate", "batch_size", "setting"])

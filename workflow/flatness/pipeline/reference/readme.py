@@ -21,9 +21,11 @@ def show_ledger(readme: Path, ledger: Path) -> None:
     """
     first, last = MARKS
     text = "\n\n".join([first, ledger_markdown(ledger), last])
-    page = re.sub(f"{first}.*{last}", lambda _: text, readme.read_text(), flags=re.DOTALL)
+    page = re.sub(
+        f"{first}.*{last}", lambda _: text, readme.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     with atomic_path(readme) as temporary:
-        temporary.write_text(page)
+        temporary.write_text(page, encoding="utf-8")
 
 
 def ledger_markdown(ledger: Path) -> str:

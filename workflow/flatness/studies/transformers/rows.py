@@ -38,6 +38,9 @@ class VitQuantities(Row):
     )
     nmls_se: float = column("its standard error over images")
     mls: float = column("mean of that singular value", symbol="MLS", convention=SQUASHED)
+    mls_unconverged: int = column(
+        "images left out of nmls and mls: the power iteration reached its limit or was not finite"
+    )
     mls_residual: float = column(
         "largest residual of the power iteration, as a share of the eigenvalue"
     )
@@ -62,7 +65,8 @@ class VitQuantities(Row):
     adaptive_sharpness_released_se: float = column("its standard error over images")
     perturbations_released: int = column("perturbations behind it, over all images")
     reliable: bool = column(
-        "whether the relative standard errors of nmls and adaptive_sharpness are below the limit"
+        "whether the relative standard errors of nmls and adaptive_sharpness, and the share of "
+        "images left out of nmls, are below the limit"
     )
     reliable_released: bool = column("the same for the released estimates")
 
