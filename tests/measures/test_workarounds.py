@@ -87,7 +87,7 @@ from flatness.studies.transformers.models import build
 from flatness.studies.transformers.train import train
 from flatness.records.tensors import Scratch
 from studies.transformers.tiny_transformers import MEASURING, TRAINING, striped_images
-from test_workarounds import FASTVIT
+from measures.test_workarounds import FASTVIT
 import math, tempfile
 data = striped_images()
 module = build(FASTVIT, 4, seed=0)

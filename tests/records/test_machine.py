@@ -21,8 +21,8 @@ def uncapped(monkeypatch):
 
 def said(code, **variables):
     return subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | variables, capture_output=True, encoding="utf-8",
-        check=True,
+        [sys.executable, "-c", code], env=os.environ | variables, capture_output=True,
+        encoding="utf-8", check=True,
     ).stdout  # fmt: skip
 
 
