@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flatness.checkpoint_row import CheckpointRow
-from flatness.chen.contrasts import Contrast
+from flatness.chen.comparison_rows import Contrast, FactorEffect, InterpolatedChange
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
 from flatness.chen.rows import TrainedCheckpoint
 from flatness.cross.rows import CrossCorrelation, CrossMeasurement, CrossModel
@@ -34,6 +34,8 @@ TABLES: dict[str, type[Row]] = {
     "correlations/chen/*/correlations.csv": FamilyCorrelation,
     "correlations/chen/*/bounds.csv": BoundTightness,
     "correlations/chen/*/contrasts.csv": Contrast,
+    "correlations/chen/*/effects.csv": FactorEffect,
+    "correlations/chen/*/changes.csv": InterpolatedChange,
     "correlations/transformers/models.csv": PlacedVit,
     "correlations/transformers/correlations.csv": VitCorrelation,
     "correlations/replications/*/*/*/models.csv": ReplicatedModel,

@@ -17,7 +17,7 @@ class Replication(Row):
     demo: bool = column("whether the data set is a stand-in made for the demo")
     replication: int = column("which replication; 0 is the main pool")
     tau: float = column("Kendall's τ-b; nan where the reason says why", symbol="τ")
-    low: float = column("lower end of its bootstrap interval over models")
+    low: float = column("lower end of its interval: jackknife-t over models on Fisher's z")
     high: float = column("upper end")
     p_permutation: float = column("two-sided permutation p-value")
     n: int = column("models in the correlation")
