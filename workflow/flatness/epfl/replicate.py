@@ -20,7 +20,7 @@ from flatness.epfl.correlate import PUBLISHED, join_pool
 from flatness.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.epfl.rows import MeasuredModel, TrainedModel
 from flatness.errors import NumericalError
-from flatness.statistics import MINIMUM_MODELS, correlate
+from flatness.statistics import MINIMUM_MODELS, correlate, mean_interval
 from flatness.tables import read_tables, write_table
 
 
@@ -126,6 +126,7 @@ def tau_distribution(taus: np.ndarray, published: float, confidence: float) -> d
         "mean_tau": mean,
         "low": mean - of_mean,
         "high": mean + of_mean,
+        "p_value": mean_interval(taus, confidence).p_value,
         "sd": deviation,
         "predictive_low": mean - of_one,
         "predictive_high": mean + of_one,

@@ -37,6 +37,7 @@ class TauDistribution(Provenance):
     mean_tau: float = column("mean of τ over replications", symbol="τ")
     low: float = column("lower end of the mean's t-interval; nan for one replication")
     high: float = column("upper end")
+    p_value: float = column("two-sided p-value of the mean's t-test; nan for one replication")
     sd: float = column("standard deviation of τ between replications; nan for one replication")
     predictive_low: float = column(
         "lower end of the interval of one more replication's τ: mean ± t s √(1 + 1/R)"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flatness.files import atomic_path
 from flatness.ledger import Outcome
-from flatness.summary import cells, counts_line
+from flatness.summary import cells, counts_line, holm_line
 from flatness.tables import read_table
 
 MARKS = "<!-- ledger -->", "<!-- /ledger -->"
@@ -43,7 +43,7 @@ def ledger_markdown(ledger: Path) -> str:
     checks = [(short, *found) for short, _, *found in checks]  # no paper gives a number for these
     return "\n\n".join(
         [
-            counts_line(outcomes),
+            f"{counts_line(outcomes)}. {holm_line(outcomes)}.",
             markdown_table(("claim", "paper", "ours", "n", "verdict"), claims),
             "Theorems and checks, which do not count as claims:",
             markdown_table(("theorem or check", "ours", "n", "verdict"), checks),

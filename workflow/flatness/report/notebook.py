@@ -12,7 +12,7 @@ from flatness.errors import UserError
 from flatness.ledger import evaluate
 from flatness.left_out import left_out_models
 from flatness.report.gallery import figures
-from flatness.summary import value_text
+from flatness.summary import value_text, verdict_text
 
 PROJECT = Path(__file__).parents[3]
 
@@ -48,7 +48,7 @@ def show_claims(results: Path, paper: str) -> None:
     outcomes = [o for o in evaluate(read_claims(), results, "") if o.paper == paper]
     run = [outcome for outcome in outcomes if outcome.verdict != "not run here"]
     columns = ["claim", "published", "ours", "n", "verdict"]
-    rows = [(o.statement, o.published, value_text(o), o.n, o.verdict) for o in run]
+    rows = [(o.statement, o.published, value_text(o), o.n, verdict_text(o)) for o in run]
     show_table(pd.DataFrame(rows, columns=columns))
     show_text(f"{len(outcomes) - len(run)} of {len(outcomes)} claims and checks: not run here.")
 

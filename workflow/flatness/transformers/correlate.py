@@ -42,6 +42,7 @@ def correlate_models(
     rows = [
         VitCorrelation(
             **line,
+            dataset=measured["dataset"].iloc[0],
             demo=bool(measured["demo"].any()),
             confidence=settings.confidence,
             **source,

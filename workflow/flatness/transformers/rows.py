@@ -130,6 +130,7 @@ class VitCorrelation(Provenance):
     x: str = column("first quantity")
     y: str = column("second quantity")
     group: str = column("all, or a family")
+    dataset: str = column("name of the data set")
     demo: bool = column("whether the data set is a stand-in made for the demo")
     method: str = column(
         "pearson, pearson of logarithms, kendall, or mean score: the mean of a family's scores, "
