@@ -89,7 +89,8 @@ def family(
         FamilyCorrelation, family=name, over="models", x="mls", y="bound_d_released",
         at="end of training", sampled="train", method="pearson", estimate=estimate, low=low,
         high=high, confidence=0.95, p_value=1e-6, n=n, interpolated=n - 2, train_size=10_000,
-        steps=steps, dataset=dataset, excluded=3, reasons="3 × training loss not finite by step 400",
+        steps=steps, dataset=dataset, excluded=3,
+        reasons="3 × training loss not finite by step 400",
     )  # fmt: skip
     write_table(folder / "correlations.csv", [correlation])
     bounds = [("mls", "bound_d", "theorem", violations), ("nmls", "nmls_bound", "heuristic", 7)]

@@ -38,8 +38,8 @@ class Outcome(Row):
     demo: bool = column("whether it was found on demo data")
     verdict: str = column(
         "claims: reproduced (the whole interval on the claimed side); in sign, not in size (so, "
-        "but without the published value); not reproduced (on the other side), inconclusive, not run "
-        "here; checks: holds, violated, not run here"
+        "but without the published value); not reproduced (on the other side), inconclusive, "
+        "not run here; checks: holds, violated, not run here"
     )
     small_scale: bool = column(
         "whether it stands on another data set, or on less than 10 % of the published experiment's "

@@ -122,8 +122,8 @@ def holm_line(outcomes: Sequence[Outcome]) -> str:
     tests = decided(outcomes)
     run = sum(not math.isnan(outcome.p_value) for outcome in outcomes)
     return (
-        f"{sum(map(stands, tests))} of {len(tests)} decided by a test stand after Holm's correction "
-        f"for {run} tests; † marks the others"
+        f"{sum(map(stands, tests))} of {len(tests)} decided by a test stand after Holm's "
+        f"correction for {run} tests; † marks the others"
     )
 
 

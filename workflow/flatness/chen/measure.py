@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from flatness.chen.config import Measurement
+from flatness.chen.crossings import interpolates
 from flatness.chen.images import (
     Images,
     Labelled,
@@ -36,9 +37,6 @@ from flatness.quantities import QUANTITIES
 from flatness.tables import provenance, read_table, write_table
 from flatness.tensor_files import load_tensors
 
-#: Interpolation as the study defines it, on the training images.
-INTERPOLATION_LOSS = 1e-3
-INTERPOLATION_ACCURACY = 0.995
 #: Hessian-vector products of each of three estimates of the trace.
 TRACE_PRODUCTS = 12
 
@@ -58,7 +56,8 @@ def measure_block(
     checkpoints = read_table(training, TrainedCheckpoint)
     made = provenance(content_hash(chosen), device=chosen.device)
     rows = []
-    wanted = checkpoints[checkpoints["step"].isin(chosen.steps)]
+    # Steps that training found are not known to the config: then every checkpoint is measured.
+    wanted = checkpoints[checkpoints["step"].isin(chosen.steps) | bool(chosen.losses)]
     for line in tqdm(wanted.to_dict("records"), unit="checkpoint", mininterval=2):
         common = checkpoint_columns(line, chosen) | made
         prefix = f"seed{line['seed']}/step{line['step']}/"
@@ -89,8 +88,7 @@ def checkpoint_columns(line: dict[str, Any], experiment: Measurement) -> dict[st
         "learning_rate": experiment.setting.learning_rate,
         "batch_size": experiment.setting.batch_size,
         "last": line["step"] == experiment.steps[-1],
-        "interpolated": line["train_loss"] <= INTERPOLATION_LOSS
-        and line["train_accuracy"] >= INTERPOLATION_ACCURACY,
+        "interpolated": interpolates(line["train_loss"], line["train_accuracy"]),
         "generalisation_gap": 100 * (line["train_accuracy"] - line["test_accuracy"]),
     }
 
