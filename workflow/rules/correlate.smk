@@ -127,7 +127,9 @@ rule contrast_chen:
     input:
         f"{RESULTS}/correlations/chen/{{family}}/checkpoints.csv",
     output:
-        f"{RESULTS}/correlations/chen/{{family}}/contrasts.csv",
+        contrasts=f"{RESULTS}/correlations/chen/{{family}}/contrasts.csv",
+        effects=f"{RESULTS}/correlations/chen/{{family}}/effects.csv",
+        changes=f"{RESULTS}/correlations/chen/{{family}}/changes.csv",
     log:
         f"{LOGS}/correlate/chen/{{family}}/contrasts.log",
     conda:
@@ -139,10 +141,11 @@ rule contrast_chen:
         statistics=canonical_json(CONFIG.statistics),
         code=code_version("flatness.studies.chen.contrasts"),
     message:
-        "Contrast gaps and correlations: {wildcards.family}"
+        "Compare settings, gaps and ends of training: {wildcards.family}"
     shell:
         "python -m flatness contrast-chen --statistics {params.statistics:q}"
-        " --checkpoints {input:q} --output {output:q} 2> >(tee {log:q} >&2)"
+        " --checkpoints {input:q} --output {output.contrasts:q} --effects {output.effects:q}"
+        " --changes {output.changes:q} 2> >(tee {log:q} >&2)"
 
 
 rule correlate_transformers:

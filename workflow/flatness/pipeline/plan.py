@@ -31,7 +31,7 @@ TRANSFORMER_IMAGE_SECONDS = 1.3e-3
 RESTART_SECONDS = {"mlp": 0.27, "lenet5": 0.24, "vgg11": 0.58}
 #: Core-seconds of S and compression of one model of a pool on one sample.
 SAMPLE_SECONDS = {"fcnn": 2e-4, "gat": 6e-4, "lenet5": 5e-3}
-#: Core-seconds of correlating all measures of one family or pool, a resample.
+#: Core-seconds of correlating all measures of one family or pool, a permutation.
 SET_RESAMPLE_SECONDS = 1.6e-3
 #: Core-seconds of correlations, figures, report, notebooks and Snakemake itself.
 REPORT_SECONDS = 160.0

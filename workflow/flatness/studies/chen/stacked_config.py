@@ -6,7 +6,7 @@ Apart from `flatness.studies.chen.config`, so that the loop's code does not depe
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from flatness.records.frozen import Frozen, seeds_of
 from flatness.studies.chen.config import (
@@ -39,6 +39,7 @@ class StackedTraining(Frozen):
     blocks: tuple[str, ...]
     trend_blocks: tuple[str, ...]
     steps: tuple[NonNegativeInt, ...]
+    losses: tuple[PositiveFloat, ...] = ()
     device: Device
     execution: Literal["stacked"]
 
@@ -54,7 +55,15 @@ class StackedTraining(Frozen):
     def parts(self) -> Iterator[tuple[Training, str]]:
         """What the loop would train in jobs of their own: their slices, each with its block."""
         shared = self.model_dump(
-            include={"family", "network", "activation", "dataset", "classes", "train_size"}
+            include={
+                "family",
+                "network",
+                "activation",
+                "dataset",
+                "classes",
+                "train_size",
+                "losses",
+            }
         )
         for setting in self.settings:
             for block in self.blocks:
