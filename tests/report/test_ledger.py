@@ -1,3 +1,4 @@
+import math
 import subprocess
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 import made_up_results
 from flatness.errors import DataError, UserError
 from flatness.report.claims import read_claims
-from flatness.report.ledger import commit_of, evaluate, tally
+from flatness.report.ledger import commit_of, decided, evaluate, stands, tally
 
 
 def ledger(results):
@@ -39,22 +40,51 @@ def test_verdicts_reach_the_ledger(tmp_path, low, high, verdict):
 
 
 @pytest.mark.parametrize(
-    ("mean", "reach", "sign", "likely"),
+    ("mean", "reach", "sign", "alike"),
     [
-        (-0.2, 0.05, "reproduced", "reproduced"),
-        (-0.05, 0.02, "reproduced", "not reproduced"),
+        (-0.3, 0.05, "reproduced", "reproduced"),
+        (-0.2, 0.05, "in sign, not in size", "reproduced"),
+        (-0.05, 0.02, "in sign, not in size", "not reproduced"),
         (0.2, 0.05, "not reproduced", "not reproduced"),
-        (-0.2, 0.1, "reproduced", "inconclusive"),
+        (-0.3, 0.1, "reproduced", "inconclusive"),
         (-0.2, float("nan"), "inconclusive", "inconclusive"),
     ],
-    ids=["near", "far", "other sign", "wide", "one replication"],
+    ids=["near", "smaller", "far", "other sign", "wide", "one replication"],
 )
-def test_replications_are_judged_by_their_mean_and_spread(tmp_path, mean, reach, sign, likely):
+def test_replications_are_judged_by_their_mean(tmp_path, mean, reach, sign, alike):
     made_up_results.replications(tmp_path, mean=mean, reach=reach)
     found = ledger(tmp_path)
     assert found["mean-tau-fcnn"].verdict == sign
-    assert found["likely-tau-fcnn"].verdict == likely
+    assert found["likely-tau-fcnn"].verdict == alike
     assert found["mean-tau-fcnn"].n == 20
+
+
+def test_a_verdict_at_small_scale_is_never_counted_as_plain(tmp_path):
+    made_up_results.family(tmp_path, "vgg11", estimate=-0.6, low=-0.8, high=-0.4, steps=7500)
+    found = ledger(tmp_path)["fig3-mls-vgg11"]
+    assert found.small_scale and found.verdict == "not reproduced"
+    assert (found.share_images, found.share_steps, found.share_models) == (1, 0.01, 0.97)
+    counts = tally(evaluate(read_claims(), tmp_path, ""))
+    assert counts["not reproduced"] == 0
+    assert counts["not reproduced at small scale"] == 1
+
+
+def test_holm_corrects_for_every_claim_that_was_run(tmp_path):
+    made_up_results.pool(tmp_path)  # p = .01
+    made_up_results.family(tmp_path, "vgg11")  # p = 1e-6
+    outcomes = evaluate(read_claims(), tmp_path, "")
+    found = {outcome.id: outcome for outcome in outcomes}
+    assert found["fig3-mls-vgg11"].p_holm == pytest.approx(2e-6)
+    assert found["tau-fcnn"].p_holm == pytest.approx(0.01)
+    assert math.isnan(found["abs-mls-vgg11"].p_holm)
+    assert [o.id for o in decided(outcomes)] == ["fig3-mls-vgg11", "tau-fcnn"]
+    made_up_results.replications(tmp_path, mean=-0.3)
+    outcomes = evaluate(read_claims(), tmp_path, "")
+    assert {o.id: stands(o) for o in decided(outcomes)} == {
+        "fig3-mls-vgg11": True, "tau-fcnn": True, "mean-tau-fcnn": True
+    }  # fmt: skip
+    many = [o.model_copy(update={"p_holm": 0.06}) for o in outcomes]
+    assert not any(map(stands, many))
 
 
 def test_counts_are_of_claims_only(tmp_path):

@@ -135,7 +135,9 @@ rule contrast_chen:
     input:
         f"{RESULTS}/correlations/chen/{{family}}/checkpoints.csv",
     output:
-        f"{RESULTS}/correlations/chen/{{family}}/contrasts.csv",
+        contrasts=f"{RESULTS}/correlations/chen/{{family}}/contrasts.csv",
+        effects=f"{RESULTS}/correlations/chen/{{family}}/effects.csv",
+        changes=f"{RESULTS}/correlations/chen/{{family}}/changes.csv",
     log:
         f"{LOGS}/correlate/chen/{{family}}/contrasts.log",
     conda:
@@ -147,11 +149,12 @@ rule contrast_chen:
         statistics=canonical_json(CONFIG.statistics),
         code=version_of("contrast-chen"),
     message:
-        "Contrast gaps and correlations: {wildcards.family}"
+        "Compare settings, gaps and ends of training: {wildcards.family}"
     shell:
         step(
-            "contrast-chen --statistics {params.statistics:q}"
-            " --checkpoints {input:q} --output {output:q}"
+            "contrast-chen --statistics {params.statistics:q} --checkpoints {input:q}"
+            " --output {output.contrasts:q} --effects {output.effects:q}"
+            " --changes {output.changes:q}"
         )
 
 

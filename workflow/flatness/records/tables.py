@@ -122,21 +122,21 @@ def provenance(
     }
 
 
-def write_table(path: Path, rows: Sequence[Row]) -> None:
+def write_table(path: Path, rows: Sequence[Row], row: type[Row] | None = None) -> None:
     """Writes rows of one model as CSV, atomically; floats keep every digit.
 
     Args:
         path: the file to write.
-        rows: at least one row.
+        rows: at least one row, unless `row` is given.
+        row: the model of the rows, of a table that may have none.
 
     Raises:
         DataError: no rows, or the file cannot be written.
     """
-    if not rows:
+    if not rows and row is None:
         raise DataError(f"{path}: a table without rows; nothing was written")
-    frame = pd.DataFrame(
-        [row.model_dump() for row in rows], columns=list(type(rows[0]).model_fields)
-    )
+    columns = list((row or type(rows[0])).model_fields)
+    frame = pd.DataFrame([line.model_dump() for line in rows], columns=columns)
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, index=False, na_rep="nan")
 

@@ -9,7 +9,7 @@ from flatness.records.files import atomic_path
 from flatness.records.tables import Row, data_dictionary
 from flatness.report.ledger import Outcome
 from flatness.studies.checkpoint_row import CheckpointRow
-from flatness.studies.chen.contrasts import Contrast
+from flatness.studies.chen.comparison_rows import Contrast, FactorEffect, InterpolatedChange
 from flatness.studies.chen.measured_rows import (
     BoundTightness,
     FamilyCorrelation,
@@ -38,6 +38,8 @@ TABLES: dict[str, type[Row]] = {
     "correlations/chen/*/correlations.csv": FamilyCorrelation,
     "correlations/chen/*/bounds.csv": BoundTightness,
     "correlations/chen/*/contrasts.csv": Contrast,
+    "correlations/chen/*/effects.csv": FactorEffect,
+    "correlations/chen/*/changes.csv": InterpolatedChange,
     "correlations/transformers/models.csv": PlacedVit,
     "correlations/transformers/correlations.csv": VitCorrelation,
     "correlations/replications/*/*/*/models.csv": ReplicatedModel,

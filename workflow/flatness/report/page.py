@@ -15,11 +15,12 @@ from flatness.report.costs import made_by, stage_costs
 from flatness.report.gallery import figures, missing_figures
 from flatness.report.ledger import Outcome, commit_of, evaluate, tally
 from flatness.report.left_out import left_out_models
-from flatness.report.summary import value_text
+from flatness.report.summary import holm_line, value_text, verdict_text
 
 LARGEST_PAGE = 10_000_000  # bytes
 SYMBOLS = {
     "reproduced": "✓",
+    "in sign, not in size": "✓",
     "holds": "✓",
     "not reproduced": "✗",
     "violated": "✗",
@@ -66,7 +67,7 @@ def render(results: Path, outcomes: Sequence[Outcome], captions: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["value"] = value_text
+    environment.filters |= {"value": value_text, "verdict": verdict_text}
     return environment.get_template("page.html.j2").render(
         config=results.name,
         demo=any(outcome.demo for outcome in outcomes),
@@ -77,6 +78,7 @@ def render(results: Path, outcomes: Sequence[Outcome], captions: Path) -> str:
         ],
         checks=[outcome for outcome in outcomes if outcome.kind == "check"],
         tally=tally(outcomes),
+        holm=holm_line(outcomes),
         symbols=SYMBOLS,
         left_out=left_out_models(results),
         galleries=_by_paper(figures(results, captions)),

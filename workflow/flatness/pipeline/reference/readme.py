@@ -7,7 +7,7 @@ from pathlib import Path
 from flatness.records.files import atomic_path
 from flatness.records.tables import read_table
 from flatness.report.ledger import Outcome
-from flatness.report.summary import cells, counts_line
+from flatness.report.summary import cells, counts_line, holm_line
 
 MARKS = "<!-- ledger -->", "<!-- /ledger -->"
 
@@ -45,7 +45,7 @@ def ledger_markdown(ledger: Path) -> str:
     checks = [(short, *found) for short, _, *found in checks]  # no paper gives a number for these
     return "\n\n".join(
         [
-            counts_line(outcomes),
+            f"{counts_line(outcomes)}. {holm_line(outcomes)}.",
             markdown_table(("claim", "paper", "ours", "n", "verdict"), claims),
             "Theorems and checks, which do not count as claims:",
             markdown_table(("theorem or check", "ours", "n", "verdict"), checks),

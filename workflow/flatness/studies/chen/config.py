@@ -56,10 +56,15 @@ class Setting(Frozen):
 
 
 class Checkpoints(Frozen):
-    """When the weights along training are kept: step 0, then `count` steps up to the last."""
+    """When the weights along training are kept: step 0, then `count` steps up to the last.
+
+    With `losses`, models of every seed are also kept where their training loss is first seen at or
+    below each of them, and where they first interpolate.
+    """
 
     schedule: Literal["even", "logarithmic"]
     count: PositiveInt
+    losses: tuple[PositiveFloat, ...] = ()
 
     def steps(self, iterations: int) -> tuple[int, ...]:
         """The schedule's steps, ascending, 0 and `iterations` among them.
@@ -123,6 +128,10 @@ class Family(Frozen):
         largest = max(setting.batch_size for setting in self.settings)
         if self.train_size is not None and largest > self.train_size:
             raise ValueError(f"batch_size {largest} exceeds train_size {self.train_size}")
+        if self.checkpoints.losses and self.measure_every > 1:
+            raise ValueError(
+                "checkpoints.losses needs measure_every 1: all that is kept is measured"
+            )
         if self.activation != "relu" and self.network != "mlp":
             raise ValueError(f"{self.network} is built with relu only")
         return self
@@ -157,7 +166,8 @@ class ChenSettings(Frozen):
 class Training(Frozen):
     """All that determines the trained weights of one block, apart from the seeds.
 
-    `steps` are the steps at which weights are kept; the last is the end of training.
+    `steps` are the steps at which weights are kept; the last is the end of training. `losses` are
+    training losses at which weights are kept too, when they are first reached.
     """
 
     family: str
@@ -168,14 +178,15 @@ class Training(Frozen):
     train_size: PositiveInt | None
     setting: Setting
     steps: tuple[NonNegativeInt, ...]
+    losses: tuple[PositiveFloat, ...] = ()
     device: Device
 
 
 class Measurement(Frozen):
     """All that determines what is measured on the kept weights of one block.
 
-    `steps` are those of the training's steps that are measured, `test_samples` how many test
-    samples are measured besides (None: all; 0: none).
+    `steps` are those of the training's steps that are measured, besides those found at `losses`;
+    `test_samples` says how many test samples are measured too (None: all; 0: none).
     """
 
     family: str
@@ -186,6 +197,7 @@ class Measurement(Frozen):
     train_size: PositiveInt | None
     setting: Setting
     steps: tuple[NonNegativeInt, ...]
+    losses: tuple[PositiveFloat, ...] = ()
     samples: Annotated[int, Field(ge=2)]
     trace_seeds: NonNegativeInt
     test_samples: NonNegativeInt | None
@@ -220,6 +232,7 @@ def training(
         family=family,
         setting=chosen.setting(setting),
         steps=all_steps if block in chosen.trend_blocks else all_steps[-1:],
+        losses=chosen.checkpoints.losses,
         device=device,
     )
 
@@ -236,6 +249,7 @@ def measurement(
         family=family,
         setting=chosen.setting(setting),
         steps=kept[:: -chosen.measure_every][::-1],
+        losses=chosen.checkpoints.losses,
         samples=chosen.samples,
         trace_seeds=chosen.trace_seeds,
         test_samples=chosen.test_samples if is_trend else 0,

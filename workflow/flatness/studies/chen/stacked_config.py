@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from flatness.records.frozen import Frozen, seeds_of
 from flatness.studies.chen.config import (
@@ -36,6 +36,7 @@ class StackedTraining(Frozen):
     blocks: tuple[str, ...]
     trend_blocks: tuple[str, ...]
     steps: tuple[NonNegativeInt, ...]
+    losses: tuple[PositiveFloat, ...] = ()
     device: Device
     execution: Literal["stacked"]
 
@@ -51,7 +52,15 @@ class StackedTraining(Frozen):
     def parts(self) -> Iterator[tuple[Training, str]]:
         """What the loop would train in jobs of their own: their slices, each with its block."""
         shared = self.model_dump(
-            include={"family", "network", "activation", "dataset", "classes", "train_size"}
+            include={
+                "family",
+                "network",
+                "activation",
+                "dataset",
+                "classes",
+                "train_size",
+                "losses",
+            }
         )
         for setting in self.settings:
             for block in self.blocks:

@@ -24,6 +24,7 @@ from flatness.records.frozen import content_hash, seeds_of
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch, save_tensors
 from flatness.studies.chen.config import Setting, Training
+from flatness.studies.chen.crossings import Crossings
 from flatness.studies.chen.images import (
     Images,
     Labelled,
@@ -52,7 +53,7 @@ def train_block(
     chosen = Training.model_validate_json(experiment)
     images = load_images(data, chosen)
     name = content_hash(chosen)
-    *before, last = chosen.steps
+    last = chosen.steps[-1]
     everyone = seeds_of(seeds)
     with (
         Scratch(scratch, name) as state,
@@ -61,9 +62,10 @@ def train_block(
         for seed in everyone:
             bar.set_description(f"{chosen.family} {chosen.setting.name} seed {seed}")
             train_seed(chosen, images, seed, state, bar)
-        _write_weights(final, state, everyone, [last], name)
-        _write_weights(trajectory, state, everyone, before, name)
-        _write_rows(table, state, everyone, chosen, images)
+        kept = {seed: kept_steps(chosen, state, seed) for seed in everyone}
+        _write_weights(final, state, {seed: steps[-1:] for seed, steps in kept.items()}, name)
+        _write_weights(trajectory, state, {seed: steps[:-1] for seed, steps in kept.items()}, name)
+        _write_rows(table, state, kept, chosen, images)
         for file in state.folder.glob("*.safetensors"):
             file.unlink()
 
@@ -84,21 +86,27 @@ def train_seed(
         bar: progress, in steps.
     """
     trainer = Trainer(build_network(experiment, seed), experiment.setting, images.train, seed)
+    crossings = Crossings(experiment.losses, len(images.train), experiment.setting.batch_size)
+    looks = crossings.looks(experiment.steps[-1])
     saved = scratch.load(f"seed{seed}")
-    passed = [step for step in experiment.steps if saved and step <= saved[1]["step"]]
+    passed = kept_steps(experiment, scratch, seed) if saved else []
     if any(scratch.load(checkpoint_name(seed, step)) is None for step in passed):
         saved = None  # a damaged checkpoint can only be had again by training from the start
     looked = trainer.restore(saved)
+    if saved:
+        crossings.restore(saved[1]["crossings"])
     bar.update(max(looked, 0))
     clock = time.monotonic()
     last = experiment.steps[-1]
-    for stop in sorted({*range(0, last, STRIDE), *experiment.steps}):
+    for stop in sorted({*range(0, last, STRIDE), *experiment.steps, *looks}):
         if stop <= looked:
             continue
         bar.update(stop - trainer.step)
         loss = trainer.advance(stop)
         bar.set_postfix_str(f"batch loss {loss:.2e}", refresh=False)
-        if stop in experiment.steps:
+        scheduled = stop in experiment.steps
+        found = (scheduled or stop in looks) and crosses(trainer, images, crossings)
+        if scheduled or found:
             columns = evaluate(trainer, images)
             weights = {} if columns["diverged"] else dict(trainer.model.named_parameters())
             scratch.save(checkpoint_name(seed, stop), weights, columns)
@@ -106,8 +114,32 @@ def train_seed(
                 f"loss {columns['train_loss']:.2e}, accuracy {columns['train_accuracy']:.1%}"
             )
         if stop == last or time.monotonic() - clock > SAVE_SECONDS:
-            scratch.save(f"seed{seed}", *trainer.state())
+            tensors, metadata = trainer.state()
+            scratch.save(f"seed{seed}", tensors, metadata | {"crossings": crossings.state()})
             clock = time.monotonic()
+
+
+def crosses(trainer: "Trainer", images: Images, crossings: Crossings) -> bool:
+    """Looks at the loss over all training images, if anything is still to be reached.
+
+    Args:
+        trainer: the model on its way.
+        images: to evaluate on.
+        crossings: what it has to reach, changed where it is reached.
+
+    Returns:
+        Whether this step's weights are to be kept.
+    """
+    if not crossings.waiting or trainer.diverged_at is not None:
+        return False
+    return crossings.reached(trainer.step, *loss_and_accuracy(trainer.model, images.train))
+
+
+def kept_steps(experiment: Training, scratch: Scratch, seed: int) -> list[int]:
+    """The steps, up to that of the saved state, at which weights of a seed are kept, ascending."""
+    state = scratch.load(f"seed{seed}")[1]
+    known = [step for step in experiment.steps if step <= state["step"]]
+    return sorted({*known, *state["crossings"]["kept"]})
 
 
 def checkpoint_name(seed: int, step: int) -> str:
@@ -234,12 +266,12 @@ def evaluate(trainer: Trainer, images: Images) -> dict[str, Any]:
 
 
 def _write_weights(
-    path: Path, scratch: Scratch, seeds: range, steps: list[int], experiment: str
+    path: Path, scratch: Scratch, kept: dict[int, list[int]], experiment: str
 ) -> None:
     """Gathers checkpoints into one file, keys `seed{S}/step{T}/{parameter}`."""
     gathered = {
         f"seed{seed}/step{step}/{name}": value
-        for seed in seeds
+        for seed, steps in kept.items()
         for step in steps
         for name, value in scratch.load(checkpoint_name(seed, step))[0].items()
     }
@@ -247,7 +279,11 @@ def _write_weights(
 
 
 def _write_rows(
-    path: Path, scratch: Scratch, seeds: range, experiment: Training, images: Images
+    path: Path,
+    scratch: Scratch,
+    kept: dict[int, list[int]],
+    experiment: Training,
+    images: Images,
 ) -> None:
     common = {
         "family": experiment.family,
@@ -259,7 +295,7 @@ def _write_rows(
     }
     rows = [
         TrainedCheckpoint(**scratch.load(checkpoint_name(seed, step))[1], **common)
-        for seed in seeds
-        for step in experiment.steps
+        for seed, steps in kept.items()
+        for step in steps
     ]
     write_table(path, rows)

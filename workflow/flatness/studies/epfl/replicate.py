@@ -17,7 +17,7 @@ from tqdm import tqdm
 from flatness.errors import NumericalError
 from flatness.records.derived import derived_from
 from flatness.records.tables import read_tables, write_table
-from flatness.statistics.correlations import MINIMUM_MODELS, correlate
+from flatness.statistics.correlations import MINIMUM_MODELS, correlate, mean_interval
 from flatness.statistics.settings import Statistics
 from flatness.studies.epfl.correlate import PUBLISHED, join_pool
 from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
@@ -126,6 +126,7 @@ def tau_distribution(taus: np.ndarray, published: float, confidence: float) -> d
         "mean_tau": mean,
         "low": mean - of_mean,
         "high": mean + of_mean,
+        "p_value": mean_interval(taus, confidence).p_value,
         "sd": deviation,
         "predictive_low": mean - of_one,
         "predictive_high": mean + of_one,

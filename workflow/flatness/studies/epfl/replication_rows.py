@@ -17,7 +17,7 @@ class Replication(Row):
     demo: bool = column("whether the data set is a stand-in made for the demo")
     replication: int = column("which replication; 0 is the main pool")
     tau: float = column("Kendall's τ-b; nan where the reason says why", symbol="τ")
-    low: float = column("lower end of its bootstrap interval over models")
+    low: float = column("lower end of its interval: jackknife-t over models on Fisher's z")
     high: float = column("upper end")
     p_permutation: float = column("two-sided permutation p-value")
     n: int = column("models in the correlation")
@@ -37,6 +37,7 @@ class TauDistribution(Provenance):
     mean_tau: float = column("mean of τ over replications", symbol="τ")
     low: float = column("lower end of the mean's t-interval; nan for one replication")
     high: float = column("upper end")
+    p_value: float = column("two-sided p-value of the mean's t-test; nan for one replication")
     sd: float = column("standard deviation of τ between replications; nan for one replication")
     predictive_low: float = column(
         "lower end of the interval of one more replication's τ: mean ± t s √(1 + 1/R)"

@@ -134,13 +134,23 @@ class VitCorrelation(Provenance):
     x: str = column("first quantity")
     y: str = column("second quantity")
     group: str = column("all, or a family")
+    dataset: str = column("name of the data set")
     demo: bool = column("whether the data set is a stand-in made for the demo")
-    method: str = column("pearson, pearson of logarithms, or kendall")
-    estimate: float = column("the coefficient; nan below 3 models")
-    low: float = column("lower end of its bootstrap interval")
+    method: str = column(
+        "pearson, pearson of logarithms, kendall, or mean score: the mean of a family's scores, "
+        "positive towards the upper left"
+    )
+    estimate: float = column("the coefficient; nan below 3 models; or the mean score")
+    low: float = column(
+        "lower end of its interval: over all models jackknife-t over families on Fisher's z; "
+        "within a family over its models; of a mean score t over models"
+    )
     high: float = column("upper end")
     confidence: float = column("level of the interval")
-    p_value: float = column("two-sided asymptotic p-value")
-    p_permutation: float = column("two-sided permutation p-value")
+    p_value: float = column("two-sided p-value of the interval")
+    p_permutation: float = column(
+        "two-sided permutation p-value; over all models they change places within families; "
+        "nan of a mean score"
+    )
     n: int = column("models in the correlation")
     excluded: int = column("models of the group left out; the models table says why")

@@ -61,6 +61,6 @@ def draw_pool(axis: Axes, points: pd.DataFrame, correlation: pd.Series) -> None:
         f"{title(correlation['pool'])} on {title(correlation['dataset'])}, "
         f"{correlation['n']} models{left_out}\n"
         f"τ = {correlation['tau']:+.3f} [{correlation['low']:+.2f}, {correlation['high']:+.2f}], "
-        f"p = {correlation['p_permutation']:.2g}\n"
+        f"p = {correlation['p_value']:.2g}\n"
         f"published: τ = {correlation['published_tau']:+.3f}, p = {correlation['published_p']:.2g}"
     )

@@ -71,7 +71,7 @@ def draw_pool(axis: Axes, taus: pd.DataFrame, summary: pd.Series) -> None:
         ms=3,
         elinewidth=0.5,
         ecolor="C0",
-        label="τ of a replication, bootstrap interval",
+        label="τ of a replication, with its interval",
         zorder=2,
     )
     axis.axvline(0, color="0.6", lw=0.6, zorder=1)
