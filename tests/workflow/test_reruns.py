@@ -11,6 +11,7 @@ import pytest
 from flatness.__main__ import STEPS
 from flatness.code_names import Definition
 from flatness.code_version import closures
+from flatness.datasets import DATASETS, module_of
 from flatness.manifest import read_manifest
 from workflow import tiny, traced
 from workflow.tiny import planned
@@ -210,7 +211,7 @@ def test_versions_cover_every_function_that_a_job_called(finished_run):
     verbs = {path.stem.rsplit("-", 1)[0] for path in records}
     assert {"fetch", "train-epfl", "train-chen", "measure-chen", "measure-transformers"} <= verbs
     assert len(verbs) > 15
-    found = ["flatness.networks.mlp", "flatness.datasets.images.digits"]
+    found = ["flatness.networks.mlp", *map(module_of, DATASETS)]
     for path in records:
         verb = path.stem.rsplit("-", 1)[0]
         if verb not in STEPS:
