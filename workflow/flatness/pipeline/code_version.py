@@ -11,7 +11,8 @@ import hashlib
 from collections.abc import Iterable
 from functools import cache
 
-from flatness.code_names import (
+from flatness.errors import UserError
+from flatness.pipeline.code_names import (
     Definition,
     Module,
     Named,
@@ -20,8 +21,7 @@ from flatness.code_names import (
     meaning,
     with_packages,
 )
-from flatness.code_syntax import syntax
-from flatness.errors import UserError
+from flatness.pipeline.code_syntax import syntax
 
 
 class Closure:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import groupby
 
-from flatness.code_names import (
+from flatness.pipeline.code_names import (
     Definition,
     Import,
     Module,
