@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from flatness.errors import DataError, UserError
 from flatness.pipeline.config import Config, validate
 from flatness.pipeline.manifest import write_manifest
-from flatness.progress import run_with_bar
+from flatness.pipeline.progress import run_with_bar
 from flatness.records.frozen import seeds_of
 from flatness.report.summary import print_summary
 from flatness.studies.transformers.pretrained import IMAGES_DIR, WEIGHTS_DIR, require_pretrained

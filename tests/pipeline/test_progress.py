@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from flatness.progress import run_with_bar
+from flatness.pipeline.progress import run_with_bar
 
 
 @pytest.fixture
