@@ -177,9 +177,7 @@ def measured_protocols(pool: str) -> list[str]:
 
 
 def trained_protocols(pool: str) -> list[str]:
-    """Training protocols of a pool: written, each defect alone, released.
-
-    An only defect is the released protocol and not named twice.
+    """Training protocols of a pool that differ: written, each defect alone, released.
 
     Args:
         pool: fcnn, lenet5 or gat.
@@ -188,7 +186,7 @@ def trained_protocols(pool: str) -> list[str]:
         Their names.
     """
     alone = list(TRAINING_DEFECTS[pool])
-    return ["written", *(alone if len(alone) > 1 else []), "released"]
+    return ["written", *alone, "released"] if alone else ["written"]
 
 
 def of_block(settings: Slice, pool: PoolSettings, block: str) -> Slice:
