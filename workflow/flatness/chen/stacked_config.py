@@ -19,7 +19,7 @@ from flatness.chen.config import (
     Training,
     training,
 )
-from flatness.frozen import Frozen, seeds_of
+from flatness.frozen import Frozen
 
 
 class StackedTraining(Frozen):
@@ -66,7 +66,7 @@ class StackedTraining(Frozen):
 
     def members(self) -> list[tuple[Training, int]]:
         """The models in the order of the stack: the loop's slice and the seed of each."""
-        return [(part, seed) for part, block in self.parts() for seed in seeds_of(block)]
+        return [(part, seed) for part, block in self.parts() for seed in part.setting.seeds(block)]
 
 
 def stacks(family: Family) -> dict[str, tuple[Setting, ...]]:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from flatness.chen.config import Setting, Training
 from flatness.chen.images import Images, Labelled, build_network, load_images, loss_and_accuracy
 from flatness.chen.rows import TrainedCheckpoint
-from flatness.frozen import content_hash, seeds_of
+from flatness.frozen import content_hash
 from flatness.tables import provenance, write_table
 from flatness.tensor_files import Scratch, save_tensors
 
@@ -36,7 +36,7 @@ SAVE_SECONDS = 30.0
 def train_block(
     experiment: Annotated[str, typer.Option(help="training slice of the config, as JSON")],
     data: Annotated[Path, typer.Option(help="normalised data file")],
-    seeds: Annotated[str, typer.Option(help="first and last seed, such as 0-4")],
+    seeds: Annotated[str, typer.Option(help="first and last seed, counted from the setting's, such as 0-4")],
     scratch: Annotated[Path, typer.Option(help="folder of the resumable state")],
     final: Annotated[Path, typer.Option(help="weights at the end, to write (safetensors)")],
     trajectory: Annotated[Path, typer.Option(help="weights before the end, to write")],
@@ -47,7 +47,7 @@ def train_block(
     images = load_images(data, chosen)
     name = content_hash(chosen)
     *before, last = chosen.steps
-    everyone = seeds_of(seeds)
+    everyone = chosen.setting.seeds(seeds)
     with (
         Scratch(scratch, name) as state,
         tqdm(total=len(everyone) * last, unit="step", mininterval=2) as bar,

@@ -35,7 +35,7 @@ from flatness.chen.stack import Stack
 from flatness.chen.stacked_config import StackedTraining
 from flatness.chen.train import Trainer, checkpoint_name, evaluate
 from flatness.errors import UserError
-from flatness.frozen import content_hash, seeds_of
+from flatness.frozen import content_hash
 from flatness.tables import provenance, write_table
 from flatness.tensor_files import Scratch, save_tensors
 
@@ -216,7 +216,7 @@ def write_part(
     rows: list[TrainedCheckpoint] = []
     final: dict[str, Tensor] = {}
     before: dict[str, Tensor] = {}
-    for seed in seeds_of(block):
+    for seed in part.setting.seeds(block):
         for step in part.steps:
             weights, columns = scratch.load(member_checkpoint(part, seed, step))
             rows.append(TrainedCheckpoint(**columns, **common))
