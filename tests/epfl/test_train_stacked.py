@@ -101,7 +101,6 @@ def test_an_epoch_draws_every_sample_once():
     assert torch.allclose(total, torch.ones(1, 40, dtype=torch.float64))
 
 
-
 def test_the_released_gat_trains_as_the_notebook_does():
     """Each batch a mask, the last one filled up with repeats of its own last node."""
     pool = small("gat", tuple(TRAINING_DEFECTS["gat"]))

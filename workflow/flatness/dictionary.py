@@ -10,7 +10,7 @@ from flatness.chen.contrasts import Contrast
 from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, MeasuredCheckpoint
 from flatness.chen.rows import TrainedCheckpoint
 from flatness.cross.rows import CrossCorrelation, CrossMeasurement, CrossModel
-from flatness.epfl.audit_rows import AuditedProtocol
+from flatness.epfl.audit_rows import AuditedProtocol, SourceComparison
 from flatness.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
 from flatness.files import atomic_path
@@ -41,6 +41,7 @@ TABLES: dict[str, type[Row]] = {
     "correlations/replications/*/*/*/distribution.csv": TauDistribution,
     "correlations/audit/*/models.csv": PoolModel,
     "correlations/audit/*/audit.csv": AuditedProtocol,
+    "correlations/audit/*/released_against_source.csv": SourceComparison,
     "correlations/cross/models.csv": CrossModel,
     "correlations/cross/correlations.csv": CrossCorrelation,
     "report/claims.csv": Outcome,

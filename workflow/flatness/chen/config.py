@@ -92,9 +92,10 @@ class Checkpoints(Frozen):
 class Family(Frozen):
     """Models of one network on one data set, over settings and seeds.
 
-    Blocks count seeds from 0, whatever a setting's `first_seed`. The first `trend_seeds` seeds are kept and measured along training, the others at its end. The
-    last checkpoints of the first `trace_seeds` seeds are also measured by sampling (Hessian trace,
-    sampled adaptive sharpness), which costs many passes.
+    Blocks count seeds from 0, whatever a setting's `first_seed`. The first `trend_seeds` seeds are
+    kept and measured along training, the others at its end. The last checkpoints of the first
+    `trace_seeds` seeds are also measured by sampling (Hessian trace, sampled adaptive sharpness),
+    which costs many passes.
     """
 
     network: Network

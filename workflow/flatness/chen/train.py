@@ -36,7 +36,7 @@ SAVE_SECONDS = 30.0
 def train_block(
     experiment: Annotated[str, typer.Option(help="training slice of the config, as JSON")],
     data: Annotated[Path, typer.Option(help="normalised data file")],
-    seeds: Annotated[str, typer.Option(help="first and last seed, counted from the setting's, such as 0-4")],
+    seeds: Annotated[str, typer.Option(help="first and last, counted from the setting's, as 0-4")],
     scratch: Annotated[Path, typer.Option(help="folder of the resumable state")],
     final: Annotated[Path, typer.Option(help="weights at the end, to write (safetensors)")],
     trajectory: Annotated[Path, typer.Option(help="weights before the end, to write")],

@@ -30,7 +30,7 @@ TRAINING_DEFECTS: dict[str, dict[str, str]] = {
         "weight_decay": "weight decay 5e-3",
         "evaluation_mode": "no dropout and frozen batch norm from the second epoch on",
     },
-    # Its notebook trains as the report says: it pads the last batch of a mask, which changes nothing.
+    # Its notebook trains as the report says: its last batch is padded, but a mask of nodes.
     "gat": {},
 }
 

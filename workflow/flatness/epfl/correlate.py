@@ -8,13 +8,11 @@ import typer
 
 from flatness.config import Statistics
 from flatness.derived import derived_from
+from flatness.epfl.published import PUBLISHED, published_interval
 from flatness.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
 from flatness.errors import NumericalError
 from flatness.statistics import MINIMUM_MODELS, correlate
 from flatness.tables import read_tables, write_table
-
-#: τ and p of the report, section IV and figure 1.
-PUBLISHED = {"fcnn": (-0.311, 0.0014), "lenet5": (-0.180, 0.0645), "gat": (-0.185, 0.0576)}
 
 
 def correlate_pool(
@@ -44,6 +42,7 @@ def correlate_pool(
             f"a τ needs {MINIMUM_MODELS}; left out: {_reasons(joined)}"
         )
     source = derived_from(joined, statistics=settings.model_dump())
+    published_low, published_high = published_interval(pool, settings)
     tables = []
     for column in ("sharpness", "sharpness_clamped"):
         result = correlate(
@@ -63,6 +62,8 @@ def correlate_pool(
                 excluded=len(joined) - result.n,
                 published_tau=PUBLISHED[pool][0],
                 published_p=PUBLISHED[pool][1],
+                published_low=published_low,
+                published_high=published_high,
                 **source,
             )
         )

@@ -126,6 +126,9 @@ def _all_nodes(
 
     The notebook fills its last batch up with repeats of that batch's own last node. A batch is a
     mask, in which repeats count once, so the filling changes nothing.
+
+    Returns:
+        Weights of the nodes, (M, nodes), one a batch.
     """
     order = torch.stack([torch.randperm(pool.samples, generator=one) for one in generators])
     return [pool.batch(part) for part in order.split(settings.ascent.batch_size, dim=1)]

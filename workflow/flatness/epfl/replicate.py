@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from flatness.config import Statistics
 from flatness.derived import derived_from
-from flatness.epfl.correlate import PUBLISHED, join_pool
+from flatness.epfl.correlate import join_pool
+from flatness.epfl.published import PUBLISHED
 from flatness.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.epfl.rows import MeasuredModel, TrainedModel
 from flatness.errors import NumericalError

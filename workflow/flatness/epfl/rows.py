@@ -72,3 +72,7 @@ class PoolCorrelation(Provenance):
     excluded: int = column("models left out; the models table says why")
     published_tau: float = column("the report's τ for this pool")
     published_p: float = column("the report's p-value")
+    published_low: float = column(
+        "lower end of the published τ's interval: bootstrap over the dots read off its figure"
+    )
+    published_high: float = column("upper end")
