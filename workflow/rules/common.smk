@@ -24,7 +24,6 @@ from flatness.cross import config as cross
 from flatness.datasets import DATASETS
 from flatness.datasets import module_of as dataset_module
 from flatness.epfl import config as epfl
-from flatness.epfl import study
 from flatness.errors import UserError
 from flatness.frozen import canonical_json, content_hash
 from flatness.transformers import config as transformers

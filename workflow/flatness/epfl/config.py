@@ -115,11 +115,12 @@ class PoolTraining(Frozen):
     """All that determines the trained weights of one pool, apart from the seeds.
 
     `defects` are names from `TRAINING_DEFECTS[pool]`: none is the written protocol, all the
-    released one.
+    released one. `split` is the train/test split, 0 that of the report.
     """
 
     pool: Pool
     dataset: DatasetName
+    split: NonNegativeInt = 0
     train_size: PositiveInt | None
     learning_rate: PositiveFloat
     batch_size: PositiveInt
@@ -141,6 +142,7 @@ class PoolMeasurement(Frozen):
 
     pool: Pool
     dataset: DatasetName
+    split: NonNegativeInt = 0
     train_size: PositiveInt | None
     training_defects: tuple[str, ...]
     rho: PositiveFloat

@@ -1,5 +1,6 @@
 """Kendall's τ between adaptive sharpness and test loss, over one pool of models."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from flatness.config import Statistics
 from flatness.derived import derived_from
 from flatness.epfl.published import PUBLISHED, published_interval
+from flatness.epfl.reliability import corrected_tau, reliability
 from flatness.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
 from flatness.errors import NumericalError
 from flatness.statistics import MINIMUM_MODELS, correlate
@@ -48,6 +50,8 @@ def correlate_pool(
         result = correlate(
             used[column], used["test_loss"], method="kendall", **settings.model_dump()
         )
+        errors = used["sharpness_se"] if column == "sharpness" else used["sharpness_se"] * math.nan
+        share = reliability(used[column], errors)
         tables.append(
             PoolCorrelation(
                 pool=pool,
@@ -60,6 +64,8 @@ def correlate_pool(
                 confidence=settings.confidence,
                 n=result.n,
                 excluded=len(joined) - result.n,
+                reliability=share,
+                tau_corrected=corrected_tau(result.estimate, share),
                 published_tau=PUBLISHED[pool][0],
                 published_p=PUBLISHED[pool][1],
                 published_low=published_low,

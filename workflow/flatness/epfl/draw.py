@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 import typer
@@ -64,10 +65,20 @@ def draw_pool(axis: Axes, points: pd.DataFrame, correlation: pd.Series) -> None:
         f"{title(correlation['pool'])} on {title(correlation['dataset'])}, "
         f"{correlation['n']} models{left_out}\n"
         f"τ = {correlation['tau']:+.3f} [{correlation['low']:+.2f}, {correlation['high']:+.2f}], "
-        f"p = {correlation['p_permutation']:.2g}\n"
+        f"p = {correlation['p_permutation']:.2g}{reliable(correlation)}\n"
         f"published: τ = {correlation['published_tau']:+.3f} "
         f"[{correlation['published_low']:+.2f}, {correlation['published_high']:+.2f}], "
         f"p = {correlation['published_p']:.2g}"
+    )
+
+
+def reliable(correlation: pd.Series) -> str:
+    """The line on reliability and corrected τ; nothing where one run gives no error."""
+    if np.isnan(correlation["reliability"]):
+        return ""
+    return (
+        f"\nreliability {correlation['reliability']:.2f}, "
+        f"so about {correlation['tau_corrected']:+.3f} without noise"
     )
 
 
