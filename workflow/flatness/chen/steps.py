@@ -17,10 +17,12 @@ from torch.optim import SGD, Adam, Optimizer
 
 from flatness.chen.config import Setting
 
-#: φ'(·) by the activation's outputs a = φ(·), for the activations a fused step knows.
-DERIVATIVES: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
-    nn.ReLU: lambda a: a > 0,
-    nn.Tanh: lambda a: 1 - a * a,
+#: The activations a fused step knows: φ, written onto its inputs, and φ' by its outputs a = φ(·).
+ACTIVATIONS: dict[
+    type[nn.Module], tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+] = {
+    nn.ReLU: (torch.relu_, lambda a: a > 0),
+    nn.Tanh: (torch.tanh_, lambda a: 1 - a * a),
 }
 
 
@@ -53,7 +55,7 @@ def is_dense(model: nn.Module) -> bool:
     return (
         len(layers) % 2 == 1
         and all(type(layer) is nn.Linear and layer.bias is not None for layer in linear)
-        and all(type(layer) in DERIVATIVES for layer in between)
+        and all(type(layer) in ACTIVATIONS for layer in between)
     )
 
 
@@ -92,22 +94,23 @@ class FusedStep:
         self.optimizer = build_optimizer(model, setting)
         self._rate = setting.learning_rate
         modules = [layer for layer in model if not isinstance(layer, nn.Flatten)]
-        self._linear, self._activations = modules[::2], modules[1::2]
-        self._derivatives = [DERIVATIVES[type(layer)] for layer in self._activations]
+        self._parameters = [(layer.weight, layer.bias) for layer in modules[::2]]
+        self._activations = [ACTIVATIONS[type(layer)] for layer in modules[1::2]]
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Forward, then from the last layer on: δ of the layer before, and the layer's step."""
         entering = [inputs.flatten(1)]
-        for linear, activation in zip(self._linear, self._activations, strict=False):
-            entering.append(activation(linear(entering[-1])))
-        error = self._linear[-1](entering[-1]) - targets
+        for (weight, bias), (activate, _) in zip(self._parameters, self._activations, strict=False):
+            entering.append(activate(functional.linear(entering[-1], weight, bias)))
+        error = functional.linear(entering[-1], *self._parameters[-1]).sub_(targets)
         delta = error * (2 / error.numel())
-        for index in reversed(range(len(self._linear))):
-            weight, bias = self._linear[index].weight, self._linear[index].bias
-            before = delta @ weight if index else None
+        for index in reversed(range(len(self._parameters))):
+            weight, bias = self._parameters[index]
+            before = delta @ weight if index else delta
             weight.addmm_(delta.T, entering[index], alpha=-self._rate)
             bias.sub_(delta.sum(0), alpha=self._rate)
             if index:
-                delta = before.mul_(self._derivatives[index - 1](entering[index]))
-        return error.square().mean()
+                _, derivative = self._activations[index - 1]
+                delta = before.mul_(derivative(entering[index]))
+        return error.square_().mean()
