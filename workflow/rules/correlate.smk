@@ -73,6 +73,7 @@ rule audit_epfl:
     output:
         models=f"{RESULTS}/correlations/audit/{{pool}}/models.csv",
         table=f"{RESULTS}/correlations/audit/{{pool}}/audit.csv",
+        released=f"{RESULTS}/correlations/audit/{{pool}}/released_against_source.csv",
     log:
         f"{LOGS}/audit/{{pool}}.log",
     wildcard_constraints:
@@ -94,7 +95,7 @@ rule audit_epfl:
         "python -m flatness audit-epfl --plan {params.plan:q}"
         " --statistics {params.statistics:q} --training {params.training:q}"
         " --measurements {params.measurements:q} --models {output.models:q}"
-        " --output {output.table:q} 2> >(tee {log:q} >&2)"
+        " --output {output.table:q} --released {output.released:q} 2> >(tee {log:q} >&2)"
 
 
 rule correlate_chen:

@@ -5,14 +5,14 @@
 
 def epfl_training(wildcards):
     settings = epfl.training(CONFIG.epfl, wildcards.pool, wildcards.trained, DEVICE)
-    return study.of_block(settings, CONFIG.epfl.pools[wildcards.pool], wildcards.block)
+    return CONFIG.epfl.of_block(settings, wildcards.block)
 
 
 def epfl_measurement(wildcards):
     settings = epfl.measurement(
         CONFIG.epfl, wildcards.pool, wildcards.trained, wildcards.measured, DEVICE
     )
-    return study.of_block(settings, CONFIG.epfl.pools[wildcards.pool], wildcards.block)
+    return CONFIG.epfl.of_block(settings, wildcards.block)
 
 
 def epfl_blocks(pattern, blocks=lambda pool: CONFIG.epfl.pools[pool].blocks):

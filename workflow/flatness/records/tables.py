@@ -51,7 +51,10 @@ class Provenance(Row):
     torch_version: str = column("version of PyTorch")
     python_version: str = column("version of Python")
     device: str = column("kind of device: cpu or cuda")
-    execution: str = column("models trained or measured one by one (loop) or as one (stacked)")
+    execution: str = column(
+        "models trained or measured one by one (loop; fused where no gradient is stored) or as one "
+        "(stacked)"
+    )
 
 
 @cache
@@ -86,7 +89,7 @@ def provenance(experiment: str, *, device: str = "cpu", execution: str = "loop")
     Args:
         experiment: hash of the settings (`flatness.records.frozen.content_hash`).
         device: "cpu" or "cuda".
-        execution: "loop" or "stacked".
+        execution: "loop", "fused" or "stacked".
 
     Returns:
         Column name to value.

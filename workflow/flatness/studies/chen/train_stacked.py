@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flatness.errors import UserError
-from flatness.records.frozen import content_hash, seeds_of
+from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch, save_tensors
 from flatness.studies.chen.config import Training
@@ -215,7 +215,7 @@ def write_part(
     rows: list[TrainedCheckpoint] = []
     final: dict[str, Tensor] = {}
     before: dict[str, Tensor] = {}
-    for seed in seeds_of(block):
+    for seed in part.setting.seeds(block):
         for step in part.steps:
             weights, columns = scratch.load(member_checkpoint(part, seed, step))
             rows.append(TrainedCheckpoint(**columns, **common))
