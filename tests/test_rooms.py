@@ -18,7 +18,7 @@ ROOMS = (
     ("statistics",),
     ("datasets",),
     ("networks",),
-    ("studies.figures",),
+    ("studies.figures", "studies.quantity_columns"),
     ("studies.chen", "studies.epfl", "studies.transformers"),
     ("studies.cross",),
     ("studies.checkpoint_row",),
