@@ -12,6 +12,7 @@ LIBRARY = ROOT / "workflow/flatness"
 #: side, but for `cross`, which measures the models of two of them.
 ROOMS = (
     ("errors",),
+    ("extras",),
     ("terminal",),
     ("records",),
     ("measures",),

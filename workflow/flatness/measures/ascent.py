@@ -1,4 +1,4 @@
-"""Maximising a loss in the box |δ| ≤ ρ|w|, for a stack of models at once.
+"""Maximising a loss in the box |δ| ≤ ρ|w|, or |δ| ≤ ρ, for a stack of models at once.
 
 Parameters carry a leading dimension M, and a loss function maps them to the M models' losses, so
 that one implementation serves a single module (a stack of one) and pools of small networks.
@@ -82,11 +82,12 @@ def strong_rise(
     steps: int = STRONG_STEPS,
     corners: int = STRONG_CORNERS,
     generators: Sequence[torch.Generator],
+    adaptive: bool = True,
 ) -> Tensor:
     """Highest loss ever seen by sign ascent, less the loss at the centre.
 
-    From δ = 0 and from random corners of the box, step t of T moves by 2 (1 − t/T) ρ|w| sign(∇L):
-    the first step reaches the corner the gradient points to from anywhere in the box.
+    From δ = 0 and from random corners of the box, step t of T moves by 2 (1 − t/T) h sign(∇L), h the
+    box's half width: the first step reaches the corner the gradient points to from anywhere in the box.
 
     Args:
         losses: parameters (M, ...) to losses (M,).
@@ -95,11 +96,12 @@ def strong_rise(
         steps: updates from each start.
         corners: random corners to start from.
         generators: one a model; they draw the corners.
+        adaptive: whether h is ρ|w|, or ρ.
 
     Returns:
         (M,), never negative.
     """
-    half_width = box(centre, rho)
+    half_width = box(centre, rho, adaptive=adaptive)
 
     def move(step: int, gradient: Tensor, half: Tensor) -> Tensor:
         return 2 * (1 - step / steps) * half * gradient.sign()
@@ -113,9 +115,11 @@ def strong_rise(
     return highest - path[0]
 
 
-def box(centre: Parameters, rho: float) -> Parameters:
-    """Half widths ρ|w| of the box that δ may move in."""
-    return {name: rho * weights.abs() for name, weights in centre.items()}
+def box(centre: Parameters, rho: float, *, adaptive: bool = True) -> Parameters:
+    """Half widths of the box that δ may move in: ρ|w|, or ρ if it is not adaptive."""
+    if adaptive:
+        return {name: rho * weights.abs() for name, weights in centre.items()}
+    return {name: torch.full_like(weights, rho) for name, weights in centre.items()}
 
 
 def ascent_path(
@@ -169,7 +173,7 @@ def require_inside(delta: Parameters, half_width: Parameters) -> None:
     """Raises a NumericalError naming the tensor where |δ| exceeds |half width|; NaN passes."""
     for name, half in half_width.items():
         if (delta[name].abs() > half.abs()).any():
-            raise NumericalError(f"{name}: δ left its box |δ| ≤ ρ|w|; the projection is wrong")
+            raise NumericalError(f"{name}: δ left its box; the projection is wrong")
 
 
 def _random_corner(half_width: Parameters, generators: Sequence[torch.Generator]) -> Parameters:

@@ -6,6 +6,7 @@ Loss convention: L = 1/(2n) Σ ||f(x_i) − y_i||², which is N/2 times PyTorch'
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,9 +17,63 @@ from torch import Tensor, nn
 from flatness.errors import NumericalError, UserError
 from flatness.measures._jacobians import flat_outputs, refuse_training_mode, require_finite
 from flatness.measures.estimates import Estimate
+from flatness.measures.quantities import LOSS
 
 #: Samples in one backward pass.
 CHUNK = 500
+
+
+@dataclass(frozen=True)
+class Hessian:
+    """The Hessian of the loss of a model on samples, at the model's present weights.
+
+    Attributes:
+        model: maps (n, ...) to (n, N) or (n,).
+        inputs: (n, ...).
+        targets: (n, N).
+        seed: of the random vectors.
+        convention: the loss.
+    """
+
+    model: nn.Module
+    inputs: Tensor
+    targets: Tensor
+    seed: int = 0
+    convention: str = LOSS
+
+    def trace(self, *, estimates: int = 5, products: int = 30) -> Estimate:
+        """Its trace with a standard error: `hessian_trace`."""
+        return hessian_trace(
+            self.model,
+            self.inputs,
+            self.targets,
+            estimates=estimates,
+            products=products,
+            seed=self.seed,
+        )
+
+    def top_eigenvalue(self, *, tolerance: float = 1e-4) -> float:
+        """Its largest eigenvalue, to a relative tolerance: `top_eigenvalue`."""
+        return top_eigenvalue(
+            self.model, self.inputs, self.targets, tolerance=tolerance, seed=self.seed
+        )
+
+
+def hessian(model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0) -> Hessian:
+    """The Hessian of the loss by a model's parameters.
+
+    Nothing is computed, or checked, before one of its methods is called.
+
+    Args:
+        model: maps (n, ...) to (n, N) or (n,), in evaluation mode if that matters to it.
+        inputs: (n, ...), of the parameters' floating-point type.
+        targets: (n, N), also (n,) if the outputs are, of the same type; one-hot rows for classes.
+        seed: of the random vectors that estimates draw.
+
+    Returns:
+        What gives its trace and its largest eigenvalue.
+    """
+    return Hessian(model, inputs, targets, seed)
 
 
 @torch.enable_grad()

@@ -191,7 +191,7 @@ def read_claims(path: Path = CLAIMS) -> Claims:
         UserError: not readable, or a claim is not well formed; names the place and the value.
     """
     try:
-        return Claims.model_validate(yaml.safe_load(path.read_text()))
+        return Claims.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     except ValidationError as error:
