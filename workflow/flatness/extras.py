@@ -58,7 +58,7 @@ def extra_of(module: str) -> str | None:
     wanted = _normalised(DISTRIBUTIONS.get(module, module))
     for requirement in requirements:
         found = re.match(r"([\w.-]+).*\bextra == ['\"](\w+)['\"]", requirement)
-        if found and _normalised(found[1]) == wanted:
+        if found and _normalised(found[1]) == wanted != "flatness":  # an extra may bring another
             return found[2]
     return None
 

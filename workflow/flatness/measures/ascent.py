@@ -86,8 +86,9 @@ def strong_rise(
 ) -> Tensor:
     """Highest loss ever seen by sign ascent, less the loss at the centre.
 
-    From δ = 0 and from random corners of the box, step t of T moves by 2 (1 − t/T) h sign(∇L), h the
-    box's half width: the first step reaches the corner the gradient points to from anywhere in the box.
+    From δ = 0 and from random corners of the box, step t of T moves by 2 (1 − t/T) h sign(∇L), with
+    h the half width: the first step reaches the corner the gradient points to from anywhere in the
+    box.
 
     Args:
         losses: parameters (M, ...) to losses (M,).

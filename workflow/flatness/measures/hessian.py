@@ -6,7 +6,7 @@ Loss convention: L = 1/(2n) Σ ||f(x_i) − y_i||², which is N/2 times PyTorch'
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class Hessian:
     inputs: Tensor
     targets: Tensor
     seed: int = 0
-    convention: str = LOSS
+    convention: str = field(default=LOSS, init=False)
 
     def trace(self, *, estimates: int = 5, products: int = 30) -> Estimate:
         """Its trace with a standard error: `hessian_trace`."""
