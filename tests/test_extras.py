@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 
 import pytest
@@ -39,16 +40,22 @@ def declared(requirements):
     return {normalised(re.match(r"[\w.-]+", text)[0]) for text in requirements}
 
 
+INSTALLED = cache(packages_distributions)
+
+
+def distributions(module):
+    return {normalised(name) for name in INSTALLED().get(module, [module])}
+
+
 def third_party(path):
-    """Distributions that a module imports, anywhere in it."""
-    installed = packages_distributions()
+    """The distributions of each third-party module that a module imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level:
             names = [node.module]
         for name in {name.partition(".")[0] for name in names}:
             if name not in sys.stdlib_module_names and name != "flatness":
-                yield {normalised(each) for each in installed.get(name, [name])}
+                yield distributions(name)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +76,7 @@ def test_every_module_that_is_named_otherwise_than_its_distribution_is_known():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and not node.level:
                 module = node.module.partition(".")[0]
-                found = {normalised(name) for name in packages_distributions().get(module, [])}
+                found = distributions(module)
                 if found & optional:
                     assert normalised(extras.DISTRIBUTIONS.get(module, module)) in found
 
