@@ -41,9 +41,9 @@ coverage: $(READY) ## the same tests, and how much of flatness they run: 90 % of
 test-slow: $(READY) ## kills, resumes, a cluster and other long tests
 	@$(ACTIVATE) $(PYTEST) -m slow
 
-check: $(READY) ## style of the code and of the workflow
+check: $(READY) ## style of the code and of the workflow, types of the measures
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && \
-	    snakemake --lint
+	    snakemake --lint && basedpyright
 
 bench: $(READY) ## the benchmarks: ratios in one run, on a quiet machine; needs the published data
 	@$(ACTIVATE) snakemake --quiet all --configfile config/laptop.yaml -- \

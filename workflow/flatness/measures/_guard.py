@@ -1,6 +1,7 @@
 """A guard against wrong values without a word: the fast path against plain backpropagation."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ def _scale_of_outputs(rows: Rows) -> float:
 
 
 def _check_layer(
-    layer: Layer, seen: LayerRows, weights: Tensor, exact: dict[str, Tensor | None]
+    layer: Layer, seen: LayerRows, weights: Tensor, exact: Mapping[str, Tensor | None]
 ) -> None:
     """The same combination of outputs, by the layer's rows and by plain backpropagation."""
     prefix = f"{layer.name}." if layer.name else ""
