@@ -7,6 +7,7 @@ that one implementation serves a single module (a stack of one) and pools of sma
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from flatness.errors import NumericalError
@@ -25,7 +26,7 @@ STRONG_CORNERS = 2
 
 def draw_batches(
     samples: int, restarts: int, batch_size: int, generators: Sequence[torch.Generator]
-) -> Tensor:
+) -> Int[Tensor, "M {restarts} {batch_size}"]:
     """Draws batches uniformly with replacement, each model from its own generator.
 
     Args:
@@ -44,9 +45,9 @@ def draw_batches(
 def loss_rises(
     losses: Callable[[Parameters, Tensor], Tensor],
     centre: Parameters,
-    batches: Tensor,
+    batches: Shaped[Tensor, "M restarts ..."],
     maximise: Maximiser,
-) -> Tensor:
+) -> Float[Tensor, "M restarts"]:
     """Maximises the loss rise on every batch.
 
     Args:
@@ -66,7 +67,7 @@ def loss_rises(
 
 def plain_rise(
     losses: Losses, centre: Parameters, *, rho: float, step_size: float, steps: int
-) -> Tensor:
+) -> Float[Tensor, " M"]:
     """Highest loss after updates 1 to `steps` of projected ascent, less the loss at the centre."""
     path = ascent_path(
         losses, centre, box(centre, rho), lambda _, gradient, __: step_size * gradient, steps
@@ -83,7 +84,7 @@ def strong_rise(
     corners: int = STRONG_CORNERS,
     generators: Sequence[torch.Generator],
     adaptive: bool = True,
-) -> Tensor:
+) -> Float[Tensor, " M"]:
     """Highest loss ever seen by sign ascent, less the loss at the centre.
 
     From δ = 0 and from random corners of the box, step t of T moves by 2 (1 − t/T) h sign(∇L), with
@@ -132,7 +133,7 @@ def ascent_path(
     *,
     start: Parameters | None = None,
     score: Losses | None = None,
-) -> Tensor:
+) -> Float[Tensor, "{steps}+1 M"]:
     """Losses along a projected ascent. δ itself is held, since w + δ in float32 breaks the box.
 
     Args:

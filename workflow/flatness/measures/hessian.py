@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from curvlinops import HessianLinearOperator, xtrace
+from jaxtyping import Float
 from scipy.sparse.linalg import eigsh
 from torch import Tensor, nn
 
@@ -36,8 +37,8 @@ class Hessian:
     """
 
     model: nn.Module
-    inputs: Tensor
-    targets: Tensor
+    inputs: Float[Tensor, "n ..."]
+    targets: Float[Tensor, "n ..."]
     seed: int = 0
     convention: str = field(default=LOSS, init=False)
 
@@ -59,7 +60,13 @@ class Hessian:
         )
 
 
-def hessian(model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0) -> Hessian:
+def hessian(
+    model: nn.Module,
+    inputs: Float[Tensor, "n ..."],
+    targets: Float[Tensor, "n ..."],
+    *,
+    seed: int = 0,
+) -> Hessian:
     """The Hessian of the loss by a model's parameters.
 
     Nothing is computed, or checked, before one of its methods is called.
@@ -79,8 +86,8 @@ def hessian(model: nn.Module, inputs: Tensor, targets: Tensor, *, seed: int = 0)
 @torch.enable_grad()
 def hessian_trace(
     model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Float[Tensor, "n ..."],
+    targets: Float[Tensor, "n ..."],
     *,
     estimates: int = 5,
     products: int = 30,
@@ -127,7 +134,12 @@ def hessian_trace(
 
 @torch.enable_grad()
 def top_eigenvalue(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, tolerance: float = 1e-4, seed: int = 0
+    model: nn.Module,
+    inputs: Float[Tensor, "n ..."],
+    targets: Float[Tensor, "n ..."],
+    *,
+    tolerance: float = 1e-4,
+    seed: int = 0,
 ) -> float:
     """Largest eigenvalue of the Hessian of the loss, by Lanczos iterations (ARPACK).
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -51,8 +52,8 @@ class WorstCaseSharpness:
 
 def worst_case_sharpness(
     model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Shaped[Tensor, "n ..."],
+    targets: Shaped[Tensor, "n ..."],
     *,
     loss: Callable[[Tensor, Tensor], Tensor],
     rho: float,
@@ -106,7 +107,7 @@ def worst_case_sharpness(
 def adaptive_sharpness(
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
-    data: tuple[Tensor, Tensor],
+    data: tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]],
     *,
     rho: float,
     step_size: float,
@@ -148,7 +149,7 @@ def adaptive_sharpness(
 def strong_adaptive_sharpness(
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
-    data: tuple[Tensor, Tensor],
+    data: tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]],
     *,
     rho: float,
     steps: int = STRONG_STEPS,
@@ -195,7 +196,7 @@ def strong_adaptive_sharpness(
     return _of_module(model, loss, data, maximise, restarts, batch_size, generator)
 
 
-def summarise(rises: Tensor) -> WorstCaseSharpness:
+def summarise(rises: Float[Tensor, " restarts"]) -> WorstCaseSharpness:
     """Averages one model's loss rises, shape (restarts,), with the standard error of the mean."""
     rises = rises.double()
     count = len(rises)
