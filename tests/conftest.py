@@ -10,7 +10,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 # Before anything imports them. Users pay nothing for these checks, and get the errors that the
 # functions raise themselves.
-jaxtyping.install_import_hook("flatness.measures", "beartype.beartype")
+jaxtyping.install_import_hook("flatness.measures", "checked_types.check")
 
 
 @pytest.fixture

@@ -223,6 +223,7 @@ def test_settings_out_of_range_are_named(changes):
         measure(Noisy(), **changes)
 
 
+@pytest.mark.usefixtures("as_for_users")
 def test_inputs_and_targets_of_different_length_are_refused():
     inputs, targets = table()
     with pytest.raises(UserError, match="40 inputs but 39 targets"):
