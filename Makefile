@@ -61,13 +61,14 @@ test-isa: $(READY) ## tests of training and measuring, under each lower instruct
 	    export $(AVX2) && python -m flatness machine && $(PYTEST) $(TRAINING); fi
 
 check: $(READY) ## style of the code and of the workflow, schemas of configs and of what hosts read
-	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && \
+	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && \
 	    snakemake --lint
 	@$(ACTIVATE) $(SCHEMA)github-workflows .github/workflows/*.yml && \
 	    $(SCHEMA)dependabot .github/dependabot.yml && \
 	    $(SCHEMA)github-issue-config .github/ISSUE_TEMPLATE/config.yml && \
 	    $(SCHEMA)github-issue-forms .github/ISSUE_TEMPLATE/{fault,number}.yml && \
-	    $(SCHEMA)citation-file-format CITATION.cff
+	    $(SCHEMA)citation-file-format CITATION.cff && \
+	    check-jsonschema -q --schemafile config/schema.json config/*.yaml
 
 wheel: $(READY) ## the package, into dist/
 	@$(ACTIVATE) pip wheel --disable-pip-version-check -q --no-deps --wheel-dir dist .
