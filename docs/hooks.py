@@ -1,0 +1,128 @@
+"""Pages of the site that are made when it is built: from the code, the configs and the kept run.
+
+Also puts a section of README where a page says `<!-- README: Heading -->`, so that it is written once.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from flatness.measures.quantities import QUANTITIES
+from flatness.pipeline.config_reference import config_page
+from flatness.pipeline.reference.readme import ledger_markdown
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "results/reference"
+LEDGER = """\
+# Ledger
+
+Each claim of the papers was fixed before the tables were made. It is *reproduced* if the whole
+interval of our value lies on the claimed side, *not reproduced* if it lies on the other, else
+*inconclusive*. The values are those of `results/reference/`: both papers on the published data, by
+`config/laptop.yaml`. [Deviations](deviations.md) explains every difference.
+
+"""
+QUANTITY_PAGE = """\
+# Quantities
+
+[`measure`][flatness.measures.measure.measure] returns these by name, each with its standard error.
+*Kind* says what a value may be relied on for: a **definition** is the quantity as written, a
+**theorem** is a bound that always holds, a **heuristic** is a bound that may fail, **released** is what
+the authors' code computes.
+
+"""
+DICTIONARY = """\
+# Data dictionary
+
+What every column of every table of `results/<config>/` means. Every table is CSV.
+"""
+FIGURES = """\
+# Figures
+
+Figures of `results/reference/`. `make figures` redraws them; [Equations and figures](map.md) names the
+rule of each.
+"""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages that are made, and the pictures of the kept run."""
+    pictures = sorted((KEPT / "figures").glob("*.png"))
+    pages = {
+        "ledger.md": LEDGER + ledger_markdown(KEPT / "report/claims.csv"),
+        "quantities.md": QUANTITY_PAGE + quantities(),
+        "configuration.md": config_page(),
+        "dictionary.md": DICTIONARY + dictionary(KEPT / "report/data_dictionary.csv"),
+        "figures.md": FIGURES + "".join(_figure(picture.stem) for picture in pictures),
+    }
+    for name, text in pages.items():
+        files.append(File.generated(config, name, content=text))
+    for picture in pictures:
+        name = f"figures/{picture.name}"
+        files.append(File.generated(config, name, abs_src_path=str(picture)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Puts sections of README where a page asks for them."""
+    return re.sub(r"^<!-- README: (.+) -->$", lambda found: section(found[1]), markdown, flags=re.M)
+
+
+def section(heading: str) -> str:
+    """The text of README below a heading of the second level."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
+    if not found:
+        raise PluginError(f"README.md has no section {heading!r}")
+    return found[1].strip()
+
+
+def quantities() -> str:
+    """All quantities in one table."""
+    rows = [
+        (f"`{name}`", each.symbol, each.kind, each.unit, each.description, each.convention)
+        for name, each in QUANTITIES.items()
+    ]
+    return table(("name", "symbol", "kind", "unit", "meaning", "convention"), rows)
+
+
+def dictionary(path: Path) -> str:
+    """The data dictionary, a table for each kind of file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    text = ""
+    for files, columns in groupby(rows, lambda row: row["files"]):
+        text += f"\n## {_cell(files)}\n\n"
+        cells = [
+            (f"`{row['column']}`", row["type"], row["unit"], row["symbol"], _meaning(row))
+            for row in columns
+        ]
+        text += table(("column", "type", "unit", "symbol", "meaning"), cells)
+    return text
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [headings, ["---"] * len(headings), *([_cell(cell) for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _meaning(row: dict[str, str]) -> str:
+    return "; ".join(filter(None, (row["description"], row["convention"])))
+
+
+def _cell(text: str) -> str:
+    """Text that is no Markdown but for code: bars, stars and angle brackets are meant."""
+    if text.startswith("`"):
+        return text
+    for sign in r"\`*_<[|":
+        text = text.replace(sign, f"\\{sign}" if sign != "|" else "∣")
+    return text
+
+
+def _figure(name: str) -> str:
+    return f"\n## {name}\n\n![{name}](figures/{name}.png)\n"
