@@ -1,6 +1,6 @@
 """Pages of the site that are made when it is built: from the code, the configs and the kept run.
 
-Also puts a section of README where a page says `<!-- README: Heading -->`, so that it is written once.
+Where a page says `<!-- README: Heading -->`, it gets that section of README.
 """
 
 import csv
@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from flatness.measures.quantities import QUANTITIES
-from flatness.pipeline.config_reference import config_page
-from flatness.pipeline.reference.readme import ledger_markdown
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+
+from flatness.measures.quantities import QUANTITIES
+from flatness.pipeline.config_reference import config_page
+from flatness.pipeline.reference.readme import ledger_markdown
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "results/reference"
@@ -32,8 +33,8 @@ QUANTITY_PAGE = """\
 
 [`measure`][flatness.measures.measure.measure] returns these by name, each with its standard error.
 *Kind* says what a value may be relied on for: a **definition** is the quantity as written, a
-**theorem** is a bound that always holds, a **heuristic** is a bound that may fail, **released** is what
-the authors' code computes.
+**theorem** is a bound that always holds, a **heuristic** is a bound that may fail, and **released**
+is what the authors' code computes.
 
 """
 DICTIONARY = """\
@@ -44,8 +45,8 @@ What every column of every table of `results/<config>/` means. Every table is CS
 FIGURES = """\
 # Figures
 
-Figures of `results/reference/`. `make figures` redraws them; [Equations and figures](map.md) names the
-rule of each.
+Figures of `results/reference/`. `make figures` redraws them; [Equations and figures](map.md) names
+the rule of each.
 """
 
 
