@@ -20,7 +20,7 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 # Schemas come with the package: none is downloaded.
 SCHEMA := check-jsonschema -q --builtin-schema vendor.
 .PHONY: demo laptop paper plan figures compare archive adopt machine test coverage test-slow test-isa \
-    check wheel bench clean help
+    check docs wheel bench clean help
 
 demo: $(READY) ## the whole pipeline on an embedded demo (default)
 laptop: $(READY) ## on the published data, at a size for two cores
@@ -69,6 +69,9 @@ check: $(READY) ## style of the code and of the workflow, schemas of configs and
 	    $(SCHEMA)github-issue-forms .github/ISSUE_TEMPLATE/{fault,number}.yml && \
 	    $(SCHEMA)citation-file-format CITATION.cff && \
 	    check-jsonschema -q --schemafile config/schema.json config/*.yaml
+
+docs: $(READY) ## the documentation site, into site/
+	@$(ACTIVATE) NO_MKDOCS_2_WARNING=1 mkdocs build -q
 
 wheel: $(READY) ## the package, into dist/
 	@$(ACTIVATE) pip wheel --disable-pip-version-check -q --no-deps --wheel-dir dist .

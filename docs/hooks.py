@@ -117,12 +117,11 @@ def _meaning(row: dict[str, str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that is no Markdown but for code: bars, stars and angle brackets are meant."""
+    """Text in which Markdown's signs stand for themselves, unless it is code."""
     if text.startswith("`"):
         return text
-    for sign in r"\`*_<[|":
-        text = text.replace(sign, f"\\{sign}" if sign != "|" else "∣")
-    return text
+    text = text.replace("||", "‖").replace("|", "∣")
+    return re.sub(r"([\\`*_<\[])", r"\\\1", text)
 
 
 def _figure(name: str) -> str:
