@@ -142,7 +142,9 @@ def main(
             print(f"{pool:8} {name:34} {value:10.3f}")
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     with atomic_path(output) as temporary:
-        temporary.write_text(json.dumps(results | versions, indent=1, sort_keys=True) + "\n")
+        temporary.write_text(
+            json.dumps(results | versions, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def main(output: Path, segments: int = 20) -> None:
             f"{minutes:.1f} minutes (target 15)"
         )
     result = {"stacks": rows, "mlp_grid_minutes_estimate": minutes, "gpu": gpu}
-    output.write_text(json.dumps(result | {"torch": torch.__version__}, indent=2))
+    output.write_text(json.dumps(result | {"torch": torch.__version__}, indent=2), encoding="utf-8")
 
 
 def measured(network: str, batch_size: int, device: str, segments: int) -> dict[str, float | None]:

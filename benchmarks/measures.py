@@ -235,7 +235,7 @@ def main(output: str) -> None:
     for row in record["growth_with_outputs"]:
         print(f"mlp, N = {row['outputs']:2}: {1e3 * row['cpu_s']:.1f} ms")
     with atomic_path(Path(output)) as temporary:
-        temporary.write_text(json.dumps(record, indent=1))
+        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,14 +16,19 @@ Record = dict[str, Any]
 
 def gather(folder: Path, output: Path) -> None:
     """Writes all results as one JSON, and their table into the page."""
-    record = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    record = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*.json"))
+    }
     with atomic_path(output) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     first, last = MARKS
     table = "\n".join([first, "", *table_lines(record), "", last])
-    page = re.sub(f"{first}.*{last}", lambda _: table, PAGE.read_text(), flags=re.DOTALL)
+    page = re.sub(
+        f"{first}.*{last}", lambda _: table, PAGE.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     with atomic_path(PAGE) as temporary:
-        temporary.write_text(page)
+        temporary.write_text(page, encoding="utf-8")
 
 
 def table_lines(record: Record) -> Iterator[str]:
@@ -62,11 +67,11 @@ def measures(record: Record) -> Iterator[Line]:
 def chen(record: Record) -> Iterator[Line]:
     for row in record.get("networks", []):
         yield (
-            f"training step, {row['network']}, batch 20: library over bare loop",
-            f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}] of "
+            f"step of {row['network']}, batch 20, {row['execution']}: bare loop over library",
+            f"{row['speed']:.2f}× [{row['speed_low']:.2f}, {row['speed_high']:.2f}] of "
             f"{row['turns']} turns ({row['library_ms']:.2f} ms; matrix products alone "
             f"{row['floor_ms']:.2f} ms at {record['gflop_per_s']:.0f} GFLOP/s)",
-            "1.3",
+            judged(round(row["target"], 2), row["speed"]),
         )
         yield (
             f"measuring once over training, {row['network']}",

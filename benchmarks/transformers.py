@@ -106,7 +106,7 @@ def main(
 ) -> None:
     """Measures every model and prints one line each."""
     torch.set_num_threads(1)
-    values = yaml.safe_load(config.read_text())["transformers"]
+    values = yaml.safe_load(config.read_text(encoding="utf-8"))["transformers"]
     settings = TransformersSettings.model_validate(values)
     rows = []
     print(f"{'model':18}{'train':>8}{'exact':>8}{'Adam':>8}{'pairs':>8}{'single':>8}", end="")
@@ -135,7 +135,7 @@ def main(
     }
     with atomic_path(output) as temporary:
         text = json.dumps({"models": rows, "medians": medians} | versions, indent=1, sort_keys=True)
-        temporary.write_text(text + "\n")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

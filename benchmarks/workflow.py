@@ -33,7 +33,7 @@ def main(output: str) -> None:
     for name, value in record.items():
         print(f"{name:14} {value:6.1f}")
     with atomic_path(Path(output)) as temporary:
-        temporary.write_text(json.dumps(record, indent=1))
+        temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from flatness.studies.chen.measured_rows import (
     MeasuredCheckpoint,
 )
 from flatness.studies.cross.rows import CrossModel
-from flatness.studies.epfl.audit_rows import AuditedProtocol
+from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
 from flatness.studies.epfl.replication_rows import ReplicatedModel, TauDistribution
 from flatness.studies.epfl.rows import PoolCorrelation, PoolModel, TrainedModel
 from flatness.studies.transformers.rows import PlacedVit, VitCorrelation
@@ -32,7 +32,7 @@ def pool(results, name="fcnn", tau=-0.3, low=-0.5, high=-0.1, lost=(), demo=Fals
     shared = {"pool": name, "trained": "written", "measured": "written", "demo": demo}
     correlation = made_up(
         PoolCorrelation, **shared, sharpness="sharpness", tau=tau, low=low, high=high,
-        confidence=0.95, p_permutation=0.01, n=50 - len(lost), excluded=len(lost),
+        dataset="abalone", confidence=0.95, p_value=0.01, n=50 - len(lost), excluded=len(lost),
         published_tau=-0.311, published_p=0.001,
     )  # fmt: skip
     clamped = correlation.model_copy(update={"sharpness": "sharpness_clamped", "tau": 0.9})
@@ -59,6 +59,7 @@ def replications(results, name="fcnn", mean=-0.1, reach=0.05, count=20, publishe
     distribution = made_up(
         TauDistribution, pool=name, trained="written", measured="written", sharpness="sharpness",
         mean_tau=mean, low=mean - reach, high=mean + reach, replications=count, models=50,
+        dataset="abalone", p_value=1e-3,
         predictive_low=mean - 4 * reach, predictive_high=mean + 4 * reach, published_tau=published,
     )  # fmt: skip
     write_table(folder / "distribution.csv", [distribution])
@@ -78,6 +79,11 @@ def audit(results, name="fcnn", lost=()):
     shared = {"pool": name, "trained": "written", "measured": "released"}
     row = made_up(AuditedProtocol, **shared, part="measuring", n=10 - len(lost), excluded=len(lost))
     write_table(folder / "audit.csv", [row])
+    against = made_up(
+        SourceComparison, pool=name, source="published figure", quantity="sharpness_sd", value=0.09,
+        error=0.01, n=10, source_value=0.2, source_error=0.02, source_n=50, z=-4.9, differs=True,
+    )  # fmt: skip
+    write_table(folder / "released_against_source.csv", [against])
     models = [
         made_up(
             PoolModel, **shared, seed=seed, used=seed not in lost,
@@ -88,13 +94,18 @@ def audit(results, name="fcnn", lost=()):
     write_table(folder / "models.csv", models)
 
 
-def family(results, name="vgg11", estimate=0.6, low=0.4, high=0.8, violations=0):
+def family(
+    results, name="vgg11", estimate=0.6, low=0.4, high=0.8, violations=0, steps=750_000, n=97
+):
     """Tables of one Chen family: one correlation over models, bounds, two checkpoints."""
     folder = results / f"correlations/chen/{name}"
+    dataset = "fashion_mnist" if name.startswith("mlp") else "cifar10"
     correlation = made_up(
         FamilyCorrelation, family=name, over="models", x="mls", y="bound_d_released",
-        method="pearson", estimate=estimate, low=low, high=high, confidence=0.95,
-        n=97, interpolated=95, excluded=3, reasons="3 × training loss not finite by step 400",
+        at="end of training", sampled="train", method="pearson", estimate=estimate, low=low,
+        high=high, confidence=0.95, p_value=1e-6, n=n, interpolated=n - 2, train_size=10_000,
+        steps=steps, dataset=dataset, excluded=3,
+        reasons="3 × training loss not finite by step 400",
     )  # fmt: skip
     write_table(folder / "correlations.csv", [correlation])
     bounds = [("mls", "bound_d", "theorem", violations), ("nmls", "nmls_bound", "heuristic", 7)]
@@ -163,4 +174,6 @@ def benchmark(results, place, seconds):
     """Snakemake's record of one job."""
     path = results / f"benchmarks/{place}.tsv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{seconds}\t0:01:00\t500.5\t-\n")
+    path.write_text(
+        f"s\th:m:s\tmax_rss\tcpu_time\n{seconds}\t0:01:00\t500.5\t-\n", encoding="utf-8"
+    )

@@ -86,7 +86,7 @@ def test_a_results_folder_that_cannot_be_written_is_named(read_only_disk, capsys
 
 def test_a_file_in_place_of_the_results_folder_is_named(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "results").write_text("")
+    (tmp_path / "results").write_text("", encoding="utf-8")
     assert run("run", write_config(tmp_path / "tiny.yaml", tiny_values())) == 3
     assert said(capsys).startswith("error: results/tiny: cannot be written")
 
@@ -137,7 +137,9 @@ def test_a_corrupt_checkpoint_is_named(block, capsys):
 
 def test_a_table_that_lacks_a_column_is_named(block, capsys):
     path = block / "training.csv"
-    path.write_text(path.read_text().replace("test_loss", "test_lost"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("test_loss", "test_lost"), encoding="utf-8"
+    )
     assert measure_family(block) == 3
     assert f"{path}: columns missing: ['test_loss']" in said(capsys)
     assert not (block / "measured.csv").exists()

@@ -19,7 +19,7 @@ def flatness(*arguments, **environment):
         [sys.executable, "-m", "flatness", *arguments],
         env=ENVIRONMENT | environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
 
 
@@ -62,6 +62,32 @@ def test_a_users_mistake_is_one_line_without_a_traceback():
     shown = flatness("run", "nowhere.yaml")
     assert shown.returncode == 2
     assert shown.stderr.strip() == "error: nowhere.yaml: cannot be read: No such file or directory"
+
+
+LOCALES = {
+    "ASCII": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "Latin-1 output": {"PYTHONIOENCODING": "latin-1"},
+}
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_letters_that_a_locale_does_not_have_end_no_command(locale):
+    shown = flatness("run", "ρ.yaml", **LOCALES[locale])
+    assert shown.returncode == 2
+    assert re.fullmatch(r"error: \?+\.yaml: cannot be read: No such file .*\n", shown.stderr)
+    assert flatness("measure", "--help", **LOCALES[locale]).returncode == 0
+
+
+def test_text_files_are_utf_8_in_every_locale():
+    code = "from flatness.pipeline.code_version import code_version as v; "
+    code += "print(v('flatness.report.page'), v('flatness.studies.epfl.draw.fig1'))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=ENVIRONMENT | locale, capture_output=True, check=True
+        ).stdout
+        for locale in ({"PYTHONUTF8": "1"}, LOCALES["ASCII"])
+    }
+    assert len(found) == 1
 
 
 def test_only_fetching_training_and_measuring_import_torch():

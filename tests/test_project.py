@@ -17,14 +17,14 @@ LIMIT = 2_000_000
 
 
 def test_the_conda_environment_has_the_pins_of_the_lock():
-    environment = yaml.safe_load((ROOT / "envs/environment.yaml").read_text())
+    environment = yaml.safe_load((ROOT / "envs/environment.yaml").read_text(encoding="utf-8"))
     pins = next(part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
-    assert pins == (ROOT / "envs/requirements.lock").read_text().splitlines()
+    assert pins == (ROOT / "envs/requirements.lock").read_text(encoding="utf-8").splitlines()
 
 
 def test_the_cluster_plugin_is_pinned_as_the_extra_says():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lock = (ROOT / "envs/slurm.lock").read_text().splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lock = (ROOT / "envs/slurm.lock").read_text(encoding="utf-8").splitlines()
     assert "-r requirements.lock" in lock
     assert set(project["optional-dependencies"]["slurm"]) <= set(lock)
 
@@ -35,9 +35,13 @@ def test_the_readme_shows_the_real_rule_graph(tmp_path):
     command += ["--configfile", ROOT / "config/demo.yaml", "--config", "device=cpu"]
     command += ["--rulegraph", "mermaid-js"]
     shown = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        encoding="utf-8",
     ).stdout
-    assert edges(shown) == edges((ROOT / "README.md").read_text())
+    assert edges(shown) == edges((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(edges(shown)) > 10
 
 
@@ -45,6 +49,13 @@ def edges(text):
     """Edges of a mermaid graph by rule name, whatever the numbers of its nodes."""
     names = dict(re.findall(r"(id\d+)\[(\w+)\]", text))
     return {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", text)}
+
+
+def test_what_is_tried_under_lower_instruction_sets_is_there():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    patterns = re.search(r"^TRAINING := (.*)$", makefile, re.MULTILINE).group(1).split()
+    found = {pattern: list(ROOT.glob(pattern)) for pattern in patterns}
+    assert found and all(found.values()), found
 
 
 #: Stands for a Python of another version.
@@ -60,7 +71,7 @@ echo Python {version}
     [("3.11.3", False), ("3.11.4", True), ("3.13.9", True), ("3.14.0", False)],
 )
 def test_make_refuses_the_versions_that_the_package_refuses(tmp_path, version, fits):
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert (version in SpecifierSet(project["requires-python"])) == fits
     python = tmp_path / "python"
     numbers = version.replace(".", ", ")
@@ -68,9 +79,9 @@ def test_make_refuses_the_versions_that_the_package_refuses(tmp_path, version, f
     python.chmod(0o755)
     (tmp_path / "envs").mkdir()
     for name in ("Makefile", "pyproject.toml", "envs/requirements.lock"):
-        (tmp_path / name).write_text((ROOT / name).read_text())
+        (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     done = subprocess.run(
-        ["make", "machine", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True
+        ["make", "machine", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, encoding="utf-8"
     )
     refused = [line for line in done.stdout.splitlines() if line.startswith("error: Python")]
     assert len(refused) == (not fits)
@@ -82,7 +93,7 @@ def test_make_refuses_the_versions_that_the_package_refuses(tmp_path, version, f
 )
 def test_no_file_is_large_but_the_reference_results():
     files = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
     ).stdout.split("\0")
     large = [
         name

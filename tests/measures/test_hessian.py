@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from flatness.errors import NumericalError, UserError
 from flatness.measures.hessian import hessian_trace, top_eigenvalue
@@ -67,10 +68,10 @@ def test_the_global_generator_is_left_as_it_was():
 
 def test_wrong_arguments_are_refused():
     model, inputs, targets = case()
-    with pytest.raises(UserError, match="at least 2 estimates"):
+    with pytest.raises(UserError, match="estimates is 1; it must be a whole number, at least 2"):
         hessian_trace(model, inputs, targets, estimates=1)
-    with pytest.raises(UserError, match=r"an even number of .*fewer than the 26 param"):
-        hessian_trace(model, inputs, targets, products=30)
+    with pytest.raises(UserError, match="products is 9; it must be an even number"):
+        hessian_trace(model, inputs, targets, products=9)
     with pytest.raises(UserError, match="one-hot rows"):
         top_eigenvalue(model, inputs, targets[:, 0])
 
@@ -169,8 +170,100 @@ def test_a_hessian_of_low_rank_is_found_exactly():
     assert found.value == pytest.approx(exact, rel=1e-6)
 
 
-def test_a_hessian_of_zero_is_reported():
-    model = torch.nn.Linear(3, 2, bias=False).double()
-    zero = torch.zeros(4, 3, dtype=torch.float64)
-    with pytest.raises(NumericalError, match="rank below 2; ask for fewer products"):
-        hessian_trace(model, zero, zero[:, :2], products=4)
+def test_with_as_many_products_as_parameters_the_trace_is_exact():
+    model, inputs, targets = case()
+    exact = torch.trace(hessian(model, inputs, targets)[0]).item()
+    found = hessian_trace(model, inputs, targets, products=26)
+    assert (found.value, found.standard_error) == (pytest.approx(exact, rel=1e-12), 0)
+
+
+@pytest.mark.parametrize("width", [3, 40])  # formed in full, and not
+def test_a_hessian_of_zeros_has_trace_and_eigenvalue_zero(width):
+    model = torch.nn.Linear(width, 2, bias=False).double()
+    zero = torch.zeros(4, width, dtype=torch.float64)
+    assert hessian_trace(model, zero, zero[:, :2], products=4).value == 0
+    assert top_eigenvalue(model, zero, zero[:, :2]) == 0
+
+
+def test_a_rank_below_the_products_vectors_is_no_obstacle():
+    model = torch.nn.Linear(40, 1, bias=False).double()  # its Hessian is Σ x xᵀ / n
+    inputs = torch.zeros(3, 40, dtype=torch.float64)
+    inputs[0, 0], inputs[1, 1] = 1.0, 2.0
+    found = hessian_trace(model, inputs, inputs[:, :1], products=30)
+    assert found.value == pytest.approx(5 / 3, rel=1e-10)
+    assert top_eigenvalue(model, inputs, inputs[:, :1]) == pytest.approx(4 / 3, rel=1e-4)
+
+
+def explicit_hessian(net, inputs, targets):
+    """By central differences of the gradient, which weight norm leaves right."""
+    names, parameters = zip(*net.named_parameters(), strict=True)
+    point = torch.cat([p.detach().flatten() for p in parameters])
+
+    def gradient(at):
+        leaf = at.clone().requires_grad_()
+        parts = leaf.split([p.numel() for p in parameters])
+        state = {n: c.view_as(p) for n, c, p in zip(names, parts, parameters, strict=True)}
+        outputs = torch.func.functional_call(net, state, (inputs,))
+        loss = (outputs - targets).square().sum() / (2 * len(inputs))
+        return torch.autograd.grad(loss, leaf)[0]
+
+    steps = 1e-6 * torch.eye(len(point), dtype=point.dtype)
+    found = torch.stack([(gradient(point + s) - gradient(point - s)) / 2e-6 for s in steps])
+    return (found + found.T) / 2
+
+
+@pytest.mark.parametrize(
+    "weight_norm", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm]
+)
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_weight_norm_has_the_hessian_of_its_differences(weight_norm):
+    torch.manual_seed(0)
+    net = nn.Sequential(weight_norm(nn.Linear(4, 6)), nn.Tanh(), nn.Linear(6, 3)).double()
+    inputs, targets = torch.randn(12, 4).double(), torch.randn(12, 3).double()
+    exact = explicit_hessian(net, inputs, targets)
+    top = top_eigenvalue(net, inputs, targets, tolerance=1e-8)
+    assert top == pytest.approx(float(torch.linalg.eigvalsh(exact)[-1]), rel=1e-6)
+    trace = hessian_trace(net, inputs, targets, estimates=20, products=30)
+    assert trace.value == pytest.approx(float(exact.trace()), abs=4 * trace.standard_error)
+
+
+class Crooked(torch.autograd.Function):
+    """Doubles in the backward pass alone: its second derivative is no derivative of a function."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square() / 2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return gradient * x.cumsum(-1)
+
+
+class CrookedLayer(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, Crooked.apply(self.weight), self.bias)
+
+
+@pytest.mark.parametrize("of", [hessian_trace, top_eigenvalue])
+def test_a_hessian_that_is_not_symmetric_is_refused_by_its_parameter(of):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), CrookedLayer(6, 3)).double()
+    inputs, targets = torch.randn(12, 4).double(), torch.randn(12, 3).double()
+    with pytest.raises(NumericalError, match=r"not symmetric.*parameter 2\.weight"):
+        of(net, inputs, targets)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_few_images_behind_a_norm_have_the_hessian_of_their_differences(monkeypatch, count):
+    monkeypatch.setattr("flatness.measures.hessian.CHUNK", 3)  # 4 samples: two and two
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(2, 3, 2), nn.InstanceNorm2d(3, affine=True), nn.Tanh(), nn.Conv2d(3, 2, 2),
+        nn.Tanh(), nn.Flatten(), nn.Linear(8, 2),
+    ).double().to(memory_format=torch.channels_last)  # fmt: skip
+    inputs, targets = torch.randn(count, 2, 4, 4).double(), torch.randn(count, 2).double()
+    exact = explicit_hessian(net, inputs.repeat(2, 1, 1, 1), targets.repeat(2, 1))
+    found = top_eigenvalue(net, inputs, targets, tolerance=1e-9)
+    assert found == pytest.approx(float(torch.linalg.eigvalsh(exact)[-1]), rel=1e-5)

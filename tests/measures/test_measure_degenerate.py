@@ -170,9 +170,12 @@ class Functional(Coupled):
         return self.fc(x) + x.square() @ self.fc.weight.T
 
 
-@pytest.mark.parametrize("model", [Coupled(), Noisy()])
-def test_outputs_that_depend_on_more_than_their_sample_are_refused(model):
-    with pytest.raises(UserError, match="changes when the sample is evaluated again"):
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [(Coupled(), "depend on the other samples"), (Noisy(), "draws random numbers")],
+)
+def test_outputs_that_depend_on_more_than_their_sample_are_refused(model, reason):
+    with pytest.raises(UserError, match=reason):
         measure(model.double(), rand(3, 4))
 
 
@@ -353,9 +356,9 @@ def test_shared_weights_are_measured_as_one_parameter():
         ({"targets": torch.zeros(3)}, "pass class labels as one-hot rows"),
         ({"targets": torch.zeros(2, 2), "chunk": 1}, r"targets: shape \(2, 2\)"),
         ({"targets": torch.full((3, 2), torch.nan)}, "targets are not finite"),
-        ({"chunk": 0}, "chunk and pairs must be at least 1"),
-        ({"pairs": 0}, "chunk and pairs must be at least 1"),
-        ({"rho": 0.0}, "rho above 0"),
+        ({"chunk": 0}, "chunk is 0; it must be a whole number"),
+        ({"pairs": 0}, "pairs is 0; it must be a whole number"),
+        ({"rho": 0.0}, r"rho is 0\.0; it must be a positive number"),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -370,5 +373,5 @@ def test_inputs_of_another_type_are_refused():
         measure(dense(4, 2), rand(0, 4))
     with pytest.raises(UserError, match=r"inputs are a ndarray; pass a torch\.Tensor"):
         measure(dense(4, 2), rand(3, 4).numpy())
-    with pytest.raises(UserError, match=r"the model fails on a sample of shape \(1, 5\)"):
+    with pytest.raises(UserError, match=r"the model fails on a batch of shape \(3, 5\)"):
         measure(dense(4, 2), rand(3, 5))

@@ -31,13 +31,13 @@ SETTINGS = validate(tiny_values())
 def record(path, content, late=0.0):
     """A file and Snakemake's record of the job that made it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     key = urlsafe_b64encode(str(path).encode()).decode()
     pieces = [key[start : start + 20] for start in range(0, len(key), 20)]
     where = RECORDS.joinpath(*(f"@{piece}" for piece in pieces[:-1]), pieces[-1])
     where.parent.mkdir(parents=True, exist_ok=True)
     content = {"rule": "made_up", "endtime": path.stat().st_mtime - late, "conda_env": "long"}
-    where.write_text(json.dumps(content))
+    where.write_text(json.dumps(content), encoding="utf-8")
     return where
 
 
@@ -71,12 +71,12 @@ def test_records_and_times_come_back(results):
     where.unlink()
     (results / TABLE).touch()
     restore(kept)
-    assert json.loads(where.read_text())["rule"] == "made_up"
+    assert json.loads(where.read_text(encoding="utf-8"))["rule"] == "made_up"
     assert (results / TABLE).stat().st_mtime_ns == kept.files[TABLE].modified_ns
 
 
 def test_a_changed_file_is_named(results):
-    (results / TABLE).write_text("a,b\n1,3\n")
+    (results / TABLE).write_text("a,b\n1,3\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"a\.csv: its content is not what the manifest says"):
         verify(manifest(), results)
 
@@ -90,9 +90,11 @@ def test_a_missing_file_is_named_but_data_can_be_fetched(results):
 
 
 def test_a_file_that_no_job_made_is_named(results):
-    (results / "results/tiny/correlations/.a.csv.half").write_text("left by a kill")
+    (results / "results/tiny/correlations/.a.csv.half").write_text(
+        "left by a kill", encoding="utf-8"
+    )
     verify(manifest(), results)
-    (results / "results/tiny/correlations/b.csv").write_text("a,b\n5,6\n")
+    (results / "results/tiny/correlations/b.csv").write_text("a,b\n5,6\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"b\.csv: not in the manifest"):
         verify(manifest(), results)
 
@@ -122,7 +124,7 @@ def test_a_folder_without_results_gets_no_manifest(tmp_path, monkeypatch):
 )
 def test_a_manifest_that_reaches_outside_or_is_damaged_is_refused(results, old, new):
     path = manifest_path("tiny")
-    path.write_text(path.read_text().replace(old, new, 1))
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
     with pytest.raises(DataError, match=r"manifest\.json: damaged"):
         manifest()
 
@@ -160,7 +162,7 @@ def test_an_archive_holds_results_settings_and_environment(results):
 def test_an_archive_is_unpacked_verified_and_never_over_results(results):
     path = archived(results)
     unpack(path, "tiny")
-    assert (results / TABLE).read_text() == "a,b\n1,2\n"
+    assert (results / TABLE).read_text(encoding="utf-8") == "a,b\n1,2\n"
     with pytest.raises(UserError, match="results/tiny: there are results here"):
         unpack(path, "tiny")
 

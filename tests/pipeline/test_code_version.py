@@ -419,6 +419,13 @@ def test_code_found_by_a_name_made_at_run_time_must_be_named(write):
     assert version("made_up.entry:entry", "made_up.late") != before
 
 
+def test_asking_whether_a_module_is_loaded_finds_no_code(write):
+    asked = "import sys\n\n\ndef entry():\n    return {}\n"
+    assert write(**{"made_up/entry.py": asked.format("'json' in sys.modules")})
+    with pytest.raises(UserError, match="code is found by a name made at run time"):
+        write(**{"made_up/entry.py": asked.format("sys.modules['json']")})
+
+
 def test_a_name_that_is_not_there_is_refused(write):
     write()
     for root in ("made_up.entry:nothing", "made_up.nothing:entry", "scipy.stats:kendalltau"):
@@ -446,7 +453,7 @@ def versions_by(python, **environment):
     done = subprocess.run(
         [python, "-c", PRINT_VERSIONS, *EVERY],
         env=os.environ | {"PYTHONPATH": str(code_names.LIBRARY)} | environment,
-        capture_output=True, text=True, check=True,
+        capture_output=True, encoding="utf-8", check=True,
     )  # fmt: skip
     return done.stdout.split()
 
@@ -492,8 +499,8 @@ def test_a_network_or_data_set_changes_its_own_jobs_alone(tmp_path, monkeypatch)
         ("datasets/images/cifar10.py", "permute(0, 3, 1, 2)", "permute(0, 3, 2, 1)"),
     ]:
         path = tmp_path / "flatness" / name
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
+        assert old in path.read_text(encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     after = versions()
     assert [old == new for old, new in zip(before, after, strict=True)] == [
         True, False, False, True,

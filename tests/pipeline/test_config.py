@@ -54,7 +54,9 @@ def test_a_name_of_kept_results_is_refused(name):
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
 def test_every_committed_results_folder_has_a_name_that_is_taken():
     command = ["git", "ls-files", "-z", "results"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    ).stdout
     folders = {Path(path).parts[1] for path in listed.split("\0") if path}
     assert folders and folders <= set(TAKEN_NAMES)
 

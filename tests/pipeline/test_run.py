@@ -18,14 +18,14 @@ PAPER = ROOT / "config/paper.yaml"
 
 def test_broken_yaml_is_named_with_its_line(tmp_path):
     path = tmp_path / "broken.yaml"
-    path.write_text("name: demo\nepfl: [unclosed\n")
+    path.write_text("name: demo\nepfl: [unclosed\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"broken\.yaml: not valid YAML: .*line 3"):
         load_config(path)
 
 
 def test_a_wrong_value_is_named_with_file_and_key(tmp_path):
     path = tmp_path / "wrong.yaml"
-    path.write_text("name: demo\nspeed: 3\n")
+    path.write_text("name: demo\nspeed: 3\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"(?s)wrong\.yaml: .*speed: no such key"):
         load_config(path)
 
@@ -102,7 +102,7 @@ def test_a_snakemake_started_by_hand_is_not_disturbed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refuse_beside_living_snakemake()
     fake = tmp_path / "snakemake"
-    fake.write_text("import time\ntime.sleep(30)\n")
+    fake.write_text("import time\ntime.sleep(30)\n", encoding="utf-8")
     process = subprocess.Popen([sys.executable, fake], cwd=tmp_path)
     try:
         time.sleep(0.3)

@@ -14,22 +14,22 @@ from flatness.records.tensors import Scratch, load_tensors, save_tensors
 def test_atomic_path_leaves_nothing_behind_on_failure(tmp_path):
     target = tmp_path / "folder" / "a.txt"
     with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
-        temporary.write_text("half")
+        temporary.write_text("half", encoding="utf-8")
         _ = 1 / 0
     assert list(target.parent.iterdir()) == []
 
 
 def test_atomic_path_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
     target = tmp_path / "a.txt"
-    target.write_text("old")
+    target.write_text("old", encoding="utf-8")
     with atomic_path(target) as temporary:
-        temporary.write_text("new")
-        assert target.read_text() == "old"
-    assert target.read_text() == "new"
+        temporary.write_text("new", encoding="utf-8")
+        assert target.read_text(encoding="utf-8") == "old"
+    assert target.read_text(encoding="utf-8") == "new"
 
 
 def test_atomic_path_names_the_file_it_cannot_write(tmp_path):
-    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     target = tmp_path / "file" / "a.txt"
     with pytest.raises(DataError, match=r"file.a\.txt"), atomic_path(target):
         pass

@@ -60,7 +60,7 @@ def test_same_rows_same_bytes(tmp_path):
 def test_damage_is_named(tmp_path, old, new, message):
     path = tmp_path / "t.csv"
     write_table(path, POINTS)
-    path.write_text(path.read_text().replace(old, new, 1))
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
     with pytest.raises(DataError, match=r"t\.csv.*" + message):
         read_table(path, Point)
 
@@ -68,7 +68,7 @@ def test_damage_is_named(tmp_path, old, new, message):
 def test_missing_and_empty_files_are_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv: no such table"):
         read_table(tmp_path / "none.csv", Point)
-    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "empty.csv").write_text("", encoding="utf-8")
     with pytest.raises(DataError, match=r"empty\.csv"):
         read_table(tmp_path / "empty.csv", Point)
 

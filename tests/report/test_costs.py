@@ -26,5 +26,7 @@ def test_made_by_names_each_combination_once(tmp_path):
     tables = sorted(tmp_path.glob("correlations/**/*.csv"))
     [line] = made_by(tables)
     assert "PyTorch" in line
-    tables[0].write_text(tables[0].read_text().replace(",cpu,", ",cuda,"))
+    tables[0].write_text(
+        tables[0].read_text(encoding="utf-8").replace(",cpu,", ",cuda,"), encoding="utf-8"
+    )
     assert len(made_by(tables)) == 2

@@ -67,9 +67,12 @@ def test_a_partial_run_shows_what_it_has(tmp_path):
 @pytest.fixture
 def captions(tmp_path):
     (tmp_path / "chen_scatter.rst").write_text(
-        'Pairs of {{ snakemake.wildcards.family }};\nconfig {{ snakemake.config["name"] }}.\n'
+        'Pairs of {{ snakemake.wildcards.family }};\nconfig {{ snakemake.config["name"] }}.\n',
+        encoding="utf-8",
     )
-    (tmp_path / "chen_scatter_all.rst").write_text("All of {{ snakemake.params.nothing.here }}it.")
+    (tmp_path / "chen_scatter_all.rst").write_text(
+        "All of {{ snakemake.params.nothing.here }}it.", encoding="utf-8"
+    )
     return tmp_path
 
 

@@ -1,3 +1,4 @@
+import math
 import subprocess
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 import made_up_results
 from flatness.errors import DataError, UserError
 from flatness.report.claims import read_claims
-from flatness.report.ledger import commit_of, evaluate, tally
+from flatness.report.ledger import commit_of, decided, evaluate, stands, tally
 
 
 def ledger(results):
@@ -39,22 +40,51 @@ def test_verdicts_reach_the_ledger(tmp_path, low, high, verdict):
 
 
 @pytest.mark.parametrize(
-    ("mean", "reach", "sign", "likely"),
+    ("mean", "reach", "sign", "alike"),
     [
-        (-0.2, 0.05, "reproduced", "reproduced"),
-        (-0.05, 0.02, "reproduced", "not reproduced"),
+        (-0.3, 0.05, "reproduced", "reproduced"),
+        (-0.2, 0.05, "in sign, not in size", "reproduced"),
+        (-0.05, 0.02, "in sign, not in size", "not reproduced"),
         (0.2, 0.05, "not reproduced", "not reproduced"),
-        (-0.2, 0.1, "reproduced", "inconclusive"),
+        (-0.3, 0.1, "reproduced", "inconclusive"),
         (-0.2, float("nan"), "inconclusive", "inconclusive"),
     ],
-    ids=["near", "far", "other sign", "wide", "one replication"],
+    ids=["near", "smaller", "far", "other sign", "wide", "one replication"],
 )
-def test_replications_are_judged_by_their_mean_and_spread(tmp_path, mean, reach, sign, likely):
+def test_replications_are_judged_by_their_mean(tmp_path, mean, reach, sign, alike):
     made_up_results.replications(tmp_path, mean=mean, reach=reach)
     found = ledger(tmp_path)
     assert found["mean-tau-fcnn"].verdict == sign
-    assert found["likely-tau-fcnn"].verdict == likely
+    assert found["likely-tau-fcnn"].verdict == alike
     assert found["mean-tau-fcnn"].n == 20
+
+
+def test_a_verdict_at_small_scale_is_never_counted_as_plain(tmp_path):
+    made_up_results.family(tmp_path, "vgg11", estimate=-0.6, low=-0.8, high=-0.4, steps=7500)
+    found = ledger(tmp_path)["fig3-mls-vgg11"]
+    assert found.small_scale and found.verdict == "not reproduced"
+    assert (found.share_images, found.share_steps, found.share_models) == (1, 0.01, 0.97)
+    counts = tally(evaluate(read_claims(), tmp_path, ""))
+    assert counts["not reproduced"] == 0
+    assert counts["not reproduced at small scale"] == 1
+
+
+def test_holm_corrects_for_every_claim_that_was_run(tmp_path):
+    made_up_results.pool(tmp_path)  # p = .01
+    made_up_results.family(tmp_path, "vgg11")  # p = 1e-6
+    outcomes = evaluate(read_claims(), tmp_path, "")
+    found = {outcome.id: outcome for outcome in outcomes}
+    assert found["fig3-mls-vgg11"].p_holm == pytest.approx(2e-6)
+    assert found["tau-fcnn"].p_holm == pytest.approx(0.01)
+    assert math.isnan(found["abs-mls-vgg11"].p_holm)
+    assert [o.id for o in decided(outcomes)] == ["fig3-mls-vgg11", "tau-fcnn"]
+    made_up_results.replications(tmp_path, mean=-0.3)
+    outcomes = evaluate(read_claims(), tmp_path, "")
+    assert {o.id: stands(o) for o in decided(outcomes)} == {
+        "fig3-mls-vgg11": True, "tau-fcnn": True, "mean-tau-fcnn": True
+    }  # fmt: skip
+    many = [o.model_copy(update={"p_holm": 0.06}) for o in outcomes]
+    assert not any(map(stands, many))
 
 
 def test_counts_are_of_claims_only(tmp_path):
@@ -87,8 +117,8 @@ def test_a_violated_theorem_is_found_and_a_heuristic_is_none(tmp_path):
 def test_two_rows_for_one_claim_are_refused(tmp_path):
     made_up_results.pool(tmp_path)
     path = tmp_path / "correlations/epfl/fcnn/written/written/correlations.csv"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines, lines[1]]))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[1]]), encoding="utf-8")
     with pytest.raises(UserError, match="tau-fcnn: 2 rows"):
         ledger(tmp_path)
 
@@ -96,7 +126,7 @@ def test_two_rows_for_one_claim_are_refused(tmp_path):
 def test_a_missing_column_is_named(tmp_path):
     made_up_results.pool(tmp_path)
     path = tmp_path / "correlations/epfl/fcnn/written/written/correlations.csv"
-    path.write_text(path.read_text().replace(",tau,", ",tao,"))
+    path.write_text(path.read_text(encoding="utf-8").replace(",tau,", ",tao,"), encoding="utf-8")
     with pytest.raises(UserError, match=r"tau-fcnn: .*correlations.csv has no column tau"):
         ledger(tmp_path)
 
@@ -105,7 +135,7 @@ def test_a_missing_column_is_named(tmp_path):
 def test_a_damaged_table_is_named(tmp_path, damage):
     made_up_results.pool(tmp_path, tau=-0.3)
     path = tmp_path / "correlations/epfl/fcnn/written/written/correlations.csv"
-    path.write_text(damage(path.read_text()))
+    path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(DataError, match=r"tau-fcnn: .*correlations.csv"):
         ledger(tmp_path)
 
@@ -113,11 +143,13 @@ def test_a_damaged_table_is_named(tmp_path, damage):
 def test_the_commit_is_the_last_that_changed_the_file(tmp_path):
     def git(*arguments):
         command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
+        )
         return done.stdout.strip()
 
     path = tmp_path / "claims.yaml"
-    path.write_text("one")
+    path.write_text("one", encoding="utf-8")
     assert commit_of(path) == "unknown"
     git("init", "-q")
     assert commit_of(path) == "unknown"
@@ -126,5 +158,5 @@ def test_the_commit_is_the_last_that_changed_the_file(tmp_path):
     fixed = git("rev-parse", "--short", "HEAD")
     git("commit", "-qm", "more", "--allow-empty")
     assert commit_of(path) == fixed
-    path.write_text("two")
+    path.write_text("two", encoding="utf-8")
     assert commit_of(path) == f"{fixed} and changed since"

@@ -45,7 +45,7 @@ def made(results):
         html=results / "report.html",
         captions=CAPTIONS,
     )
-    return (results / "report.html").read_text()
+    return (results / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -115,7 +115,9 @@ def test_an_empty_run_has_a_page(tmp_path):
 
 def test_text_of_tables_is_escaped(results):
     path = results / "correlations/transformers/models.csv"
-    path.write_text(path.read_text().replace("levit_b", "<script>b"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("levit_b", "<script>b"), encoding="utf-8"
+    )
     text = made(results)
     assert "&lt;script&gt;b" in text
 
@@ -130,3 +132,12 @@ def test_a_page_that_grows_too_large_is_refused(results):
 
 def test_the_same_tables_give_the_same_page(results):
     assert made(results) == made(results)
+
+
+def test_a_released_protocol_that_differs_from_its_source_is_shown(results):
+    assert "released" not in Page(made(results)).ids
+    made_up_results.audit(results)
+    text = made(results)
+    assert "released" in Page(text).ids
+    for expected in ("0.090 ± 0.010 (10)", "0.200 ± 0.020 (50)", "-4.9", "✗ differs"):
+        assert expected in text

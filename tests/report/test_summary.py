@@ -22,13 +22,15 @@ from flatness.terminal import WIDTH
 def test_an_empty_run_says_so_without_a_table(tmp_path, capsys):
     print_summary(tmp_path)
     shown = capsys.readouterr().out
-    assert f"0 reproduced, 0 not reproduced, 0 inconclusive, {len(read_claims().claims)}" in shown
+    shown = " ".join(shown.split())
+    assert "0 reproduced, 0 in sign, not in size, 0 not reproduced, 0 inconclusive" in shown
+    assert f"{len(read_claims().claims)} not run here" in shown
     assert "verdict" not in shown
 
 
 def test_a_run_shows_claims_counts_left_out_models_and_where_to_look(tmp_path, capsys):
     made_up_results.pool(tmp_path, lost=(3,), demo=True)
-    made_up_results.family(tmp_path, "mlp_relu", violations=2)
+    made_up_results.family(tmp_path, "mlp_relu", violations=2, steps=7500)
     made_up_results.picture(tmp_path, "epfl_fig1")
     (tmp_path / "report.html").touch()
     print_summary(tmp_path)
@@ -37,7 +39,11 @@ def test_a_run_shows_claims_counts_left_out_models_and_where_to_look(tmp_path, c
     assert "tau-fcnn" in shown
     assert "-0.30 [-0.50, -0.10]" in shown
     assert "2 violations" in shown
-    assert "1 reproduced, 1 not reproduced, 0 inconclusive" in shown
+    assert (
+        "1 reproduced, 0 in sign, not in size, 0 not reproduced, 1 not reproduced at small scale"
+        in " ".join(shown.split())
+    )
+    assert "not reproduced◦" in shown and "◦ at small scale" in shown
     assert "2 models left out" in shown
     assert "seed 3: the loss became nan in epoch 2" in shown
     assert f"1 figures in {tmp_path / 'figures'}/" in shown

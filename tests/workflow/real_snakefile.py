@@ -19,7 +19,7 @@ def snakemake(folder, *arguments, config="demo"):
         cwd=folder,
         env=os.environ | {"PATH": path},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
     )
 

@@ -19,11 +19,10 @@ def test_every_config_plans_all_pools(tmp_path, config):
     counts = job_counts(done.stdout + done.stderr)
     epfl = shipped(config)["epfl"]
     pools, replications = epfl["pools"], epfl["replications"]
-    blocks = sum(-(-pool["models"] // pool["block"]) for pool in pools.values())
-    for name, chosen in replications.items():
-        models = (chosen["count"] - 1) * pools[name]["models"]
-        blocks += -(-models // chosen["block"])
     study = validate(shipped(config)).epfl
+    blocks = sum(-(-pool["models"] // pool["block"]) for pool in pools.values())
+    for name in replications:
+        blocks += len(study.replication_blocks(name)) - len(study.pools[name].blocks)
     runs = [(pool, run) for pool in epfl["audit"] for run in study.audit_plan(pool).runs]
     measured = {
         (pool, run.trained, run.measured, block)
@@ -64,7 +63,7 @@ def test_cross_measures_each_training_block_once(tmp_path, config):
 def test_a_wrong_config_stops_before_any_job_without_a_traceback(tmp_path):
     values = shipped()
     values["epfl"]["pools"]["fcnn"]["models"] = 0
-    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     done = snakemake(tmp_path, "--cores", "1", config=tmp_path / "wrong.yaml")
     assert done.returncode != 0
     assert "epfl.pools.fcnn.models: found 0: Input should be greater than 0" in done.stderr
@@ -77,7 +76,7 @@ def test_a_config_that_lacks_a_key_does_not_become_the_demo(tmp_path, lost, retu
     values = shipped()
     values = {key: values[key] for key in values if key != lost} if lost else {"device": "cpu"}
     (tmp_path / "config").symlink_to(ROOT / "config")
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     done = snakemake(tmp_path, "--list-rules", config=tmp_path / "config.yaml")
     assert done.returncode == returncode
     assert not lost or f"{lost}: this key is missing" in done.stderr
@@ -96,11 +95,11 @@ def test_more_seeds_train_only_the_new_block(tmp_path):
     values["epfl"]["pools"] = {"fcnn": values["epfl"]["pools"]["fcnn"]}
     values["epfl"] |= {"replications": {}, "audit": {}}
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(values))
+    config.write_text(yaml.safe_dump(values), encoding="utf-8")
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
     before = job_counts(done.stdout + done.stderr)
     values["epfl"]["pools"]["fcnn"]["models"] += values["epfl"]["pools"]["fcnn"]["block"]
-    config.write_text(yaml.safe_dump(values))
+    config.write_text(yaml.safe_dump(values), encoding="utf-8")
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
     after = job_counts(done.stdout + done.stderr)
     assert after["train_epfl"] == before["train_epfl"] + 1
@@ -161,7 +160,7 @@ def test_more_replications_train_only_new_blocks(tmp_path):
     trained = []
     for count in (1, 3, 5):
         values["epfl"]["replications"] = {"fcnn": {"count": count, "block": 100}}
-        config.write_text(yaml.safe_dump(values))
+        config.write_text(yaml.safe_dump(values), encoding="utf-8")
         done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
         trained.append(job_counts(done.stdout + done.stderr)["train_epfl"])
     assert trained == [1, 2, 3]
@@ -169,7 +168,9 @@ def test_more_replications_train_only_new_blocks(tmp_path):
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_every_make_target_is_explained():
-    shown = subprocess.run(["make", "-C", ROOT, "help"], capture_output=True, text=True).stdout
-    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    shown = subprocess.run(
+        ["make", "-C", ROOT, "help"], capture_output=True, encoding="utf-8"
+    ).stdout
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
     declared = re.search(r"^\.PHONY: (.*)$", makefile, re.M).group(1)
     assert all(re.search(rf"make {target} +\S+", shown) for target in declared.split())

@@ -40,14 +40,14 @@ def start(folder, *targets):
         cwd=folder,
         env=tiny.environment(folder),
         stdout=subprocess.DEVNULL,
-        stderr=(folder / "stderr.log").open("a"),
+        stderr=(folder / "stderr.log").open("a", encoding="utf-8"),
         start_new_session=True,
     )
 
 
 def finish(folder):
     process = start(folder)
-    assert process.wait(600) == 0, (folder / "stderr.log").read_text()[-5000:]
+    assert process.wait(600) == 0, (folder / "stderr.log").read_text(encoding="utf-8")[-5000:]
 
 
 def jobs(process):
@@ -106,7 +106,7 @@ def undisturbed(tmp_path_factory):
     second = tiny.flatness(folder, "run", "tiny.yaml")
     assert second.returncode == 2
     assert f"{folder}: another run is going on here" in second.stderr
-    assert process.wait(600) == 0, (folder / "stderr.log").read_text()[-5000:]
+    assert process.wait(600) == 0, (folder / "stderr.log").read_text(encoding="utf-8")[-5000:]
     return tiny.tables(folder)
 
 
@@ -147,6 +147,6 @@ def test_a_job_killed_alone_goes_on_by_the_same_command(undisturbed, tmp_path):
         assert process.wait(300) == 2
     finally:
         kill_group(process)
-    assert "stopped before its end" in (folder / "stderr.log").read_text()
+    assert "stopped before its end" in (folder / "stderr.log").read_text(encoding="utf-8")
     finish(folder)
     assert tiny.tables(folder) == undisturbed

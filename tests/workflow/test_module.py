@@ -21,7 +21,7 @@ use rule * from sharpness as {names}
 def importing(folder, names="*", name="Snakefile"):
     """A folder with a Snakefile that imports this one, and a config."""
     snakefile = IMPORTING.format(snakefile=ROOT / name, names=names)
-    (folder / "Snakefile").write_text(snakefile)
+    (folder / "Snakefile").write_text(snakefile, encoding="utf-8")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_values()))
     return folder
 

@@ -33,7 +33,7 @@ def finished(tmp_path_factory):
     }
     values["epfl"]["audit"] = {}
     config = folder / "tiny.yaml"
-    config.write_text(yaml.safe_dump(values))
+    config.write_text(yaml.safe_dump(values), encoding="utf-8")
     done = snakemake(folder, "--cores", "2", "--", "epfl", config=config)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, config
@@ -67,11 +67,11 @@ def test_nothing_runs_again(finished):
 
 def test_a_changed_setting_reruns_what_depends_on_it_only(finished):
     folder, config = finished
-    values = yaml.safe_load(config.read_text())
+    values = yaml.safe_load(config.read_text(encoding="utf-8"))
     values["epfl"]["pools"]["gat"]["rho"] *= 2
     values["figures"]["dpi"] += 1
     changed = folder / "changed.yaml"
-    changed.write_text(yaml.safe_dump(values))
+    changed.write_text(yaml.safe_dump(values), encoding="utf-8")
     counts = job_counts(dry_run(folder, changed).stdout)
     assert counts == {
         "epfl": 1, "measure_epfl": 2, "correlate_epfl": 1, "draw_epfl_fig1": 1,

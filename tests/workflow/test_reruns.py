@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from flatness.__main__ import STEPS
+from flatness.datasets import DATASETS, module_of
 from flatness.pipeline.code_names import Definition
 from flatness.pipeline.code_version import closures
 from flatness.pipeline.manifest import read_manifest
@@ -26,13 +27,13 @@ CROSS = {"correlate_cross": 1, "draw_cross_measures": 1}
 
 
 def edit(path, old, new):
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def append(path, line):
-    path.write_text(f"{path.read_text()}\n{line}\n")
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n{line}\n", encoding="utf-8")
 
 
 def planned_with(folder, change):
@@ -76,8 +77,10 @@ def test_words_times_unused_code_and_environment_rerun_nothing(finished):
 
 def test_a_data_set_and_a_network_more_rerun_nothing(finished):
     library = finished / "workflow/flatness"
-    (library / "datasets/images/tiny.py").write_text("def make():\n    return {}\n")
-    (library / "networks/tiny.py").write_text("def tiny():\n    return 1\n")
+    (library / "datasets/images/tiny.py").write_text(
+        "def make():\n    return {}\n", encoding="utf-8"
+    )
+    (library / "networks/tiny.py").write_text("def tiny():\n    return 1\n", encoding="utf-8")
     assert planned(finished) == {}
 
 
@@ -217,7 +220,7 @@ def test_versions_cover_every_function_that_a_job_called(finished_run):
     verbs = {path.stem.rsplit("-", 1)[0] for path in records}
     assert {"fetch", "train-epfl", "train-chen", "measure-chen", "measure-transformers"} <= verbs
     assert len(verbs) > 15
-    found = ["flatness.networks.mlp", "flatness.datasets.images.digits"]
+    found = ["flatness.networks.mlp", *map(module_of, DATASETS)]
     for path in records:
         verb = path.stem.rsplit("-", 1)[0]
         if verb not in STEPS:
@@ -229,7 +232,7 @@ def test_versions_cover_every_function_that_a_job_called(finished_run):
                     first = min(getattr(node, "lineno", 10**6) for node in ast.walk(place.node))
                     span = range(first, place.node.end_lineno + 1)
                     lines.setdefault(place.module.name, set()).update(span)
-        called = json.loads(path.read_text())
+        called = json.loads(path.read_text(encoding="utf-8"))
         assert called
         for file, line in called:
             module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

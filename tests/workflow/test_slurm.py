@@ -31,9 +31,9 @@ def check_out(folder, **options):
     """A checkout whose SLURM profile looks for finished jobs sooner than a busy cluster would."""
     tiny.check_out(folder)
     path = folder / "profiles/slurm/config.yaml"
-    profile = yaml.safe_load(path.read_text())
+    profile = yaml.safe_load(path.read_text(encoding="utf-8"))
     profile |= {"slurm-init-seconds-before-status-checks": 2, "latency-wait": 10} | options
-    path.write_text(yaml.safe_dump(profile))
+    path.write_text(yaml.safe_dump(profile), encoding="utf-8")
     return folder
 
 
@@ -68,7 +68,7 @@ def start(folder, target):
     command = [sys.executable, "-m", "flatness", "run", "tiny.yaml", target]
     return subprocess.Popen(
         [*command, "--profile", "profiles/slurm"], cwd=folder, env=tiny.environment(folder),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
     )  # fmt: skip
 
 

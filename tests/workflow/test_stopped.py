@@ -58,7 +58,7 @@ def test_one_line_names_job_signal_and_where_it_was(failed, verb, log, signal, s
     assert f"results/tiny/logs/{log}" in line
     assert signal in line and said in line
     named = folder / re.search(r"\((.+?)\)", line).group(1)
-    assert lines(named.read_text(), verb) == {line}
+    assert lines(named.read_text(encoding="utf-8"), verb) == {line}
 
 
 def test_commands_stay_in_snakemakes_log(failed):
@@ -66,7 +66,7 @@ def test_commands_stay_in_snakemakes_log(failed):
     assert "Error in rule train_epfl" in shown
     assert '{"' not in shown
     [log] = (folder / ".snakemake/log").glob("*.log")
-    assert "train-epfl --experiment" in log.read_text()
+    assert "train-epfl --experiment" in log.read_text(encoding="utf-8")
     assert str(log) in shown
 
 

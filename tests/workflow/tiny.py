@@ -56,7 +56,7 @@ def longer_values():
 
 
 def write_config(path, values):
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -76,9 +76,9 @@ def check_out(folder):
 def save_often(folder):
     """Makes trainings of a checkout save their state each 0.1 s, in place of each 30 s."""
     train = folder / "workflow/flatness/studies/chen/train.py"
-    code = train.read_text()
+    code = train.read_text(encoding="utf-8")
     assert "SAVE_SECONDS = 30.0" in code
-    train.write_text(code.replace("SAVE_SECONDS = 30.0", "SAVE_SECONDS = 0.1"))
+    train.write_text(code.replace("SAVE_SECONDS = 30.0", "SAVE_SECONDS = 0.1"), encoding="utf-8")
 
 
 def trained_steps(folder):
@@ -100,7 +100,7 @@ def environment(folder):
 def call(folder, *command, timeout=300):
     """Runs a command in a checkout."""
     return subprocess.run(
-        command, cwd=folder, env=environment(folder), capture_output=True, text=True,
+        command, cwd=folder, env=environment(folder), capture_output=True, encoding="utf-8",
         timeout=timeout, check=False,
     )  # fmt: skip
 

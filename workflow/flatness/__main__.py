@@ -130,7 +130,9 @@ def _namesake(verb: str) -> Callable[[], None]:
     module, name = VERBS[verb].split(":")
     path = Path(__file__).parents[1].joinpath(*module.split(".")).with_suffix(".py")
     functions = (
-        node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)
+        node
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
     )
 
     def namesake() -> None: ...
@@ -168,7 +170,9 @@ def _describe(
 
 
 def entry() -> None:
-    """The installed command `flatness`."""
+    """The installed command `flatness`; letters that the locale does not have are printed as ?."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
     sys.exit(main())
 
 

@@ -77,6 +77,7 @@ rule audit_epfl:
     output:
         models=f"{RESULTS}/correlations/audit/{{pool}}/models.csv",
         table=f"{RESULTS}/correlations/audit/{{pool}}/audit.csv",
+        released=f"{RESULTS}/correlations/audit/{{pool}}/released_against_source.csv",
     log:
         f"{LOGS}/audit/{{pool}}.log",
     wildcard_constraints:
@@ -99,7 +100,7 @@ rule audit_epfl:
             "audit-epfl --plan {params.plan:q}"
             " --statistics {params.statistics:q} --training {params.training:q}"
             " --measurements {params.measurements:q} --models {output.models:q}"
-            " --output {output.table:q}"
+            " --output {output.table:q} --released {output.released:q}"
         )
 
 
@@ -135,7 +136,9 @@ rule contrast_chen:
     input:
         f"{RESULTS}/correlations/chen/{{family}}/checkpoints.csv",
     output:
-        f"{RESULTS}/correlations/chen/{{family}}/contrasts.csv",
+        contrasts=f"{RESULTS}/correlations/chen/{{family}}/contrasts.csv",
+        effects=f"{RESULTS}/correlations/chen/{{family}}/effects.csv",
+        changes=f"{RESULTS}/correlations/chen/{{family}}/changes.csv",
     log:
         f"{LOGS}/correlate/chen/{{family}}/contrasts.log",
     conda:
@@ -147,11 +150,12 @@ rule contrast_chen:
         statistics=canonical_json(CONFIG.statistics),
         code=version_of("contrast-chen"),
     message:
-        "Contrast gaps and correlations: {wildcards.family}"
+        "Compare settings, gaps and ends of training: {wildcards.family}"
     shell:
         step(
-            "contrast-chen --statistics {params.statistics:q}"
-            " --checkpoints {input:q} --output {output:q}"
+            "contrast-chen --statistics {params.statistics:q} --checkpoints {input:q}"
+            " --output {output.contrasts:q} --effects {output.effects:q}"
+            " --changes {output.changes:q}"
         )
 
 

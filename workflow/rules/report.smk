@@ -10,7 +10,7 @@ rule report:
             *rules.transformers.input,
             *rules.cross.input,
         ],
-        contrasts=expand(rules.contrast_chen.output, family=CONFIG.chen.families),
+        comparisons=expand(rules.contrast_chen.output, family=CONFIG.chen.families),
         claims=str(LIBRARY / "flatness/report/claims.yaml"),
         captions=sorted(map(str, (LIBRARY / "report").glob("*.rst"))),
         template=str(LIBRARY / "flatness/report/page.html.j2"),

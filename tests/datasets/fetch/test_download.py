@@ -68,7 +68,7 @@ def test_damaged_file_in_the_cache_is_removed_and_nothing_else(publisher, tmp_pa
     source, raw = toy(publisher.address), tmp_path / "raw"
     copy_downloaded(source, raw, tmp_path / "private")
     (raw / "toy" / "b.bin").write_bytes(b"tampered")
-    (raw / "toy" / "note.txt").write_text("the user's own")
+    (raw / "toy" / "note.txt").write_text("the user's own", encoding="utf-8")
     with pytest.raises(DataError) as caught:
         copy_downloaded(source, raw, tmp_path / "private")
     message = str(caught.value)
@@ -108,6 +108,6 @@ def test_kill_in_the_middle_of_a_download_leaves_no_file_to_trust(publisher, tmp
 
 
 def test_cache_that_cannot_be_written_is_one_line(publisher, tmp_path):
-    (tmp_path / "raw").write_text("a file where a folder should be")
+    (tmp_path / "raw").write_text("a file where a folder should be", encoding="utf-8")
     with pytest.raises(DataError, match=f"{tmp_path}/raw/toy: cannot keep downloads here: Not a"):
         copy_downloaded(toy(publisher.address), tmp_path / "raw", tmp_path / "private")

@@ -20,7 +20,7 @@ def finished(tmp_path, monkeypatch):
     picture(results, "epfl_fig1")
     benchmark(results, "train/epfl/fcnn/0-24", 90)
     (results / "report").mkdir()
-    (results / "report/claims.csv").write_text("id\n")
+    (results / "report/claims.csv").write_text("id\n", encoding="utf-8")
     (results / "checkpoints").mkdir()
     (results / "checkpoints/large.safetensors").write_bytes(b"weights")
     return results
@@ -43,7 +43,7 @@ def test_tables_figures_and_what_made_them_are_kept(finished):
         "correlations/epfl/fcnn/written/written/models.csv",
         "correlations/epfl/fcnn/written/written/correlations.csv",
     }
-    made = json.loads((output / "environment.json").read_text())
+    made = json.loads((output / "environment.json").read_text(encoding="utf-8"))
     assert made["minutes"] == 1.5
     assert made["stages"][0]["study"] == "epfl"
     assert made["packages"]["torch"]

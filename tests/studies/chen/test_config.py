@@ -101,3 +101,14 @@ def test_measuring_every_second_checkpoint_keeps_the_last():
 def test_settings_that_cannot_be_run_are_refused(change, message):
     with pytest.raises(ValidationError, match=message):
         study(**change)
+
+
+def test_losses_need_every_kept_checkpoint_measured():
+    losses = Checkpoints(schedule="even", count=4, losses=(1e-3,))
+    with pytest.raises(ValueError, match="measure_every 1"):
+        study(checkpoints=losses, measure_every=2)
+    chosen = study(checkpoints=losses)
+    for block in chosen.families["mlp_relu"].blocks:
+        slices = [make(chosen, "mlp_relu", "lr0.1_batch20", block, "cpu")
+                  for make in (training, measurement)]  # fmt: skip
+        assert [part.losses for part in slices] == [(1e-3,)] * 2

@@ -6,8 +6,8 @@ import pytest
 
 from flatness.records.tables import read_table, write_table
 from flatness.statistics.settings import Statistics
+from flatness.studies.chen.comparison_rows import Contrast, FactorEffect, InterpolatedChange
 from flatness.studies.chen.contrasts import (
-    Contrast,
     contrast_family,
     difference_of_correlations,
     gap_excess,
@@ -20,7 +20,8 @@ STATISTICS = Statistics(resamples=500, confidence=0.9, seed=0)
 
 def checkpoint(seed, step, a, b, c, d, **more):
     return made_up(
-        MeasuredCheckpoint, setting="lr0.1_batch20", seed=seed, step=step, sampled="train",
+        MeasuredCheckpoint, setting="lr0.1_batch20", learning_rate=0.1, batch_size=20, seed=seed,
+        step=step, sampled="train",
         mls=a, bound_b_released=b, bound_c_released=c, bound_d_released=d, **more,
     )  # fmt: skip
 
@@ -37,9 +38,12 @@ def test_the_excess_is_in_powers_of_ten_and_a_mean_over_checkpoints():
         )
     )
     np.testing.assert_allclose(gap_excess(table), [-0.5, 1, np.nan], rtol=1e-12)
+    # As differences in units of A: gaps 9, 0, 990 and 0, 999, 9000; then 0, 0, 9.
+    expected = [(981 + 8001) / 2, 9, np.nan]
+    np.testing.assert_allclose(gap_excess(table, ratios=False), expected, rtol=1e-12)
 
 
-def test_correlations_are_compared_by_size_over_the_same_resamples():
+def test_correlations_are_compared_by_size_over_the_same_models():
     rng = np.random.default_rng(1)
     x, noise = rng.normal(size=(2, 40))
     close, far = -x + 0.3 * noise, x + 3 * noise
@@ -49,9 +53,9 @@ def test_correlations_are_compared_by_size_over_the_same_resamples():
     assert 0 < found["low"] < found["estimate"] < found["high"]
     turned = difference_of_correlations(x, far, close, np.arange(len(x)), STATISTICS)
     assert turned["high"] == pytest.approx(-found["low"])
-    # Paired: a variable compared with itself differs by nothing in any resample.
+    # Paired: whoever is left out, a variable compared with itself differs by nothing.
     same = difference_of_correlations(x, close, close, np.arange(len(x)), STATISTICS)
-    assert same == {"estimate": 0, "low": 0, "high": 0}
+    assert same["estimate"] == 0 and math.isnan(same["low"])
 
 
 @pytest.mark.parametrize("y", [np.ones(5), np.arange(5.0)[:2]])
@@ -60,7 +64,7 @@ def test_too_little_to_correlate_is_nan(y):
     assert math.isnan(difference_of_correlations(x, y, x, x, STATISTICS)["estimate"])
 
 
-def test_a_family_gives_two_rows_and_counts_what_it_leaves_out(tmp_path):
+def test_a_family_gives_three_tables_and_counts_what_it_leaves_out(tmp_path):
     rng = np.random.default_rng(0)
     rows = []
     for seed in range(6):
@@ -74,7 +78,12 @@ def test_a_family_gives_two_rows_and_counts_what_it_leaves_out(tmp_path):
         statistics=STATISTICS.model_dump_json(),
         checkpoints=tmp_path / "checkpoints.csv",
         output=tmp_path / "contrasts.csv",
+        effects=tmp_path / "effects.csv",
+        changes=tmp_path / "changes.csv",
     )
+    # One setting and one checkpoint a model: no factor varies, and nothing happens after another.
+    assert read_table(tmp_path / "effects.csv", FactorEffect).empty
+    assert read_table(tmp_path / "changes.csv", InterpolatedChange).empty
     found = read_table(tmp_path / "contrasts.csv", Contrast).set_index("contrast")
     assert found.loc["c_to_d_gap", ["n", "excluded"]].tolist() == [6, 0]
     assert found.loc["c_to_d_gap", "low"] > 0.5

@@ -53,14 +53,6 @@ def test_fewer_than_three_models_give_rows_without_a_coefficient():
     assert (rows.loc[rows["over"] == "models", "n"] <= 2).all()
 
 
-def test_learning_rate_is_compared_at_one_batch_size_only():
-    rows = pd.DataFrame(over_models(last_on_train(frame()), STATISTICS))
-    assert set(rows["over"]) == {"models", "models at batch size 20", "models at learning rate 0.1"}
-    rate = chosen(rows.to_dict("records"), x="learning_rate", y="root_sharpness", covariate="")
-    assert rate["n"].tolist() == [12]
-    assert rate["estimate"].iloc[0] < -0.5
-
-
 def test_one_factor_leaves_out_other_optimizers():
     table = pd.DataFrame(
         {
@@ -107,13 +99,13 @@ def test_settings_and_seeds_are_told_apart():
 
 
 def test_within_groups_the_mean_is_of_each_groups_coefficient():
-    models = last_on_train(frame(diverged=(("lr0.1_batch8", 1),)))
+    models = last_on_train(frame(seeds=6, diverged=(("lr0.1_batch8", 1),)))
     row = chosen(among_settings(models, STATISTICS), x="nmls", y="nmls_bound_released").iloc[0]
     groups = [part.dropna(subset="nmls") for _, part in models.groupby("seed")]
     expected = [stats.pearsonr(g["nmls"], g["nmls_bound_released"])[0] for g in groups]
     assert row["estimate"] == pytest.approx(np.mean(expected), abs=1e-12)
     assert row["low"] < row["estimate"] < row["high"]
-    assert (row["n"], row["excluded"]) == (4, 1)
+    assert (row["n"], row["excluded"]) == (6, 1)
 
 
 def test_two_seeds_have_no_correlation_within_a_setting():
@@ -144,16 +136,25 @@ def test_a_seed_that_lacks_a_model_is_left_out_and_counted():
 
 
 def test_along_training_each_seed_counts_once():
-    rows = list(over_checkpoints(frame(seeds=3, trend_seeds=2), STATISTICS))
-    raw = chosen(rows, y="mls", covariate="")
-    assert raw["n"].tolist() == [2]
+    rows = list(over_checkpoints(frame(seeds=6, trend_seeds=5), STATISTICS))
+    raw = chosen(rows, y="mls", covariate="", sampled="train")
+    assert raw["n"].tolist() == [5]
     assert 0.8 < raw["estimate"].iloc[0] <= 1
-    assert raw["low"].iloc[0] <= raw["estimate"].iloc[0] <= raw["high"].iloc[0]
-    constant = chosen(rows, y="local_dimensionality", covariate="")
+    assert raw["low"].iloc[0] <= raw["estimate"].iloc[0] <= raw["high"].iloc[0] < 1
+    constant = chosen(rows, y="local_dimensionality", covariate="", sampled="train")
     assert constant["n"].tolist() == [0] and constant["estimate"].isna().all()
     assert constant["reasons"].iloc[0] == (
-        "10 × a quantity, of it or of its group, is not finite or does not vary"
+        "25 × a quantity, of it or of its group, is not finite or does not vary"
     )
+
+
+def test_test_images_have_rows_of_their_own():
+    table = frame()
+    test = table["sampled"] == "test"
+    table.loc[test, "mls"] = -table.loc[test, "root_sharpness"]
+    rows = chosen(over_checkpoints(table, STATISTICS), y="mls", covariate="")
+    assert rows.set_index("sampled")["estimate"].loc["test"] == pytest.approx(-1)
+    assert rows.set_index("sampled")["estimate"].loc["train"] > 0.8
 
 
 def test_a_family_without_trends_has_no_rows_along_training():
@@ -184,5 +185,7 @@ def test_the_command_writes_three_tables_and_drops_no_row(tmp_path):
     assert len(checkpoints) == len(rows)
     assert checkpoints["diverged"].sum() == 12
     correlations = read_table(outputs[1], FamilyCorrelation)
-    assert set(correlations["over"]) > {"models", "settings", "seeds", "checkpoints"}
+    assert set(correlations["over"]) == {"models", "settings", "seeds", "checkpoints"}
+    assert set(correlations["at"]) == {"end of training", "loss 0.0003", "along training"}
+    assert set(correlations["train_size"]) == {40} and set(correlations["steps"]) == {400}
     assert len(read_table(outputs[2], BoundTightness)) > 10

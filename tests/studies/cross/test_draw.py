@@ -19,7 +19,7 @@ def drawn(folder, table):
     png, svg = folder / "figure.png", folder / "figure.svg"
     draw_measures(folder / "correlations.csv", png, svg, dpi=60)
     with Image.open(png) as picture:
-        return picture.size, svg.read_text()
+        return picture.size, svg.read_text(encoding="utf-8")
 
 
 def hatched(text):

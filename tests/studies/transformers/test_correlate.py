@@ -3,11 +3,12 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from flatness.records.tables import read_table, write_table
 from flatness.statistics.correlations import correlate as plain_correlate
-from flatness.studies.transformers.correlate import place_models, robust_scores
+from flatness.studies.transformers.correlate import correlate_pair, place_models, robust_scores
 from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, VitCorrelation
 from studies.transformers.made_up_transformers import STATISTICS, correlate, measured_rows
 
@@ -80,13 +81,38 @@ def test_correlations_over_all_and_within_families(tmp_path):
         tmp_path, families={"vit": 8, "levit": 5, "gcvit": 1}, changes={3: {"reliable": False}}
     )
     table = read_table(tmp_path / "correlations.csv", VitCorrelation)
-    assert len(table) == 2 * 4 * 3 * 3  # estimators, groups, pairs, methods
+    assert len(table) == 2 * (4 * 3 * 3 + 3)  # estimators, groups, pairs, methods; families' scores
     exact = table[(table["estimator"] == "exact") & (table["method"] == "kendall")]
     sharp = exact[(exact["x"] == "nmls") & (exact["y"] == "adaptive_sharpness")].set_index("group")
     assert sharp["n"].to_dict() == {"all": 13, "gcvit": 1, "levit": 5, "vit": 7}
     assert sharp["excluded"].to_dict() == {"all": 1, "gcvit": 0, "levit": 0, "vit": 1}
     assert math.isnan(sharp.loc["gcvit", "estimate"])
-    assert sharp.loc["all", "low"] <= sharp.loc["all", "estimate"] <= sharp.loc["all", "high"]
+    # Three families are too few for an interval over families, whatever their models.
+    assert math.isnan(sharp.loc["all", "low"])
+
+
+def test_relatives_count_as_one():
+    """Ten families that differ, each of five models that do not, say as much as ten models."""
+    rng = np.random.default_rng(4)
+    points = pd.DataFrame({"family": np.repeat(list("abcdefghij"), 5)})
+    for name in ("nmls", "adaptive_sharpness"):
+        points[name] = np.exp(rng.normal(size=10).repeat(5) + 0.01 * rng.normal(size=50))
+    found = correlate_pair(points, *points.columns[1:], "pearson of logarithms", STATISTICS)
+    one_each = correlate_pair(points[::5], *points.columns[1:], "pearson of logarithms", STATISTICS)
+    assert found.estimate == pytest.approx(one_each.estimate, abs=0.02)
+    assert found.high - found.low == pytest.approx(one_each.high - one_each.low, rel=0.1)
+
+
+def test_a_familys_mean_score_says_on_which_side_of_the_line_it_lies(tmp_path):
+    shift = {"fastvit_0": 1e-3, "fastvit_1": 2e-3, "mobilevit_0": 1e3, "mobilevit_1": 5e2}
+    correlate(tmp_path, families={"vit": 12, "fastvit": 2, "mobilevit": 2}, shift=shift)
+    table = read_table(tmp_path / "correlations.csv", VitCorrelation)
+    scores = table[(table["method"] == "mean score") & (table["estimator"] == "exact")]
+    scores = scores.set_index("group")
+    placed = read_table(tmp_path / "models.csv", PlacedVit)
+    own = placed[(placed["estimator"] == "exact") & (placed["family"] == "mobilevit")]["score"]
+    assert scores.loc["mobilevit", "estimate"] == pytest.approx(own.mean())
+    assert scores.loc["mobilevit", "low"] > 0 > scores.loc["fastvit", "high"]
 
 
 def test_the_numbers_are_those_of_the_models_table(tmp_path):
@@ -101,6 +127,7 @@ def test_the_numbers_are_those_of_the_models_table(tmp_path):
         np.log(used["nmls"]),
         np.log(used["adaptive_sharpness"]),
         method="pearson",
+        groups=used["family"] if used["family"].nunique() > 1 else None,
         resamples=STATISTICS.resamples,
         confidence=STATISTICS.confidence,
         seed=STATISTICS.seed,

@@ -1,10 +1,18 @@
 """Figure 4 from tables alone: also with lone families or nothing to show, the same bytes."""
 
+import matplotlib.pyplot as plt
 import pytest
 from matplotlib import image
 
 from flatness.records.tables import read_table
-from flatness.studies.transformers.draw import describe, draw_fig4, family_styles, subject
+from flatness.studies.transformers.draw import (
+    MARKERS,
+    describe,
+    draw_fig4,
+    draw_panel,
+    family_styles,
+    subject,
+)
 from flatness.studies.transformers.rows import PlacedVit, VitCorrelation
 from studies.transformers.made_up_transformers import correlate
 
@@ -34,6 +42,17 @@ def test_a_nearly_empty_study_is_drawn(tmp_path, used):
     )
     draw(tmp_path)
     assert image.imread(tmp_path / "figure.png").std() > 0.01
+
+
+def test_models_left_out_are_drawn_hollow(tmp_path):
+    correlate(tmp_path, families={"vit": 5, "levit": 3}, changes={1: {"reliable": False}})
+    placed = read_table(tmp_path / "models.csv", PlacedVit)
+    axis = plt.figure().subplots()
+    points = placed[placed["estimator"] == "exact"]
+    draw_panel(axis, points, family_styles(placed["family"]))
+    hollow = [line for line in axis.lines if line.get_markerfacecolor() == "none"]
+    assert sum(len(line.get_xdata()) for line in hollow if line.get_marker() in MARKERS) == 1
+    plt.close("all")
 
 
 def test_the_title_gives_numbers_of_models_and_correlations(tmp_path):

@@ -193,3 +193,34 @@ def test_missing_folders_end_the_verb_with_one_line(tmp_path, capsys, monkeypatc
     assert "set transformers.pretrained.download to true" in message
     assert message.count("\n") == 1 and "these would run (1): vit_tiny" in message
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_images_that_did_not_converge_are_counted_and_left_out(monkeypatch):
+    module = build(VIT, 4, 0).eval().requires_grad_(False)
+    images = measure_module.small_images(striped_images(), "test", 16, "cpu")
+    inputs, _ = images.take(measure_module.draw_index(images, 6, 0))
+    literal = measure_module.jacobian_norms
+
+    def two_lost(*arguments, **options):
+        found = literal(*arguments, **options)
+        found.values[[1, 4]] = math.nan
+        return found
+
+    monkeypatch.setattr(measure_module, "jacobian_norms", two_lost)
+    found = measure_module.measure(module, images, MEASURING)
+    kept = two_lost(
+        lambda x: module(x).sigmoid(), inputs, MEASURING.power, seed=0, chunk=MEASURING.chunk
+    ).values
+    squares = (inputs.flatten(1).square().sum(1) * kept.square())[[0, 2, 3, 5]]
+    assert found.mls_unconverged == 2 and not found.reliable
+    assert found.nmls == pytest.approx(squares.mean().item())
+    assert math.isfinite(found.tightness) and math.isfinite(found.mls)
+
+
+def test_a_model_whose_images_never_converge_has_no_mls_and_says_why(tmp_path):
+    train(tmp_path, VIT)
+    hopeless = MEASURING.power.model_copy(update={"tolerance": 1e-12, "limit": 8})
+    row = measured(tmp_path, measuring_slice(VIT, power=hopeless)).iloc[0]
+    assert row["mls_unconverged"] == row["images"] == 6
+    assert math.isnan(row["nmls"]) and math.isnan(row["mls"])
+    assert row["reason"] == "not finite: nmls"

@@ -27,7 +27,10 @@ def settings(rho=0.1, stack=1, least=8, most=8, tolerance=1e-9, single=(3, 6)):
 def case(model, count=6, scale=1.0):
     """A module, images and one-hot targets; `scale` multiplies weights and images."""
     module = build(model, 4, 0).double().eval().requires_grad_(False)
-    for parameter in module.parameters():
+    generator = torch.Generator().manual_seed(2)
+    for name, parameter in module.named_parameters():
+        if "attention_bias" in name:  # zeros at first, which no relative noise moves
+            parameter.normal_(generator=generator)
         parameter.mul_(scale)
     generator = torch.Generator().manual_seed(1)
     size = (count, 3, model.image_size, model.image_size)
@@ -50,6 +53,8 @@ def literally_moved(module, rho, generator, sign):
     for parameter in moved.parameters():
         noise = torch.empty(parameter.shape, dtype=parameter.dtype).normal_(generator=generator)
         parameter.add_(sign * rho * parameter.abs() * noise)
+    moved.train()  # forgets the attention's biases, which evaluation mode keeps
+    moved.eval()
     return moved
 
 

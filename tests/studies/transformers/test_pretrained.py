@@ -17,7 +17,7 @@ def imagenet(tmp_path):
 
 def test_a_pinned_list_of_another_length_is_refused(tmp_path):
     path = tmp_path / "models.txt"
-    path.write_text("# models: 3\na\nb\n")
+    path.write_text("# models: 3\na\nb\n", encoding="utf-8")
     with pytest.raises(UserError, match="lists 2 models and does not say so"):
         pinned_tags(path)
     with pytest.raises(UserError, match=r"absent\.txt: cannot be read"):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from flatness.studies.transformers.config import Adam, PowerIteration
 from flatness.studies.transformers.models import build
@@ -65,6 +66,7 @@ def test_the_limit_ends_it_and_the_residual_says_so():
     found = jacobian_norms(lambda x: x.flatten(1) * scale, images, settings, seed=0, chunk=2)
     assert (found.iterations == 8).all()
     assert (found.residuals > 1e-10).all()
+    assert found.values.isnan().all()
 
 
 def test_a_constant_function_has_slope_zero():
@@ -104,3 +106,33 @@ def test_the_released_slope_approaches_the_definition_as_its_step_shrinks():
     assert gaps[0].min() < -0.01 < 0.01 < gaps[0].max()  # a finite step errs on either side
     assert gaps[1].abs().max() < 0.01
     assert gaps[2].abs().max() < 1e-4
+
+
+class Stem(nn.Module):
+    """Convolution and batch norm, then tokens (n, places, channels), as hybrid models begin."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8)
+        self.mix, self.again, self.head = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 5)
+        self.norm.running_var.uniform_(0.5, 2), self.norm.weight.data.normal_()
+
+    def forward(self, x):
+        tokens = self.norm(self.conv(x)).flatten(2).transpose(1, 2)
+        mixed = self.again(self.mix(tokens).flatten(0, 1)).view_as(tokens)
+        return self.head(torch.tanh(tokens + mixed).square().mean(1))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4, 5])
+def test_an_image_left_alone_has_its_own_slope(chunk):
+    torch.manual_seed(0)
+    net = Stem().double().eval().requires_grad_(False)
+    images = torch.randn(5, 3, 8, 8, dtype=torch.float64)
+    leaf = images.clone().requires_grad_()
+    rows = [torch.autograd.grad(o.sum(), leaf, retain_graph=True)[0] for o in net(leaf).unbind(1)]
+    right = torch.linalg.matrix_norm(torch.stack(rows, 1).flatten(2), 2)
+    found = jacobian_norms(net, images, TIGHT, seed=0, chunk=chunk)
+    torch.testing.assert_close(found.values, right, rtol=1e-8, atol=0)
+    adam = Adam(steps=300, learning_rate=0.05e-4, start=1e-4)
+    slopes = adam_slopes(net, images, adam, seed=0, chunk=chunk)
+    torch.testing.assert_close(slopes, right, rtol=1e-3, atol=0)

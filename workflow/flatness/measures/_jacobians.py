@@ -8,21 +8,27 @@ unit vectors serves all layers and all samples of a chunk.
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.func import functional_call
 
 from flatness.errors import NumericalError, UserError
+from flatness.measures._checks import at_least_two
 from flatness.measures._layers import Layer
+from flatness.measures.functional import functional_call
+from flatness.measures.workarounds import mended, never_alone, plain
 
-#: Modules whose output in training mode is random or depends on the rest of the batch.
-NEEDS_EVAL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm, nn.RReLU)
 #: Modules whose input counts as a layer's input x^l.
 WEIGHT_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
-FORWARDS = (nn.Linear.forward, nn.Conv2d.forward)
+#: The forward() of layers that compute their weight's product; timm's linear layer is PyTorch's.
+FORWARDS = (
+    "torch.nn.modules.linear.Linear.forward",
+    "torch.nn.modules.conv.Conv2d.forward",
+    "timm.layers.linear.Linear.forward",
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,20 @@ class Network:
 
     def lay_out(self, inputs: Tensor) -> Tensor:
         """Inputs in the layout that the model takes fastest."""
-        return fast_layout(inputs) if self.channels_last else inputs
+        return fast_layout(inputs) if self.channels_last else plain(inputs)
+
+    def laid_out_plain(self) -> "Network":
+        """The same network, images and kernels channels first."""
+        layers = tuple(
+            replace(
+                layer,
+                weight=plain(layer.weight),
+                bias=None if layer.bias is None else plain(layer.bias),
+            )
+            for layer in self.layers
+        )
+        parameters = {name: plain(p) for name, p in self.parameters.items()}
+        return replace(self, parameters=parameters, layers=layers, channels_last=False)
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,14 @@ class LayerRows:
     input_rows: Tensor
     output_rows: Tensor
 
+    def take(self, index: Tensor) -> "LayerRows":
+        """Those of some samples."""
+        return LayerRows(self.inputs[index], self.input_rows[:, index], self.output_rows[:, index])
+
+    def double(self) -> "LayerRows":
+        """The same in float64."""
+        return LayerRows(self.inputs.double(), self.input_rows.double(), self.output_rows.double())
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -80,6 +107,16 @@ class Rows:
     outputs: Tensor
     jacobian: Tensor
     layers: tuple[LayerRows, ...]
+
+    def take(self, index: Tensor) -> "Rows":
+        """Those of some samples."""
+        layers = tuple(layer.take(index) for layer in self.layers)
+        return Rows(self.outputs[index], self.jacobian[:, index], layers)
+
+    def double(self) -> "Rows":
+        """The same in float64."""
+        layers = tuple(layer.double() for layer in self.layers)
+        return Rows(self.outputs.double(), self.jacobian.double(), layers)
 
 
 @dataclass(frozen=True)
@@ -102,12 +139,9 @@ def take_apart(model: nn.Module, sample: Tensor) -> Network:
         The model's parts.
 
     Raises:
-        UserError: a module is random or couples samples in training mode; or the model fails, or
-            its outputs have no gradient by the sample.
-        NumericalError: a parameter is not finite.
+        UserError: the model fails, or its outputs have no gradient by the sample.
     """
-    refuse_training_mode(model)
-    require_finite(model)
+    sample = at_least_two(sample)
     candidates = {n: m for n, m in model.named_modules() if isinstance(m, WEIGHT_LAYERS)}
     channels_last = True
     try:
@@ -117,8 +151,12 @@ def take_apart(model: nn.Module, sample: Tensor) -> Network:
         parameters, calls, outputs = _plain_trial(model, sample, candidates)
     owners = Counter(id(p) for m in model.modules() for p in m.parameters(recurse=False))
     made = Counter(call.name for call in calls)
+    rows = _rows_of_inputs(model, parameters, sample[:1], candidates)
     reasons = {
-        call.name: _obstacle(candidates[call.name], call, made[call.name], owners) for call in calls
+        call.name: _obstacle(
+            candidates[call.name], call, made[call.name], owners, rows[call.name] == [2, 3]
+        )
+        for call in calls
     }
     for name in sorted(candidates.keys() - made.keys()):
         if _matters(model, parameters, candidates[name], sample):
@@ -140,11 +178,11 @@ def _trial(
     candidates: Mapping[str, nn.Module],
     layout: Callable[[Tensor], Tensor],
 ) -> tuple[dict[str, Tensor], list[_Call], Tensor]:
-    """Parameters in a layout, and what one sample does: calls of layers, and outputs (1, N)."""
+    """Parameters in a layout, and what the samples do: calls of layers, and outputs (c, N)."""
     parameters = {name: layout(p.detach()) for name, p in model.named_parameters()}
     with torch.enable_grad(), _recorded(candidates) as calls:
         leaf = layout(sample.detach()).requires_grad_()
-        outputs = flat_outputs(functional_call(model, parameters, (leaf.clone(),)))
+        outputs = evaluate(model, parameters, leaf)
     if not outputs.requires_grad:
         raise UserError(
             "the outputs have no gradient by the inputs; look for torch.no_grad, detach or argmax "
@@ -157,11 +195,11 @@ def _plain_trial(
     model: nn.Module, sample: Tensor, candidates: Mapping[str, nn.Module]
 ) -> tuple[dict[str, Tensor], list[_Call], Tensor]:
     try:
-        return _trial(model, sample, candidates, torch.Tensor.contiguous)
+        return _trial(model, sample, candidates, plain)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"the model fails on a sample of shape {tuple(sample.shape)}: {reason}"
+            f"the model fails on a batch of shape {tuple(sample.shape)}: {reason}"
         ) from error
 
 
@@ -176,66 +214,55 @@ def _matters(
         if id(p) in own
     }
     with torch.enable_grad():
-        outputs = functional_call(model, {**parameters, **chosen}, (sample.clone(),))
+        outputs = evaluate(model, {**parameters, **chosen}, sample)
     if not outputs.requires_grad:
         return False
     found = torch.autograd.grad(outputs.sum(), list(chosen.values()), allow_unused=True)
     return any(gradient is not None for gradient in found)
 
 
+def _rows_of_inputs(
+    model: nn.Module,
+    parameters: dict[str, Tensor],
+    sample: Tensor,
+    candidates: Mapping[str, nn.Module],
+) -> dict[str, list[int]]:
+    """The first dimension of each layer's input in batches of two and of three samples."""
+    rows: dict[str, list[int]] = {name: [] for name in candidates}
+    for count in (2, 3):
+        batch = torch.cat([sample] * count)
+        with torch.no_grad(), _recorded(candidates) as calls:
+            functional_call(model, parameters, (batch,))
+        for call in calls:
+            rows[call.name].append(len(call.inputs) if call.inputs.dim() > 1 else 0)
+    return rows
+
+
 def _layer(module: nn.Linear | nn.Conv2d, call: _Call, parameters: dict[str, Tensor]) -> Layer:
     prefix = f"{call.name}." if call.name else ""
     weight, bias = parameters[f"{prefix}weight"], parameters.get(f"{prefix}bias")
-    positions = call.output_shape.numel() // len(weight)
+    positions = call.output_shape[1:].numel() // len(weight)
     return Layer(call.name, module, weight, bias, tuple(call.inputs.shape[1:]), positions)
 
 
-def refuse_training_mode(model: nn.Module) -> None:
-    """Refuses a model whose outputs are random, or depend on the rest of the batch.
-
-    Args:
-        model: any module.
-
-    Raises:
-        UserError: names the first such module.
-    """
-    for name, module in model.named_modules():
-        if module.training and isinstance(module, NEEDS_EVAL):
-            raise UserError(
-                f"module {name} ({type(module).__name__}) is in training mode, so the outputs are "
-                "random or depend on the batch; call model.eval() first"
-            )
-
-
-def require_finite(model: nn.Module) -> None:
-    """Refuses a model that diverged.
-
-    Args:
-        model: any module.
-
-    Raises:
-        NumericalError: names the first parameter that is not finite.
-    """
-    for name, parameter in model.named_parameters():
-        if not all(torch.isfinite(end) for end in parameter.detach().aminmax()):
-            raise NumericalError(f"parameter {name} is not finite; the training diverged")
-
-
-def _obstacle(module: nn.Module, call: _Call, made: int, owners: Mapping[int, int]) -> str:
+def _obstacle(
+    module: nn.Module, call: _Call, made: int, owners: Mapping[int, int], by_sample: bool
+) -> str:
     """Why a linear or convolutional layer cannot be measured as one; empty if it can."""
     own = dict(module.named_parameters(recurse=False))
-    if type(module).forward not in FORWARDS:
-        return f"is a {type(module).__name__}, neither Linear nor Conv2d"
+    forward = type(module).forward
+    if f"{forward.__module__}.{forward.__qualname__}" not in FORWARDS:
+        return f"is a {type(module).__name__}, whose forward() is not that of Linear or Conv2d"
     if made != 1:
         return f"is called {made} times in one forward pass"
     if not call.edges:
         return "has no gradient by the inputs (torch.no_grad, detach, or a constant input)"
-    if "weight" not in own:
-        return "computes its weight from other parameters"
+    if own.keys() != ({"weight"} if module.bias is None else {"weight", "bias"}):
+        return "computes its weight or bias from other parameters"
     if any(owners[id(p)] > 1 for p in own.values()):
         return "shares a parameter with another module"
-    if call.inputs.shape[0] != 1 or call.inputs.dim() < 2:
-        return "mixes samples into one dimension"
+    if not by_sample:
+        return "has not one row of inputs a sample"
     return ""
 
 
@@ -256,8 +283,7 @@ def backward_rows(network: Network, inputs: Tensor) -> Rows:
     modules = {layer.name: layer.module for layer in network.layers}
     with torch.enable_grad(), _recorded(modules) as calls:
         leaf = network.lay_out(inputs.detach()).requires_grad_()
-        # a copy, as the model may change its input in place
-        outputs = flat_outputs(functional_call(network.module, network.parameters, (leaf.clone(),)))
+        outputs = outputs_of(network, network.parameters, leaf)
     if not torch.isfinite(outputs).all():
         raise NumericalError("the model's output is not finite; check its inputs and weights")
     for call in calls:
@@ -271,8 +297,11 @@ def backward_rows(network: Network, inputs: Tensor) -> Rows:
     for call in calls:
         shapes += [call.inputs.shape, call.output_shape]
     jacobian, *rest = _rows(outputs, ends, shapes)
+    count = len(inputs)  # a lone sample ran twice, and only the first counts
     layers = [
-        LayerRows(call.inputs.detach(), *rest[2 * index : 2 * index + 2])
+        LayerRows(
+            call.inputs.detach()[:count], *(r[:, :count] for r in rest[2 * index : 2 * index + 2])
+        )
         for index, call in enumerate(calls)
     ]
     return Rows(outputs.detach(), jacobian, tuple(layers))
@@ -285,9 +314,12 @@ def _rows(
     count, width = outputs.shape
     units = torch.eye(width, dtype=outputs.dtype, device=outputs.device)
     units = units.unsqueeze(1).expand(width, count, width)
-    found = torch.autograd.grad(
-        outputs, list(ends), units, is_grads_batched=True, allow_unused=True
-    )
+    grad = partial(torch.autograd.grad, outputs, list(ends), retain_graph=True, allow_unused=True)
+    try:
+        found = grad(units, is_grads_batched=True)
+    except RuntimeError:  # no rule to batch an operation, or a checkpoint computed again
+        each = zip(*(grad(unit) for unit in units), strict=True)
+        found = [None if rows[0] is None else torch.stack(rows) for rows in each]
     return [
         outputs.new_zeros(width, *shape) if rows is None else rows
         for rows, shape in zip(found, shapes, strict=True)
@@ -307,13 +339,24 @@ def parameter_rows(network: Network, names: Sequence[str], sample: Tensor) -> di
     """
     chosen = {name: network.parameters[name].detach().requires_grad_() for name in names}
     with torch.enable_grad():
-        output = flat_outputs(
-            functional_call(network.module, {**network.parameters, **chosen}, (sample.clone(),))
-        )
+        inputs = network.lay_out(sample)
+        output = outputs_of(network, {**network.parameters, **chosen}, inputs)
     if not output.requires_grad:
         return {name: p.new_zeros(output.shape[1], *p.shape) for name, p in chosen.items()}
     rows = _rows(output, list(chosen.values()), [p.shape for p in chosen.values()])
     return dict(zip(chosen, rows, strict=True))
+
+
+def evaluate(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    """Outputs (n, N) of a model with some parameters; `inputs` (n, ...) stay as they are."""
+    with mended():
+        # a copy, as the model may change its input in place
+        return flat_outputs(functional_call(model, dict(parameters), (inputs.clone(),)))
+
+
+def outputs_of(network: Network, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    """Outputs (n, N) of the network's module, with right gradients for a lone sample, too."""
+    return never_alone(lambda x: evaluate(network.module, parameters, x))(inputs)
 
 
 def fast_layout(tensor: Tensor) -> Tensor:
@@ -325,17 +368,17 @@ def flat_outputs(outputs: Tensor) -> Tensor:
     """Lays out a model's outputs as rows.
 
     Args:
-        outputs: (n,) or (n, ...).
+        outputs: (n,) or (n, ...); also (), which squeeze() makes of one sample's one number.
 
     Returns:
         (n, N).
 
     Raises:
-        UserError: the model returns something else than a tensor with a sample dimension.
+        UserError: the model returns something else than a tensor.
     """
-    if not isinstance(outputs, Tensor) or outputs.dim() == 0:
+    if not isinstance(outputs, Tensor):
         raise UserError("the model must return one tensor of shape (n, N); wrap it if it does not")
-    return outputs.unsqueeze(1) if outputs.dim() == 1 else outputs.flatten(1)
+    return outputs.reshape(-1, 1) if outputs.dim() < 2 else outputs.flatten(1)
 
 
 @contextmanager

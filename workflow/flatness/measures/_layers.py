@@ -7,7 +7,7 @@ network by the kernel is then `δ Uᵀ`, with δ (C_out, P) the gradient arrivin
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,8 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+
+from flatness.measures.workarounds import mended
 
 #: Relative residual that a Lanczos iteration stops at. The eigenvalue's relative error is no
 #: larger, and of the order of its square.
@@ -50,6 +52,11 @@ class Layer:
     def weight_squared(self) -> Tensor:
         """w_p² of the kernel, in its shape."""
         return self.weight.square()
+
+    def double(self) -> "Layer":
+        """The same layer with its parameters in float64."""
+        bias = None if self.bias is None else self.bias.double()
+        return replace(self, weight=self.weight.double(), bias=bias)
 
     @property
     def is_dense(self) -> bool:
@@ -149,10 +156,31 @@ def gradient_squares(layer: Layer, inputs: Tensor, rows: Tensor) -> GradientSqua
     return _with_bias(layer, bias, squares.sum((1, 2, 3)), weighted.sum((1, 2, 3)))
 
 
+def gradient_product(
+    layer: Layer, inputs: Tensor, delta: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Inner product of the gradient by a layer's parameters with a direction: ⟨δ Uᵀ, V⟩ + ⟨δ 1, b⟩.
+
+    Args:
+        layer: linear or convolutional.
+        inputs: of the layer, (c, ...).
+        delta: gradient of one number at the layer's output, (c, ...).
+        weight: V, in the kernel's shape.
+        bias: b, in the bias's shape.
+
+    Returns:
+        The product, (c,).
+    """
+    moved = _kernel_by_patch(layer, weight) @ patches(layer, inputs)
+    if bias is not None:
+        moved = moved + bias.view(1, moved.shape[1], -1, 1)
+    return (moved.mT * _by_position(layer, delta.unsqueeze(0))[0]).sum((1, 2, 3))
+
+
 def _by_position(layer: Layer, rows: Tensor) -> Tensor:
     """Gradients at the layer's output as (N, c, groups, P, C_out/groups)."""
     if isinstance(layer.module, nn.Linear):
-        return rows.flatten(2, -2).unsqueeze(2)
+        return rows.reshape(*rows.shape[:2], 1, -1, rows.shape[-1])
     positions = rows.permute(0, 1, 3, 4, 2).flatten(2, 3)
     return positions.unflatten(3, (layer.module.groups, -1)).transpose(2, 3)
 
@@ -241,7 +269,8 @@ def operator_norm(layer: Layer) -> float:
         leaf = torch.from_numpy(columns.T.reshape(-1, *layer.input_shape)).to(weight)
         leaf.requires_grad_()
         with torch.enable_grad():  # the gradient of ½||Wv||² is WᵀWv
-            image = functional_call(layer.module, parameters, (leaf,))
+            with mended():
+                image = functional_call(layer.module, parameters, (leaf,))
             gradient = torch.autograd.grad(image, leaf, image.detach())[0]
         return gradient.flatten(1).T.cpu().numpy().reshape(columns.shape)
 

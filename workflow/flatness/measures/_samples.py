@@ -1,19 +1,23 @@
 """What is measured on each sample, in chunks, so that memory does not grow with their number."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from flatness.measures._guard import check_first_sample
-from flatness.measures._jacobians import LayerRows, Network, Rows, backward_rows, parameter_rows
+from flatness.errors import NumericalError
+from flatness.measures._guard import check_outputs, wrong_gradient
+from flatness.measures._jacobians import Network, Rows, backward_rows, parameter_rows
 from flatness.measures._layers import Layer, gradient_squares, smallest_singular_values
 from flatness.measures._spectra import Spectrum, features, spectrum
 
 #: Memory that the tensors of one chunk may take, in bytes, and its samples: more gain no speed.
 CHUNK_BYTES = 160_000_000
 CHUNK_SAMPLES = 200
+#: Sums of squares below it are formed in float64: their terms may have underflowed in float32.
+SMALLEST_SQUARES = 1e-30
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,6 @@ class Samples:
         return (self.layer_weight_gradient + self.layer_bias_gradient).sum(1) + self.others
 
 
-LAYER_FIELDS = tuple(f.name for f in fields(Samples) if f.name.startswith("layer_"))
-
-
 def measure_samples(
     network: Network, inputs: Tensor, *, chunk: int | None, smallest: bool
 ) -> Samples:
@@ -92,20 +93,36 @@ def measure_samples(
         The values.
 
     Raises:
-        UserError: the first sample's rows do not stand up to plain backpropagation.
+        UserError: samples meet, or a layer's parameters are used outside of it.
+        NumericalError: gradients are wrong, or their squares overflow.
     """
     if chunk is None:
         chunk = max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // _bytes_per_sample(network, inputs[0])))
     wanted = [smallest and has_theorem(network, index) for index in range(len(network.layers))]
     parts = []
+    checked: set[int] = set()
     for part in inputs.tensor_split(math.ceil(len(inputs) / chunk)):
         rows = backward_rows(network, part)
-        if not parts:
-            check_first_sample(network, part, rows)
+        if len(part) not in checked:
+            network, rows = _trusted(network, part, rows)
+            checked.add(len(part))
         parts.append(_measure_chunk(network, part, rows, wanted))
     return Samples(
         **{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Samples)}
     )
+
+
+def _trusted(network: Network, inputs: Tensor, rows: Rows) -> tuple[Network, Rows]:
+    """The network in a layout whose gradients are right, and its rows of a chunk."""
+    check_outputs(network, inputs, rows)
+    error = wrong_gradient(network, inputs, rows)
+    if error and network.channels_last:
+        network = network.laid_out_plain()
+        rows = backward_rows(network, inputs)
+        error = wrong_gradient(network, inputs, rows) and error
+    if error:
+        raise error
+    return network, rows
 
 
 def has_theorem(network: Network, index: int) -> bool:
@@ -132,22 +149,66 @@ def _bytes_per_sample(network: Network, sample: Tensor) -> int:
 
 
 def _measure_chunk(network: Network, inputs: Tensor, rows: Rows, wanted: list[bool]) -> Samples:
-    x, jacobian = features(inputs.unsqueeze(0))[0], features(rows.jacobian)
     spectra = [spectrum(features(seen.input_rows)) for seen in rows.layers]
     first_is_input = _first_is_input(rows, inputs)
-    invariant = (jacobian * x).sum(2).square().sum(0)  # faster than a product with one column
     values = {
-        "invariant": invariant / x.shape[1],
-        "input_squared": x.square().sum(1),
-        **_spectral(spectra[0] if first_is_input else spectrum(jacobian)),
-        **_other_parameters(network, inputs),
+        **_spectral(spectra[0] if first_is_input else spectrum(features(rows.jacobian))),
+        **_squares(network, inputs, rows),
         **_of_layers(network, rows, spectra, wanted),
-        "first_is_input": torch.full((len(x),), first_is_input),
-        "last_is_output": torch.full((len(x),), _last_is_output(network, rows)),
+        "first_is_input": torch.full((len(inputs),), first_is_input),
+        "last_is_output": torch.full((len(inputs),), _last_is_output(network, rows)),
     }
     return Samples(
         **{k: v.cpu() if v.dtype == torch.bool else v.cpu().double() for k, v in values.items()}
     )
+
+
+def _squares(network: Network, inputs: Tensor, rows: Rows) -> dict[str, Tensor]:
+    """All sums of squares; in float64 where they leave the range of float32."""
+    layers = network.layers
+    values = _squares_of(layers, inputs, rows)
+    if any(_out_of_range(value) for value in values.values()):
+        values = _squares_of([layer.double() for layer in layers], inputs.double(), rows.double())
+    values |= _other_parameters(network, inputs)
+    for name, value in values.items():
+        if not torch.isfinite(value).all():
+            raise NumericalError(
+                f"{name}: a sum of squares overflows {value.dtype}; scale the weights or inputs "
+                "down"
+            )
+    return values
+
+
+def _squares_of(layers: Sequence[Layer], inputs: Tensor, rows: Rows) -> dict[str, Tensor]:
+    x, jacobian = features(inputs.unsqueeze(0))[0], features(rows.jacobian)
+    invariant = (jacobian * x).sum(2).square().sum(0)  # faster than a product with one column
+    each = [
+        gradient_squares(layer, seen.inputs, seen.output_rows)
+        for layer, seen in zip(layers, rows.layers, strict=True)
+    ]
+    return {
+        "invariant": invariant / x.shape[1],
+        "input_squared": x.square().sum(1),
+        "layer_input_squared": _columns(
+            [seen.inputs.flatten(1).square().sum(1) for seen in rows.layers], x
+        ),
+        "layer_weight_gradient": _columns([squares.weight for squares in each], x),
+        "layer_bias_gradient": _columns([squares.bias for squares in each], x),
+        "layer_adaptive": _columns([squares.adaptive for squares in each], x),
+    }
+
+
+def _columns(parts: Sequence[Tensor], like: Tensor) -> Tensor:
+    """One column a layer, (c, L)."""
+    return torch.stack(list(parts), dim=1) if parts else like.new_zeros(len(like), 0)
+
+
+def _out_of_range(squares: Tensor) -> bool:
+    """Whether squares have overflowed, or so nearly vanished that some of their terms may have."""
+    if squares.dtype != torch.float32:
+        return False
+    vanishing = (squares > 0) & (squares < SMALLEST_SQUARES)
+    return bool((vanishing | ~squares.isfinite()).any())
 
 
 def _spectral(of_input: Spectrum) -> dict[str, Tensor]:
@@ -169,43 +230,27 @@ def _spectral(of_input: Spectrum) -> dict[str, Tensor]:
 def _of_layers(
     network: Network, rows: Rows, spectra: list[Spectrum], wanted: list[bool]
 ) -> dict[str, Tensor]:
-    each = zip(network.layers, rows.layers, spectra, wanted, strict=True)
-    parts = [_of_layer(*arguments) for arguments in each]
-    empty = rows.outputs.new_zeros(len(rows.outputs), 0)
+    undefined = rows.outputs.new_full((len(rows.outputs),), torch.nan, dtype=torch.float64)
+    smallest = [
+        smallest_singular_values(layer, seen.inputs) if useful else (undefined, undefined)
+        for layer, seen, useful in zip(network.layers, rows.layers, wanted, strict=True)
+    ]
     return {
-        name: torch.stack([part[name] for part in parts], dim=1) if parts else empty
-        for name in LAYER_FIELDS
-    }
-
-
-def _of_layer(
-    layer: Layer, seen: LayerRows, of_layer: Spectrum, has_theorem: bool
-) -> dict[str, Tensor]:
-    squares = gradient_squares(layer, seen.inputs, seen.output_rows)
-    undefined = torch.full_like(of_layer.log_volume, torch.nan)
-    plain, bias = undefined, undefined
-    if has_theorem:
-        plain, bias = smallest_singular_values(layer, seen.inputs)
-    return {
-        "layer_mls": of_layer.values[:, 0],
-        "layer_log_volume": of_layer.log_volume,
-        "layer_input_squared": seen.inputs.flatten(1).square().sum(1),
-        "layer_smallest": plain,
-        "layer_smallest_bias": bias,
-        "layer_weight_gradient": squares.weight,
-        "layer_bias_gradient": squares.bias,
-        "layer_adaptive": squares.adaptive,
+        "layer_mls": _columns([found.values[:, 0] for found in spectra], rows.outputs),
+        "layer_log_volume": _columns([found.log_volume for found in spectra], rows.outputs),
+        "layer_smallest": _columns([plain for plain, _ in smallest], rows.outputs),
+        "layer_smallest_bias": _columns([bias for _, bias in smallest], rows.outputs),
     }
 
 
 def _other_parameters(network: Network, inputs: Tensor) -> dict[str, Tensor]:
     """Squared gradients by the parameters outside the layers, sample by sample."""
-    totals = inputs.new_zeros(2, len(inputs))
+    totals = inputs.new_zeros(2, len(inputs), dtype=torch.float64)
     for index, sample in enumerate(inputs.split(1) if network.others else ()):
         for name, rows in parameter_rows(network, network.others, sample).items():
-            squares = rows.square().sum(0)
+            squares = rows.double().square().sum(0)
             totals[0, index] += squares.sum()
-            totals[1, index] += (squares * network.parameters[name].square()).sum()
+            totals[1, index] += (squares * network.parameters[name].double().square()).sum()
     return {"others": totals[0], "others_adaptive": totals[1]}
 
 

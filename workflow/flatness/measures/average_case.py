@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from flatness.errors import UserError
-from flatness.measures._jacobians import flat_outputs
+from flatness.measures._jacobians import evaluate
 from flatness.measures.estimates import Estimate
+from flatness.measures.workarounds import never_alone
 
 
 @dataclass(frozen=True)
@@ -64,17 +63,13 @@ def adaptive_sharpness_sampled(
 
     Returns:
         Values by perturbation and by sample.
-
-    Raises:
-        UserError: targets do not have the outputs' shape.
     """
     parameters = {name: p.detach() for name, p in model.named_parameters()}
 
     def losses(moved: dict[str, Tensor]) -> Tensor:
         parts = []
         for x, y in zip(inputs.split(chunk), targets.split(chunk), strict=True):
-            outputs = flat_outputs(functional_call(model, moved, (x.clone(),)))
-            _check_shape(outputs, y)
+            outputs = never_alone(lambda z: evaluate(model, moved, z))(x)
             parts.append((outputs - y).double().square().sum(1) / 2)
         return torch.cat(parts)
 
@@ -96,14 +91,6 @@ def adaptive_sharpness_sampled(
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
-
-
-def _check_shape(outputs: Tensor, targets: Tensor) -> None:
-    if outputs.shape != targets.shape:
-        raise UserError(
-            f"targets: shape {tuple(targets.shape)}, the outputs' is {tuple(outputs.shape)}; "
-            "pass class labels as one-hot rows"
-        )
 
 
 def _error(values: Tensor) -> float:

@@ -16,9 +16,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from flatness.errors import NumericalError, UserError
+from flatness.errors import UserError
+from flatness.measures._checks import (
+    check_inputs,
+    check_targets,
+    require_counts,
+    require_positive,
+)
 from flatness.measures._jacobians import Network, take_apart
 from flatness.measures._layers import operator_norm
+from flatness.measures._repeatable import require_function_of_one_sample
 from flatness.measures._samples import Samples, has_theorem, measure_samples
 from flatness.measures.average_case import adaptive_sharpness_sampled
 from flatness.measures.bounds import (
@@ -28,6 +35,7 @@ from flatness.measures.bounds import (
     volume_bound_by_jacobian,
 )
 from flatness.measures.estimates import UNDEFINED, Estimate, jackknife, log_mean_exp, mean
+from flatness.measures.measuring import measuring
 from flatness.measures.quantities import BOUND_NAMES, QUANTITIES
 
 __all__ = ["QUANTITIES", "Estimate", "Measurements", "measure"]
@@ -92,16 +100,18 @@ def measure(
     pairs: int = 50,
     seed: int = 0,
 ) -> Measurements:
-    """Measures a model on samples; the model is left as it was.
+    """Measures a model on samples.
 
     Parameters of linear and convolutional layers take the fast path, all others one backward pass
-    per sample. All parameters count, frozen ones too. Equations: `flatness.measures.quantities`,
-    `flatness.measures.bounds`.
+    per sample. All parameters count, frozen ones too. The model's parameters, buffers and modes are
+    left as they were, and the global random generators too. Equations:
+    `flatness.measures.quantities`, `flatness.measures.bounds`.
 
     Args:
-        model: maps (n, ...) to (n, N); in evaluation mode if it has dropout or batch norm.
+        model: maps (n, ...) to (n, N); in evaluation mode if that matters to it.
         inputs: samples, (n, ...), of the parameters' floating-point type.
-        targets: (n, N), one-hot rows for classes; only for `adaptive_sharpness_sampled`.
+        targets: (n, N), of the same type, one-hot rows for classes; only for
+            `adaptive_sharpness_sampled`.
         quantities: names wanted; None for all. Without bounds no operator norms are computed.
         chunk: samples at a time; None chooses by memory.
         rho: ρ of the sampled adaptive sharpness.
@@ -115,27 +125,37 @@ def measure(
         UserError: a wrong argument, or a model that cannot be measured rightly.
         NumericalError: a parameter, an input or an output is not finite.
     """
-    wanted = _wanted(quantities, targets)
-    if (chunk is not None and chunk < 1) or pairs < 1 or not rho > 0:
-        raise UserError(
-            f"chunk and pairs must be at least 1, rho above 0; got {chunk}, {pairs} and {rho}"
-        )
-    _check_inputs(model, inputs)
-    network = take_apart(model, inputs[:1])
-    if targets is not None:
-        _check_targets(targets, (len(inputs), network.outputs))
+    with measuring(model):
+        wanted = _wanted(quantities, targets)
+        require_counts(chunk=1 if chunk is None else chunk, pairs=pairs)
+        require_positive(rho=rho)
+        inputs = check_inputs(model, inputs)
+        require_function_of_one_sample(model, inputs)
+        network = take_apart(model, inputs[:1])
+        sampled: dict[str, Callable[[], Estimate]] = {}
+        if targets is not None:
+            targets = check_targets(model, targets, (len(inputs), network.outputs))
+            how = {"rho": rho, "pairs": pairs, "seed": seed, "chunk": chunk or 1000}
+            sampled[SAMPLED] = lambda: (
+                adaptive_sharpness_sampled(model, inputs, targets, **how).estimate
+            )
+        return _measure(network, inputs, wanted, chunk, sampled)
+
+
+def _measure(
+    network: Network,
+    inputs: Tensor,
+    wanted: set[str],
+    chunk: int | None,
+    sampled: dict[str, Callable[[], Estimate]],
+) -> Measurements:
+    """Measures what is wanted; `sampled` computes what is sampled rather than derived."""
     bounded = bool(wanted & BOUND_NAMES)
     samples = measure_samples(network, inputs, chunk=chunk, smallest=bounded)
     norms = _norms(network, bounded)
-    makers = _measures(network, samples)
+    makers = _measures(network, samples) | sampled
     if bounded and network.layers:
         makers |= _bounds(network, samples, norms)
-    if targets is not None:
-        makers[SAMPLED] = lambda: (
-            adaptive_sharpness_sampled(
-                model, inputs, targets, rho=rho, pairs=pairs, seed=seed, chunk=chunk or 1000
-            ).estimate
-        )
     estimates = {n: makers[n]() if n in makers else UNDEFINED for n in QUANTITIES if n in wanted}
     layers = tuple(layer.name for layer in network.layers)
     return Measurements(estimates, samples, layers, norms, _flags(network, samples))
@@ -151,30 +171,6 @@ def _wanted(quantities: Collection[str] | None, targets: Tensor | None) -> set[s
     if targets is None and quantities is not None and SAMPLED in wanted:
         raise UserError(f"{SAMPLED} needs targets, one row of N numbers a sample")
     return wanted if targets is not None else wanted - {SAMPLED}
-
-
-def _check_inputs(model: nn.Module, inputs: Tensor) -> None:
-    if not isinstance(inputs, Tensor):
-        raise UserError(f"inputs are a {type(inputs).__name__}; pass a torch.Tensor")
-    kind = next((p.dtype for p in model.parameters()), inputs.dtype)
-    if inputs.dim() < 2 or inputs.numel() == 0:
-        raise UserError(f"inputs: shape {tuple(inputs.shape)}; needs samples along the first axis")
-    if inputs.dtype != kind or kind not in (torch.float32, torch.float64):
-        raise UserError(
-            f"inputs are {inputs.dtype}, the parameters {kind}; make both float32 or float64"
-        )
-    if not all(torch.isfinite(end) for end in inputs.aminmax()):  # isfinite() copies all of them
-        raise NumericalError("inputs are not finite; look for nan or inf in the data")
-
-
-def _check_targets(targets: Tensor, shape: tuple[int, int]) -> None:
-    if targets.shape != shape:
-        raise UserError(
-            f"targets: shape {tuple(targets.shape)}, the outputs' is {shape}; pass class labels as "
-            "one-hot rows"
-        )
-    if not torch.isfinite(targets).all():
-        raise NumericalError("targets are not finite; look for nan or inf in the data")
 
 
 def _norms(network: Network, bounded: bool) -> Tensor:

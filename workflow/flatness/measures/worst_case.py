@@ -10,16 +10,20 @@ network's function unchanged, as the maximum itself is.
 The ascents themselves are in `flatness.measures.ascent`; here they are applied to one module.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from flatness.errors import NumericalError, UserError
+from flatness.measures._checks import (
+    check_data,
+    require_counts,
+    require_positive,
+)
+from flatness.measures._repeatable import refuse_batch_statistics, require_repeatable
 from flatness.measures.ascent import (
     STRONG_CORNERS,
     STRONG_STEPS,
@@ -30,6 +34,9 @@ from flatness.measures.ascent import (
     plain_rise,
     strong_rise,
 )
+from flatness.measures.functional import functional_call
+from flatness.measures.measuring import measuring
+from flatness.measures.workarounds import mended, never_alone
 
 
 @dataclass(frozen=True)
@@ -64,13 +71,15 @@ def adaptive_sharpness(
     """Adaptive worst-case sharpness by plain projected gradient ascent.
 
     Per restart: draw a batch, take `steps` steps δ ← clamp(δ + step_size ∇L, −ρ|w|, ρ|w|) from
-    δ = 0, keep the highest loss after an update. The model is left as it was found; it is measured
-    in evaluation mode, batch norm frozen.
+    δ = 0, keep the highest loss after an update. The model is measured in evaluation mode, batch
+    norm frozen; its parameters, buffers and modes are left as they were, and the global random
+    generators too.
 
     Args:
         model: maps inputs (b, ...) to outputs; all its parameters are perturbed.
-        loss: maps outputs and targets of a batch to its mean loss, a scalar.
-        data: inputs (n, ...) and targets (n, ...), on the model's device.
+        loss: maps outputs and targets of a batch to its mean loss, one number.
+        data: inputs (n, ...) and targets (n, ...), on the model's device; floating-point inputs of
+            the parameters' type.
         rho: radius, relative to each weight.
         step_size: of the ascent, in units of the weights per unit of gradient.
         steps: updates a restart.
@@ -82,13 +91,16 @@ def adaptive_sharpness(
         The sharpness, in units of the loss.
 
     Raises:
-        UserError: a setting is out of range, or the same batch gives two losses.
-        NumericalError: the sharpness is not finite.
+        UserError: a setting is out of range, the data are not samples, the loss is not one number
+            with a gradient, or the model is random or fails.
+        NumericalError: a parameter, the data or the sharpness is not finite.
     """
-    _require_positive(rho=rho, step_size=step_size, steps=steps)
-    maximise = partial(plain_rise, rho=rho, step_size=step_size, steps=steps)
-    generator = torch.Generator().manual_seed(seed)
-    return _of_module(model, loss, data, maximise, restarts, batch_size, generator)
+    with measuring(model):
+        require_positive(rho=rho, step_size=step_size)
+        require_counts(steps=steps)
+        maximise = partial(plain_rise, rho=rho, step_size=step_size, steps=steps)
+        generator = torch.Generator().manual_seed(seed)
+        return _of_module(model, loss, data, maximise, restarts, batch_size, generator)
 
 
 def strong_adaptive_sharpness(
@@ -123,13 +135,18 @@ def strong_adaptive_sharpness(
         The sharpness, in units of the loss.
 
     Raises:
-        UserError: a setting is out of range, or the same batch gives two losses.
-        NumericalError: the sharpness is not finite.
+        UserError: as `adaptive_sharpness`.
+        NumericalError: as `adaptive_sharpness`.
     """
-    _require_positive(rho=rho, steps=steps)
-    generator = torch.Generator().manual_seed(seed)
-    maximise = partial(strong_rise, rho=rho, steps=steps, corners=corners, generators=[generator])
-    return _of_module(model, loss, data, maximise, restarts, batch_size, generator)
+    with measuring(model):
+        require_positive(rho=rho)
+        require_counts(steps=steps)
+        require_counts(0, corners=corners)
+        generator = torch.Generator().manual_seed(seed)
+        maximise = partial(
+            strong_rise, rho=rho, steps=steps, corners=corners, generators=[generator]
+        )
+        return _of_module(model, loss, data, maximise, restarts, batch_size, generator)
 
 
 def summarise(rises: Tensor) -> AdaptiveSharpness:
@@ -138,12 +155,6 @@ def summarise(rises: Tensor) -> AdaptiveSharpness:
     count = len(rises)
     error = float(rises.std() / count**0.5) if count > 1 else float("nan")
     return AdaptiveSharpness(float(rises.mean()), error, float(rises.clamp(min=0).mean()), count)
-
-
-def _require_positive(**settings: float) -> None:
-    for name, value in settings.items():
-        if not value > 0:
-            raise UserError(f"{name} is {value}; it must be positive")
 
 
 def _of_module(
@@ -156,15 +167,15 @@ def _of_module(
     generator: torch.Generator,
 ) -> AdaptiveSharpness:
     """Measures one module as a stack of one."""
-    _require_positive(restarts=restarts, batch_size=batch_size, samples=len(data[0]))
-    if len(data[0]) != len(data[1]):
-        raise UserError(f"data: {len(data[0])} inputs but {len(data[1])} targets")
+    require_counts(restarts=restarts, batch_size=batch_size)
+    data = check_data(model, data)
     batches = draw_batches(len(data[0]), restarts, batch_size, [generator]).to(data[0].device)
     centre = {name: weights.detach()[None] for name, weights in model.named_parameters()}
     losses = module_losses(model, loss, data)
-    with evaluation_mode(model):
-        require_repeatable(model, lambda: losses(centre, batches[:, 0]))
-        result = summarise(loss_rises(losses, centre, batches, maximise)[0])
+    model.eval()
+    refuse_batch_statistics(model)
+    require_repeatable(model, lambda: losses(centre, batches[:, 0]))
+    result = summarise(loss_rises(losses, centre, batches, maximise)[0])
     if not torch.isfinite(torch.tensor(result.value)):
         raise NumericalError(
             f"the adaptive sharpness is {result.value}: the loss is not finite near the weights; "
@@ -176,52 +187,38 @@ def _of_module(
 def module_losses(
     model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: tuple[Tensor, Tensor]
 ) -> Callable[[Parameters, Tensor], Tensor]:
-    """The loss of one module as a function of a stack of one and a batch of indices (1, b)."""
+    """The loss of one module as a function of a stack of one and a batch of indices (1, b).
+
+    Args:
+        model: the module.
+        loss: maps outputs and targets of a batch to one number.
+        data: inputs and targets.
+
+    Returns:
+        The function; its losses have the shape (1,). It raises a UserError where the loss is not
+        one number, or has no gradient by the parameters.
+    """
     inputs, targets = data
 
     def losses(parameters: Parameters, batch: Tensor) -> Tensor:
         single = {name: values[0] for name, values in parameters.items()}
-        return loss(functional_call(model, single, (inputs[batch[0]],)), targets[batch[0]])[None]
+        outputs = never_alone(lambda x: functional_call(model, single, (x,)))
+        with mended():
+            value = loss(outputs(inputs[batch[0]]), targets[batch[0]])
+        _check_loss(value)
+        return value.reshape(1)
 
     return losses
 
 
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every submodule gets its own mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def require_repeatable(model: nn.Module, evaluate: Callable[[], Tensor]) -> None:
-    """Checks that evaluating a batch twice gives the same loss and changes no state.
-
-    Args:
-        model: the module that `evaluate` runs; its buffers are put back.
-        evaluate: computes the loss of one fixed batch.
-
-    Raises:
-        UserError: it does not; names the cause.
-    """
-    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with torch.no_grad():
-        first, second = evaluate(), evaluate()
-        changed = [name for name, old in kept.items() if not old.equal(model.get_buffer(name))]
-        for name in changed:
-            model.get_buffer(name).copy_(kept[name])
-    if changed:
+def _check_loss(value: Tensor) -> None:
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
+        found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise UserError(
-            f"evaluating a batch changes the model's buffer {changed[0]}: batch norm runs in train "
-            "mode although the model was put in evaluation mode; freeze its statistics"
+            f"the loss of a batch is no real number but {found}; take its mean, such as by "
+            "reduction='mean'"
         )
-    if not torch.allclose(first, second, rtol=1e-4, atol=0, equal_nan=True):
+    if torch.is_grad_enabled() and not value.requires_grad:
         raise UserError(
-            f"the same batch gave the loss {float(first):.6g}, then {float(second):.6g}: the model "
-            "draws random numbers although it was put in evaluation mode; give functional dropout "
-            "training=self.training"
+            "the loss has no gradient by any parameter; look for torch.no_grad, detach or argmax"
         )

@@ -164,4 +164,4 @@ def restore(manifest: Manifest) -> None:
         if file.record and Path(path).exists():
             os.utime(path, ns=(file.modified_ns, file.modified_ns))
             with atomic_path(RECORDS / file.record_path) as temporary:
-                temporary.write_text(json.dumps(file.record))
+                temporary.write_text(json.dumps(file.record), encoding="utf-8")

@@ -115,7 +115,7 @@ def write_manifest(settings: Config) -> Manifest:
         files={path: _describe(Path(path), record) for path, record in bar},
     )
     with atomic_path(manifest_path(settings.name)) as temporary:
-        temporary.write_text(canonical_json(manifest))
+        temporary.write_text(canonical_json(manifest), encoding="utf-8")
     return manifest
 
 
@@ -148,7 +148,7 @@ def read_manifest(path: Path) -> Manifest:
         DataError: it is missing or damaged.
     """
     try:
-        return Manifest.model_validate_json(path.read_text())
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read: {error.strerror}; a run that ends writes it, `flatness "
@@ -206,7 +206,7 @@ def _describe(path: Path, key: Path | None) -> File:
     modified = path.stat().st_mtime_ns
     if key is None:
         return File(sha256=_sha256(path), modified_ns=modified)
-    record = json.loads((RECORDS / key).read_text())
+    record = json.loads((RECORDS / key).read_text(encoding="utf-8"))
     record.pop("conda_env", None)  # the whole lock file again, and never a reason to run
     return File(sha256=_sha256(path), modified_ns=modified, record_path=str(key), record=record)
 

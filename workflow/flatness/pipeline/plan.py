@@ -107,7 +107,7 @@ def core_seconds(config: Config, kept: Path = KEPT) -> float:
     Returns:
         Seconds, from those of the kept run's jobs.
     """
-    start = json.loads((kept / BENCHMARK).read_text())["chen"]["startup_s"]
+    start = json.loads((kept / BENCHMARK).read_text(encoding="utf-8"))["chen"]["startup_s"]
     rates = unit_seconds(kept, start)
     total = REPORT_SECONDS
     for kind, jobs, units in work(config):

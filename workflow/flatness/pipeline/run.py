@@ -93,7 +93,11 @@ def dry_run(config: Path, *targets: str) -> subprocess.CompletedProcess[str]:
     """Lets Snakemake plan, which starts nothing and takes no lock."""
     command = ["snakemake", "--configfile", str(config), "--dry-run", "--nolock"]
     return subprocess.run(
-        [*command, "--quiet", "rules", "--", *targets], capture_output=True, text=True, check=False
+        [*command, "--quiet", "rules", "--", *targets],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
 
 
@@ -179,7 +183,7 @@ def load_config(path: Path) -> Config:
         UserError: no such file, not YAML (with the line), or a wrong key.
     """
     try:
-        return validate(yaml.safe_load(path.read_text()) or {})
+        return validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:

@@ -56,7 +56,10 @@ class Provenance(Row):
         "slash the most that oneDNN was allowed; joined by + where the rows it follows from differ"
     )
     device: str = column("kind of device: cpu or cuda")
-    execution: str = column("models trained or measured one by one (loop) or as one (stacked)")
+    execution: str = column(
+        "models trained or measured one by one (loop; fused where no gradient is stored) or as one "
+        "(stacked)"
+    )
 
 
 #: Columns that should have one value in rows that are put together -> what differs otherwise.
@@ -72,7 +75,7 @@ def commit_here() -> tuple[str, bool]:
             ["git", *arguments],
             cwd=Path(__file__).parent,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         ).stdout.strip()
 
@@ -103,7 +106,7 @@ def provenance(
     Args:
         experiment: hash of the settings (`flatness.records.frozen.content_hash`).
         device: "cpu" or "cuda".
-        execution: "loop" or "stacked".
+        execution: "loop", "fused" or "stacked".
         computed_with: instruction set; None for this process's, which loads PyTorch.
 
     Returns:
@@ -122,21 +125,21 @@ def provenance(
     }
 
 
-def write_table(path: Path, rows: Sequence[Row]) -> None:
+def write_table(path: Path, rows: Sequence[Row], row: type[Row] | None = None) -> None:
     """Writes rows of one model as CSV, atomically; floats keep every digit.
 
     Args:
         path: the file to write.
-        rows: at least one row.
+        rows: at least one row, unless `row` is given.
+        row: the model of the rows, of a table that may have none.
 
     Raises:
         DataError: no rows, or the file cannot be written.
     """
-    if not rows:
+    if not rows and row is None:
         raise DataError(f"{path}: a table without rows; nothing was written")
-    frame = pd.DataFrame(
-        [row.model_dump() for row in rows], columns=list(type(rows[0]).model_fields)
-    )
+    columns = list((row or type(rows[0])).model_fields)
+    frame = pd.DataFrame([line.model_dump() for line in rows], columns=columns)
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, index=False, na_rep="nan")
 

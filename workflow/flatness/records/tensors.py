@@ -87,11 +87,11 @@ class Scratch:
                 f"{self.folder}: cannot keep state here: {error.strerror or error}"
             ) from error
         owner = self.folder / "experiment"
-        if not owner.exists() or owner.read_text() != self.experiment:
+        if not owner.exists() or owner.read_text(encoding="utf-8") != self.experiment:
             for old in self.folder.glob("*.safetensors"):
                 old.unlink()
             with atomic_path(owner) as temporary:
-                temporary.write_text(self.experiment)
+                temporary.write_text(self.experiment, encoding="utf-8")
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -7,10 +7,11 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
+from scipy import stats
 
 from flatness.errors import UserError
 from flatness.records.frozen import Frozen
@@ -21,8 +22,17 @@ PAPERS = {
     "epfl": "Hammoud, Liossatos and Nicollier: adaptive sharpness and generalization",
 }
 
-Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not run here"]
-VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "inconclusive", "not run here")
+Verdict = Literal[
+    "reproduced", "in sign, not in size", "not reproduced", "inconclusive", "not run here"
+]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+#: Verdicts that an interval on one side has decided.
+DECIDED = VERDICTS[:3]
+#: Below these shares of the published experiment a verdict is one at small scale.
+SMALL = {"images": 0.1, "steps": 0.05, "models": 0.2}
+
+#: The 97.5 % point of the normal distribution, and the largest τ that has a Fisher's z.
+NORMAL, LARGEST = float(stats.norm.ppf(0.975)), 1 - 1e-12
 
 
 @dataclass(frozen=True)
@@ -30,14 +40,16 @@ class Finding:
     """What a table says about a claim.
 
     Attributes:
-        low: lower end of the value's interval; NaN where there is none.
+        estimate: the value.
+        low: lower end of its interval; NaN where there is none.
         high: upper end.
-        cells: the whole row, as text.
+        p_value: two-sided p-value of 0; NaN where there is none.
     """
 
+    estimate: float
     low: float
     high: float
-    cells: dict[str, str]
+    p_value: float
 
 
 class Above(Frozen):
@@ -47,7 +59,11 @@ class Above(Frozen):
 
     def verdict(self, found: Finding, published: float | None) -> Verdict:
         """The claimed side is (above, ∞)."""
-        return by_side(found.low - self.above, found.high - self.above)
+        return in_size(by_side(found.low - self.above, found.high - self.above), found, published)
+
+    def p_value(self, found: Finding, published: float | None) -> float:
+        """That of the interval, where the limit is 0."""
+        return found.p_value if self.above == 0 else math.nan
 
     def __str__(self) -> str:
         return f"> {self.above:g}"
@@ -60,33 +76,50 @@ class Below(Frozen):
 
     def verdict(self, found: Finding, published: float | None) -> Verdict:
         """The claimed side is (−∞, below)."""
-        return by_side(self.below - found.high, self.below - found.low)
+        return in_size(by_side(self.below - found.high, self.below - found.low), found, published)
+
+    def p_value(self, found: Finding, published: float | None) -> float:
+        """That of the interval, where the limit is 0."""
+        return found.p_value if self.below == 0 else math.nan
 
     def __str__(self) -> str:
         return f"< {self.below:g}"
 
 
-class PublishedWithin(Frozen):
-    """The published value is claimed to be one that a single run may give.
+class SameAsPublished(Frozen):
+    """The published τ and ours are claimed to be of one distribution.
 
-    It must lie in the predictive interval of one run, held in two columns, and have the sign of our
-    mean. An interval of our mean that is wider than `widest`, or around zero, settles nothing.
+    Two samples are compared: ours with its interval, the published τ with the error that a τ of so
+    many models has, on Fisher's z (Fieller, Hartley and Pearson 1957). Where they do not differ,
+    ours must be known to `widest`, or nothing is said.
+
+    Attributes:
+        published_models: models behind the published τ.
+        widest: of our interval.
     """
 
-    published_within: tuple[str, str]
+    published_models: Annotated[int, Field(gt=4)]
     widest: Annotated[float, Field(gt=0)]
 
     def verdict(self, found: Finding, published: float | None) -> Verdict:
-        """Compares the published value with the row's predictive interval."""
-        low, high = (float(found.cells[name]) for name in self.published_within)
-        if math.isnan(low + high) or not found.high - found.low <= self.widest:
-            return "inconclusive"
-        if not low <= published <= high:
+        """Not reproduced where the difference's interval excludes 0."""
+        score = self._score(found, published)
+        if abs(score) > NORMAL:
             return "not reproduced"
-        return by_side(*sorted((found.low * published, found.high * published)))
+        return "reproduced" if found.high - found.low <= self.widest else "inconclusive"
+
+    def p_value(self, found: Finding, published: float | None) -> float:
+        """Two-sided p-value of no difference."""
+        return float(2 * stats.norm.sf(abs(self._score(found, published))))
+
+    def _score(self, found: Finding, published: float) -> float:
+        ends = [min(max(end, -LARGEST), LARGEST) for end in (found.low, found.high)]
+        own = (math.atanh(ends[1]) - math.atanh(ends[0])) / (2 * NORMAL)
+        theirs = math.sqrt(0.437 / (self.published_models - 4))
+        return (math.atanh(found.estimate) - math.atanh(published)) / math.hypot(own, theirs)
 
     def __str__(self) -> str:
-        return "published value in the predictive interval of one run, same sign"
+        return "the published value and ours do not differ by more than their errors"
 
 
 def by_side(low: float, high: float) -> Verdict:
@@ -102,6 +135,60 @@ def by_side(low: float, high: float) -> Verdict:
     if low > 0:
         return "reproduced"
     return "not reproduced" if high < 0 else "inconclusive"
+
+
+def in_size(verdict: Verdict, found: Finding, published: float | None) -> Verdict:
+    """Tells a claim reproduced in size from one reproduced in sign only.
+
+    Args:
+        verdict: by sign.
+        found: ours.
+        published: the paper's value, if it gives one.
+
+    Returns:
+        "in sign, not in size" where the published value lies outside our interval.
+    """
+    if verdict == "reproduced" and published is not None:
+        return verdict if found.low <= published <= found.high else "in sign, not in size"
+    return verdict
+
+
+class Experiment(Frozen):
+    """The published experiment behind claims; None where a number is not given or not fixed.
+
+    Attributes:
+        dataset: name of the data set, as in our tables.
+        images: training images (rows, nodes).
+        steps: steps of training.
+        models: what the claim's `n` counts: models, seeds or pools.
+    """
+
+    dataset: str
+    images: Annotated[int, Field(gt=0)] | None = None
+    steps: Annotated[int, Field(gt=0)] | None = None
+    models: Annotated[int, Field(gt=0)]
+
+    def shares(self, cells: dict[str, str], n: int) -> dict[str, float]:
+        """How much of the experiment a row stands on.
+
+        Args:
+            cells: the row; `train_size` and `steps` are looked at where it has them.
+            n: the claim's count.
+
+        Returns:
+            Share by key of `SMALL`; NaN where either number is unknown.
+        """
+        ours = {"images": cells.get("train_size"), "steps": cells.get("steps"), "models": n}
+        return {
+            name: math.nan if own is None or not getattr(self, name)
+            else int(own) / getattr(self, name)
+            for name, own in ours.items()
+        }  # fmt: skip
+
+    def is_larger(self, cells: dict[str, str], shares: dict[str, float]) -> bool:
+        """Whether ours is small beside it, or stands on another data set."""
+        elsewhere = cells.get("dataset", self.dataset) != self.dataset
+        return elsewhere or any(shares[name] < least for name, least in SMALL.items())
 
 
 class Entry(Frozen):
@@ -140,20 +227,25 @@ class Claim(Entry):
 
     Attributes:
         published: the paper's value, if it gives one.
-        estimate: column of our value; `low`, `high`: of its interval.
+        estimate: column of our value; `low`, `high`: of its interval; `p_value`: of its test.
         expect: what is claimed of the value.
+        experiment: key of the published experiment behind it.
+        repeats: id of the claim that it says again, in other words or with other tables.
     """
 
     published: float | None = None
     estimate: str = "estimate"
     low: str = "low"
     high: str = "high"
-    expect: Above | Below | PublishedWithin
+    p_value: str = "p_value"
+    expect: Above | Below | SameAsPublished
+    experiment: str
+    repeats: str = ""
 
     @model_validator(mode="after")
     def _has_what_it_compares(self) -> "Claim":
-        if isinstance(self.expect, PublishedWithin) and self.published is None:
-            raise ValueError("published_within needs a published value")
+        if isinstance(self.expect, SameAsPublished) and self.published is None:
+            raise ValueError("published_models needs a published value")
         return self
 
 
@@ -164,8 +256,9 @@ class Check(Entry):
 
 
 class Claims(Frozen):
-    """All claims, and the checks that do not count as claims."""
+    """All claims, the experiments behind them, and the checks that do not count as claims."""
 
+    experiments: dict[str, Experiment]
     claims: tuple[Claim, ...]
     checks: tuple[Check, ...]
 
@@ -175,6 +268,16 @@ class Claims(Frozen):
         twice = [name for name, count in counts.items() if count > 1]
         if twice:
             raise ValueError(f"ids used more than once: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Claims":
+        ids = {claim.id for claim in self.claims if not claim.repeats}
+        for claim in self.claims:
+            if claim.experiment not in self.experiments:
+                raise ValueError(f"claim {claim.id}: no experiment {claim.experiment}")
+            if claim.repeats and claim.repeats not in ids:
+                raise ValueError(f"claim {claim.id}: repeats {claim.repeats}, which is no claim")
         return self
 
 
@@ -191,7 +294,7 @@ def read_claims(path: Path = CLAIMS) -> Claims:
         UserError: not readable, or a claim is not well formed; names the place and the value.
     """
     try:
-        return Claims.model_validate(yaml.safe_load(path.read_text()))
+        return Claims.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     except ValidationError as error:

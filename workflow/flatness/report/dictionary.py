@@ -9,7 +9,7 @@ from flatness.records.files import atomic_path
 from flatness.records.tables import Row, data_dictionary
 from flatness.report.ledger import Outcome
 from flatness.studies.checkpoint_row import CheckpointRow
-from flatness.studies.chen.contrasts import Contrast
+from flatness.studies.chen.comparison_rows import Contrast, FactorEffect, InterpolatedChange
 from flatness.studies.chen.measured_rows import (
     BoundTightness,
     FamilyCorrelation,
@@ -17,7 +17,7 @@ from flatness.studies.chen.measured_rows import (
 )
 from flatness.studies.chen.rows import TrainedCheckpoint
 from flatness.studies.cross.rows import CrossCorrelation, CrossMeasurement, CrossModel
-from flatness.studies.epfl.audit_rows import AuditedProtocol
+from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
 from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.studies.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
 from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, TrainedVit, VitCorrelation
@@ -38,6 +38,8 @@ TABLES: dict[str, type[Row]] = {
     "correlations/chen/*/correlations.csv": FamilyCorrelation,
     "correlations/chen/*/bounds.csv": BoundTightness,
     "correlations/chen/*/contrasts.csv": Contrast,
+    "correlations/chen/*/effects.csv": FactorEffect,
+    "correlations/chen/*/changes.csv": InterpolatedChange,
     "correlations/transformers/models.csv": PlacedVit,
     "correlations/transformers/correlations.csv": VitCorrelation,
     "correlations/replications/*/*/*/models.csv": ReplicatedModel,
@@ -45,6 +47,7 @@ TABLES: dict[str, type[Row]] = {
     "correlations/replications/*/*/*/distribution.csv": TauDistribution,
     "correlations/audit/*/models.csv": PoolModel,
     "correlations/audit/*/audit.csv": AuditedProtocol,
+    "correlations/audit/*/released_against_source.csv": SourceComparison,
     "correlations/cross/models.csv": CrossModel,
     "correlations/cross/correlations.csv": CrossCorrelation,
     "report/claims.csv": Outcome,

@@ -208,5 +208,7 @@ def caption(figure: str, config: str, captions: Path) -> str:
     family = figure.removeprefix(longest.stem).lstrip("_")
     wildcards = SimpleNamespace(figure=figure, family=family)
     snakemake = SimpleNamespace(config={"name": config}, wildcards=wildcards)
-    template = Environment(undefined=ChainableUndefined).from_string(longest.read_text())
+    template = Environment(undefined=ChainableUndefined).from_string(
+        longest.read_text(encoding="utf-8")
+    )
     return " ".join(template.render(snakemake=snakemake).split())

@@ -10,9 +10,12 @@ import pandas as pd
 
 from flatness.errors import DataError, UserError
 from flatness.records.tables import Row, column
-from flatness.report.claims import VERDICTS, Check, Claim, Claims, Finding
+from flatness.report.claims import DECIDED, VERDICTS, Check, Claim, Claims, Experiment, Finding
+from flatness.statistics.correlations import holm
 
 Cells = dict[str, str]
+#: Chance of one false verdict or more among all, which Holm's procedure keeps.
+FALSE_VERDICTS = 0.05
 
 
 class Outcome(Row):
@@ -34,9 +37,21 @@ class Outcome(Row):
     interpolated: int = column("how many of n interpolate; -1 where that is not asked")
     demo: bool = column("whether it was found on demo data")
     verdict: str = column(
-        "claims: reproduced (the whole interval on the claimed side), not reproduced (on the other "
-        "side), inconclusive, not run here; checks: holds, violated, not run here"
+        "claims: reproduced (the whole interval on the claimed side); in sign, not in size (so, "
+        "but without the published value); not reproduced (on the other side), inconclusive, "
+        "not run here; checks: holds, violated, not run here"
     )
+    small_scale: bool = column(
+        "whether it stands on another data set, or on less than 10 % of the published experiment's "
+        "training images, 5 % of its steps or 20 % of its models; such a claim never counts as "
+        "plainly not reproduced"
+    )
+    share_images: float = column("our training images as a share of theirs; nan where not given")
+    share_steps: float = column("our steps of training, likewise")
+    share_models: float = column("our models, seeds or pools, likewise")
+    p_value: float = column("two-sided p-value of the verdict's test; nan where there is none")
+    p_holm: float = column("the same, adjusted by Holm's procedure for all claims that were run")
+    repeats: str = column("id of the claim that it says again; empty for none")
     table: str = column("the table it reads, below the results folder")
     fixed_in: str = column("commit in which the claims were last changed")
 
@@ -56,20 +71,30 @@ def evaluate(claims: Claims, results: Path, fixed_in: str) -> list[Outcome]:
         UserError: a claim names a column that its table lacks, or selects more than one row.
         DataError: a table cannot be read.
     """
-    return [
-        _outcome(entry, _findings(entry, results), fixed_in)
+    found = [
+        _outcome(entry, _findings(entry, results, claims.experiments), fixed_in)
         for entry in (*claims.claims, *claims.checks)
+    ]
+    adjusted = holm([outcome.p_value for outcome in found])
+    return [
+        outcome.model_copy(update={"p_holm": float(p)})
+        for outcome, p in zip(found, adjusted, strict=True)
     ]
 
 
-def _findings(entry: Claim | Check, results: Path) -> dict[str, object]:
+def _findings(
+    entry: Claim | Check, results: Path, experiments: dict[str, Experiment]
+) -> dict[str, object]:
     """The columns of an `Outcome` that depend on the entry's table."""
     path = results / entry.table
     try:
         rows = [cells for cells in _rows(path) if _fits(cells, entry.where)]
         if not rows:
             return {"verdict": "not run here"}
-        found = _judge_claim(entry, rows) if isinstance(entry, Claim) else _judge_check(entry, rows)
+        if isinstance(entry, Claim):
+            found = _judge_claim(entry, rows, experiments[entry.experiment])
+        else:
+            found = _judge_check(entry, rows)
         return {"demo": rows[0].get("demo") == "True"} | found
     except KeyError as error:
         raise UserError(
@@ -90,22 +115,28 @@ def _fits(cells: Cells, where: dict[str, str | bool | int]) -> bool:
     return all(cells[name] == str(value) for name, value in where.items())
 
 
-def _judge_claim(claim: Claim, rows: list[Cells]) -> dict[str, object]:
+def _judge_claim(claim: Claim, rows: list[Cells], published: Experiment) -> dict[str, object]:
     if len(rows) > 1:
         raise UserError(
             f"claim {claim.id}: {len(rows)} rows of {claim.table} fit {claim.where}; add columns "
             "to its `where` until one is left"
         )
     [cells] = rows
-    low, high = float(cells[claim.low]), float(cells[claim.high])
+    names = (claim.estimate, claim.low, claim.high, claim.p_value)
+    found = Finding(*(float(cells[name]) for name in names))
+    n = int(cells[claim.n])
+    shares = published.shares(cells, n)
     return {
-        "estimate": float(cells[claim.estimate]),
-        "low": low,
-        "high": high,
-        "n": int(cells[claim.n]),
+        "estimate": found.estimate,
+        "low": found.low,
+        "high": found.high,
+        "n": n,
         "excluded": int(cells.get("excluded", 0)),
         "interpolated": int(cells.get("interpolated", -1)),
-        "verdict": claim.expect.verdict(Finding(low, high, cells), claim.published),
+        "verdict": claim.expect.verdict(found, claim.published),
+        "p_value": claim.expect.p_value(found, claim.published),
+        "small_scale": published.is_larger(cells, shares),
+        **{f"share_{name}": share for name, share in shares.items()},
     }
 
 
@@ -120,20 +151,38 @@ def _judge_check(check: Check, rows: list[Cells]) -> dict[str, object]:
 
 def _outcome(entry: Claim | Check, found: dict[str, object], fixed_in: str) -> Outcome:
     own = {name: getattr(entry, name) for name in ("id", "paper", "source", "short", "statement")}
-    nothing = dict.fromkeys(("published", "estimate", "low", "high"), math.nan)
-    nothing |= {"n": 0, "excluded": 0, "interpolated": -1, "demo": False}
+    numbers = [name for name, field in Outcome.model_fields.items() if field.annotation is float]
+    nothing = dict.fromkeys(numbers, math.nan) | {"demo": False, "small_scale": False}
+    nothing |= {"n": 0, "excluded": 0, "interpolated": -1, "repeats": ""}
     if isinstance(entry, Claim):
-        own |= {"kind": "claim", "expectation": str(entry.expect)}
+        own |= {"kind": "claim", "expectation": str(entry.expect), "repeats": entry.repeats}
         own |= {} if entry.published is None else {"published": entry.published}
     else:
         own |= {"kind": "check", "expectation": f"{entry.zero} = 0"}
     return Outcome(**(nothing | own | found), table=entry.table, fixed_in=fixed_in)
 
 
+def standing(outcome: Outcome) -> str:
+    """The verdict, with "at small scale" where it is one."""
+    return f"{outcome.verdict} at small scale" if outcome.small_scale else outcome.verdict
+
+
 def tally(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """How many claims came out each way; checks do not count."""
-    counts = Counter(outcome.verdict for outcome in outcomes if outcome.kind == "claim")
-    return {verdict: counts[verdict] for verdict in VERDICTS}
+    """How many claims came out each way; checks do not count, and small scale is kept apart."""
+    counts = Counter(standing(outcome) for outcome in outcomes if outcome.kind == "claim")
+    names = [name for verdict in VERDICTS for name in (verdict, f"{verdict} at small scale")]
+    return {name: counts[name] for name in names if counts[name] or name in VERDICTS}
+
+
+def stands(outcome: Outcome) -> bool:
+    """Whether a decided verdict stands together with those of all other claims."""
+    return outcome.verdict in DECIDED and outcome.p_holm < FALSE_VERDICTS
+
+
+def decided(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The claims that a test has decided; one that two values do not differ rejects nothing."""
+    claims = [outcome for outcome in outcomes if outcome.verdict in DECIDED]
+    return [outcome for outcome in claims if outcome.p_value < FALSE_VERDICTS]
 
 
 def commit_of(path: Path) -> str:
@@ -149,7 +198,9 @@ def commit_of(path: Path) -> str:
 
     def git(*arguments: str) -> str:
         command = ["git", *arguments, "--", path.name]
-        done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, cwd=path.parent, capture_output=True, encoding="utf-8", check=True
+        )
         return done.stdout.strip()
 
     try:

@@ -12,7 +12,7 @@ from flatness.report.claims import read_claims
 from flatness.report.gallery import figures
 from flatness.report.ledger import evaluate
 from flatness.report.left_out import left_out_models
-from flatness.report.summary import value_text
+from flatness.report.summary import value_text, verdict_text
 
 PROJECT = Path(__file__).parents[3]
 
@@ -48,7 +48,7 @@ def show_claims(results: Path, paper: str) -> None:
     outcomes = [o for o in evaluate(read_claims(), results, "") if o.paper == paper]
     run = [outcome for outcome in outcomes if outcome.verdict != "not run here"]
     columns = ["claim", "published", "ours", "n", "verdict"]
-    rows = [(o.statement, o.published, value_text(o), o.n, o.verdict) for o in run]
+    rows = [(o.statement, o.published, value_text(o), o.n, verdict_text(o)) for o in run]
     show_table(pd.DataFrame(rows, columns=columns))
     show_text(f"{len(outcomes) - len(run)} of {len(outcomes)} claims and checks: not run here.")
 

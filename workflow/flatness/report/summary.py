@@ -10,12 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from flatness.report.claims import CLAIMS, PAPERS, read_claims
-from flatness.report.ledger import Outcome, commit_of, evaluate, tally
+from flatness.report.ledger import Outcome, commit_of, decided, evaluate, stands, tally
 from flatness.report.left_out import LeftOut, left_out_models
 from flatness.terminal import console
 
 STYLES = {
     "reproduced": "green",
+    "in sign, not in size": "green",
     "holds": "green",
     "not reproduced": "red",
     "violated": "bold red",
@@ -46,6 +47,7 @@ def print_summary(results: Path, claims: Path = CLAIMS) -> None:
     outcomes = evaluate(read_claims(claims), results, commit_of(claims))
     if any(decidable(outcome) for outcome in outcomes):
         out.print(ledger_table(outcomes))
+        out.print(holm_line(outcomes))
     found = [*trained_lines(results), *found_lines(outcomes)]
     for line in [*found, *left_out_lines(left_out_models(results))]:
         out.print(escape(line))
@@ -129,7 +131,7 @@ def ledger_table(outcomes: Sequence[Outcome]) -> Table:
     demo = " · DEMO DATA" if any(outcome.demo for outcome in outcomes) else ""
     table = Table(
         title=f"Claims of the papers and this run{demo}",
-        caption=f"claims fixed in commit {outcomes[0].fixed_in}",
+        caption=f"◦ at small scale · claims fixed in commit {outcomes[0].fixed_in}",
         box=box.SIMPLE_HEAD,
         padding=0,
         pad_edge=False,
@@ -140,7 +142,9 @@ def ledger_table(outcomes: Sequence[Outcome]) -> Table:
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "claim")
     for outcome in outcomes:
         if decidable(outcome):
-            table.add_row(*map(escape, cells(outcome)), style=STYLES[outcome.verdict])
+            verdict = verdict_text(outcome, "◦").replace("in sign, not in size", "in sign only")
+            short = (*cells(outcome)[:-1], verdict)
+            table.add_row(*map(escape, short), style=STYLES[outcome.verdict])
     return table
 
 
@@ -153,8 +157,14 @@ def cells(outcome: Outcome) -> tuple[str, ...]:
         published,
         value_text(outcome),
         str(outcome.n or ""),
-        outcome.verdict,
+        verdict_text(outcome),
     )
+
+
+def verdict_text(outcome: Outcome, scale: str = "; small scale") -> str:
+    """The verdict with its marks: that of small scale, and † where it falls after Holm."""
+    fallen = outcome in decided([outcome]) and not stands(outcome)
+    return outcome.verdict + "†" * fallen + scale * outcome.small_scale
 
 
 def value_text(outcome: Outcome) -> str:
@@ -183,9 +193,20 @@ def counts_line(outcomes: Sequence[Outcome]) -> str:
     """How many claims came out each way, such as "40 claims: 3 reproduced, 1 inconclusive, …"."""
     counts = tally(outcomes)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    again = sum(bool(outcome.repeats) for outcome in outcomes)
     few = sum(o.verdict == "inconclusive" and not decidable(o) for o in outcomes)
     remark = f"; {few} of the inconclusive have too few models for an interval" if few else ""
-    return f"{sum(counts.values())} claims: {verdicts}{remark}"
+    return f"{sum(counts.values())} claims ({again} repeat another): {verdicts}{remark}"
+
+
+def holm_line(outcomes: Sequence[Outcome]) -> str:
+    """How many verdicts stand together, of those that a test decided."""
+    tests = decided(outcomes)
+    run = sum(not math.isnan(outcome.p_value) for outcome in outcomes)
+    return (
+        f"{sum(map(stands, tests))} of {len(tests)} decided by a test stand after Holm's "
+        f"correction for {run} tests; † marks the others"
+    )
 
 
 def left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:

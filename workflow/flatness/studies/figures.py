@@ -20,6 +20,8 @@ Dpi = Annotated[int, typer.Option(help="dots per inch of the picture")]
 TITLES = {
     # networks
     "mlp": "MLP",
+    "mlp_relu": "ReLU MLP",
+    "mlp_tanh": "tanh MLP",
     "fcnn": "FCNN",
     "lenet5": "LeNet-5",
     "vgg11": "VGG-11",

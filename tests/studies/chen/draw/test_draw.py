@@ -1,3 +1,6 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -5,12 +8,25 @@ from flatness.errors import UserError
 from flatness.records.tables import read_table, write_table
 from flatness.statistics.settings import Statistics
 from flatness.studies.chen.correlate import correlate_family
-from flatness.studies.chen.draw.bounds import draw_fig3, draw_fig_g5, one_run, pearson_text
-from flatness.studies.chen.draw.common import read_checkpoints, setting_label, shown
+from flatness.studies.chen.draw.bounds import draw_bound, draw_fig3, draw_fig_g5, pearson_text
+from flatness.studies.chen.draw.common import (
+    read_checkpoints,
+    setting_label,
+    setting_order,
+    shared_steps,
+    shown,
+    subject,
+)
 from flatness.studies.chen.draw.scatter import draw_scatter
-from flatness.studies.chen.draw.trends import draw_test_samples, draw_trends
+from flatness.studies.chen.draw.trends import (
+    draw_test_samples,
+    draw_trends,
+    median_interpolation,
+    trend_runs,
+)
 from flatness.studies.chen.measured_rows import FamilyCorrelation, MeasuredCheckpoint
 from flatness.studies.chen.quantities import last_on_train
+from flatness.studies.figures import figure_style
 from studies.chen.small_study import made_up_family
 
 STATISTICS = Statistics(resamples=100, confidence=0.95, seed=0).model_dump_json()
@@ -28,7 +44,7 @@ def drawn(folder, draw, *arguments):
     draw(*arguments, png, svg, dpi=60)
     with Image.open(png) as picture:
         width = picture.width
-    return width, svg.read_text()
+    return width, svg.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("by", ["learning_rate", "batch_size", "setting"])
@@ -70,6 +86,54 @@ def test_figure_3_has_a_column_a_family_and_pearsons_r(tmp_path):
     table = read_table(two[1], FamilyCorrelation)
     assert pearson_text(table, "bound_d_released", "mls").split("\n")[0] in text
     assert "19 models (15 interpolate)" in text
+    assert "at training loss 0.0003" in text and "40 training images" in text
+    for level in ("all: r = ", "within a seed: r = ", "within a setting: r"):
+        assert level in text
+
+
+def test_figure_3_says_where_models_were_not_measured_along_training(tmp_path):
+    checkpoints, correlations = family_tables(tmp_path, trend_seeds=0)
+    _, text = drawn(tmp_path, draw_fig3, [checkpoints], [correlations])
+    assert "not measured along training" in text
+
+
+def test_models_that_do_not_interpolate_are_hollow(tmp_path):
+    models = last_on_train(read_checkpoints([family_tables(tmp_path)[0]]))
+    levels = setting_order(models)
+    with figure_style():
+        axis = plt.subplots()[1]
+        draw_bound(axis, models, levels, "", "mls", "bound_d_released")
+    hollow = [points for points in axis.collections if not len(points.get_facecolors())]
+    assert (
+        sum(len(points.get_offsets()) for points in hollow) == (~models["interpolated"]).sum() > 0
+    )
+    assert sum(len(points.get_offsets()) for points in axis.collections) == len(models)
+
+
+def test_first_interpolation_is_where_half_of_the_runs_have_interpolated(tmp_path):
+    table = read_checkpoints([family_tables(tmp_path)[0]])
+    runs = trend_runs(table[(table["sampled"] == "train") & (table["learning_rate"] == 0.1)])
+    first = runs[runs["interpolated"]].groupby(["setting", "seed"])["step"].min()
+    assert median_interpolation(runs) == np.sort(first)[(len(first) - 1) // 2]
+    assert np.isnan(median_interpolation(runs.assign(interpolated=False)))
+    _, text = drawn(tmp_path, draw_trends, [tmp_path / "vgg11_checkpoints.csv"], "learning_rate")
+    assert "first interpolation" in text and "40 training images, 400 steps" in text
+
+
+def test_means_along_training_are_of_the_same_runs_at_every_step(tmp_path):
+    """A checkpoint that one run found for itself is no mean over runs."""
+    table = read_checkpoints([family_tables(tmp_path)[0]])
+    runs = trend_runs(table[table["sampled"] == "train"])
+    own = runs.iloc[[1]].assign(step=137)
+    assert shared_steps(pd.concat([runs, own]))["step"].unique().tolist() == [0, 100, 200, 300, 400]
+
+
+def test_activations_are_told_apart(tmp_path):
+    names = [
+        subject(read_checkpoints([family_tables(tmp_path, name)[0]]))
+        for name in ("mlp_relu", "mlp_tanh")
+    ]
+    assert names == ["ReLU MLP on digits", "tanh MLP on digits"]
 
 
 def test_figure_3_of_two_models_shows_points_without_a_coefficient(tmp_path):
@@ -81,14 +145,10 @@ def test_figure_3_of_two_models_shows_points_without_a_coefficient(tmp_path):
     drawn(tmp_path, draw_scatter, [outputs[0]], [outputs[1]])
 
 
-def test_figure_g5_shows_one_run_that_did_not_diverge(tmp_path):
+def test_figure_g5_shows_every_run_that_did_not_diverge(tmp_path):
     checkpoints, _ = family_tables(tmp_path, "mlp_tanh", diverged=(("lr0.1_batch20", 0),))
-    table = read_checkpoints([checkpoints])
-    run = one_run(table[table["sampled"] == "train"])
-    assert (run["setting"].iloc[0], run["seed"].iloc[0]) == ("lr0.1_batch20", 1)
-    assert run["step"].tolist() == [0, 100, 200, 300, 400]
     _, text = drawn(tmp_path, draw_fig_g5, [checkpoints])
-    assert "1 run of 10" in text
+    assert "9 models (" in text and "1 left out" in text and "tanh MLP" in text
 
 
 def test_the_scatter_matrix_shows_every_coefficient(tmp_path):

@@ -43,7 +43,7 @@ def keep(
     shutil.copyfile(config, with_new / CONFIG)
     with atomic_path(with_new / "environment.json") as temporary:
         record = environment(results, content_hash(settings))
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if (output / BENCHMARK).exists():  # not of this run, but of the same machine's
         shutil.copyfile(output / BENCHMARK, with_new / BENCHMARK)
     shutil.rmtree(output, ignore_errors=True)

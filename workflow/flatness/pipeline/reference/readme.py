@@ -7,7 +7,7 @@ from pathlib import Path
 from flatness.records.files import atomic_path
 from flatness.records.tables import read_table
 from flatness.report.ledger import Outcome
-from flatness.report.summary import cells, counts_line
+from flatness.report.summary import cells, counts_line, holm_line
 
 MARKS = "<!-- ledger -->", "<!-- /ledger -->"
 
@@ -21,9 +21,11 @@ def show_ledger(readme: Path, ledger: Path) -> None:
     """
     first, last = MARKS
     text = "\n\n".join([first, ledger_markdown(ledger), last])
-    page = re.sub(f"{first}.*{last}", lambda _: text, readme.read_text(), flags=re.DOTALL)
+    page = re.sub(
+        f"{first}.*{last}", lambda _: text, readme.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
     with atomic_path(readme) as temporary:
-        temporary.write_text(page)
+        temporary.write_text(page, encoding="utf-8")
 
 
 def ledger_markdown(ledger: Path) -> str:
@@ -43,7 +45,7 @@ def ledger_markdown(ledger: Path) -> str:
     checks = [(short, *found) for short, _, *found in checks]  # no paper gives a number for these
     return "\n\n".join(
         [
-            counts_line(outcomes),
+            f"{counts_line(outcomes)}. {holm_line(outcomes)}.",
             markdown_table(("claim", "paper", "ours", "n", "verdict"), claims),
             "Theorems and checks, which do not count as claims:",
             markdown_table(("theorem or check", "ours", "n", "verdict"), checks),

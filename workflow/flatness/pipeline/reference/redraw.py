@@ -43,5 +43,5 @@ def redraw(
 
 def downstream_rules() -> list[str]:
     """Names of the rules that draw and report."""
-    text = "\n".join(Path(path).read_text() for path in DOWNSTREAM)
+    text = "\n".join(Path(path).read_text(encoding="utf-8") for path in DOWNSTREAM)
     return re.findall(r"^rule (\w+):", text, re.MULTILINE)

@@ -15,7 +15,7 @@ from pydantic import (
 
 from flatness.datasets import DATASETS
 from flatness.networks import NAMES
-from flatness.records.frozen import Frozen, seed_blocks
+from flatness.records.frozen import Frozen, seed_blocks, seeds_of
 
 
 def _known_network(name: str) -> str:
@@ -31,7 +31,12 @@ ImageDataset = Literal[tuple(name for name, kind in DATASETS.items() if kind == 
 
 
 class Setting(Frozen):
-    """One point of the grid: how the weights move."""
+    """One point of the grid: how the weights move.
+
+    The family's seeds are counted from `first_seed`. Settings that share it share their seeds:
+    initial weights and data order, so that a seed's models differ by their setting alone. Settings
+    with seeds of their own give independent models, as in the authors' grid.
+    """
 
     learning_rate: PositiveFloat
     """Learning rate."""
@@ -43,6 +48,8 @@ class Setting(Frozen):
     """Momentum of `sgd`."""
     weight_decay: NonNegativeFloat = 0.0
     """Weight decay."""
+    first_seed: NonNegativeInt = 0
+    """First of its seeds; settings that share it share initial weights and data order."""
 
     @model_validator(mode="after")
     def _momentum_is_sgds(self) -> "Setting":
@@ -59,14 +66,25 @@ class Setting(Frozen):
         parts += [f"decay{self.weight_decay:g}"] * (self.weight_decay > 0)
         return "_".join(parts)
 
+    def seeds(self, block: str) -> range:
+        """The seeds of the models of a block, such as "0-4"."""
+        counted = seeds_of(block)
+        return range(self.first_seed + counted.start, self.first_seed + counted.stop)
+
 
 class Checkpoints(Frozen):
-    """When the weights along training are kept: step 0, then some steps up to the last."""
+    """When the weights along training are kept: step 0, then some steps up to the last.
+
+    With `losses`, models of every seed are also kept where their training loss is first seen at or
+    below each of them, and where they first interpolate.
+    """
 
     schedule: Literal["even", "logarithmic"]
     """Whether kept steps are equally far apart, or grow by a factor."""
     count: PositiveInt
     """How many steps after step 0 are kept."""
+    losses: tuple[PositiveFloat, ...] = ()
+    """Training losses: models are also kept where they first reach each of them."""
 
     def steps(self, iterations: int) -> tuple[int, ...]:
         """The schedule's steps, ascending, 0 and `iterations` among them.
@@ -88,8 +106,8 @@ class Checkpoints(Frozen):
 class Family(Frozen):
     """Models of one network on one data set, over settings and seeds.
 
-    Measuring the first `trace_seeds` seeds by sampling (Hessian trace, sampled adaptive sharpness)
-    costs many passes.
+    Blocks count seeds from 0, whatever a setting's `first_seed`. Measuring the first `trace_seeds`
+    seeds by sampling (Hessian trace, sampled adaptive sharpness) costs many passes.
 
     With `together`, one job takes a block of seeds of all settings. Where trainings take seconds,
     this saves the start of a job for each. It changes no result, but a job that was killed trains
@@ -146,6 +164,10 @@ class Family(Frozen):
         largest = max(setting.batch_size for setting in self.settings)
         if self.train_size is not None and largest > self.train_size:
             raise ValueError(f"batch_size {largest} exceeds train_size {self.train_size}")
+        if self.checkpoints.losses and self.measure_every > 1:
+            raise ValueError(
+                "checkpoints.losses needs measure_every 1: all that is kept is measured"
+            )
         if self.activation != "relu" and self.network != "mlp":
             raise ValueError(f"{self.network} is built with relu only")
         return self
@@ -182,7 +204,8 @@ class ChenSettings(Frozen):
 class Training(Frozen):
     """All that determines the trained weights of one block, apart from the seeds.
 
-    `steps` are the steps at which weights are kept; the last is the end of training.
+    `steps` are the steps at which weights are kept; the last is the end of training. `losses` are
+    training losses at which weights are kept too, when they are first reached.
     """
 
     family: str
@@ -193,14 +216,15 @@ class Training(Frozen):
     train_size: PositiveInt | None
     setting: Setting
     steps: tuple[NonNegativeInt, ...]
+    losses: tuple[PositiveFloat, ...] = ()
     device: Device
 
 
 class Measurement(Frozen):
     """All that determines what is measured on the kept weights of one block.
 
-    `steps` are those of the training's steps that are measured, `test_samples` how many test
-    samples are measured besides (None: all; 0: none).
+    `steps` are those of the training's steps that are measured, besides those found at `losses`;
+    `test_samples` says how many test samples are measured too (None: all; 0: none).
     """
 
     family: str
@@ -211,6 +235,7 @@ class Measurement(Frozen):
     train_size: PositiveInt | None
     setting: Setting
     steps: tuple[NonNegativeInt, ...]
+    losses: tuple[PositiveFloat, ...] = ()
     samples: Annotated[int, Field(ge=2)]
     trace_seeds: NonNegativeInt
     test_samples: NonNegativeInt | None
@@ -245,6 +270,7 @@ def training(
         family=family,
         setting=chosen.setting(setting),
         steps=all_steps if block in chosen.trend_blocks else all_steps[-1:],
+        losses=chosen.checkpoints.losses,
         device=device,
     )
 
@@ -261,6 +287,7 @@ def measurement(
         family=family,
         setting=chosen.setting(setting),
         steps=kept[:: -chosen.measure_every][::-1],
+        losses=chosen.checkpoints.losses,
         samples=chosen.samples,
         trace_seeds=chosen.trace_seeds,
         test_samples=chosen.test_samples if is_trend else 0,

@@ -14,19 +14,19 @@ from flatness.records.tables import read_tables, write_table
 from flatness.statistics.correlations import correlate
 from flatness.statistics.settings import Statistics
 from flatness.studies.chen.inequalities import tightness
+from flatness.studies.chen.matched import END, MATCHED, at_loss, at_name
 from flatness.studies.chen.measured_rows import (
     BoundTightness,
     FamilyCorrelation,
     MeasuredCheckpoint,
 )
 from flatness.studies.chen.quantities import (
-    COMPRESSION,
     SCATTER_LABELS,
     last_on_train,
-    one_factor,
     with_derived,
 )
 from flatness.studies.chen.within_groups import (
+    WITHIN_PAIRS,
     among_seeds,
     among_settings,
     excluded,
@@ -64,66 +64,65 @@ def correlate_family(
     common = {name: measured[name].iloc[0] for name in ("family", "dataset", "demo")}
     common |= derived_from(measured, statistics=settings.model_dump())
     table = with_derived(measured)
-    models = last_on_train(table)
-    found = [
-        *over_models(models, settings),
-        *among_settings(models, settings),
-        *among_seeds(models, settings),
-        *over_checkpoints(table, settings),
+    reach = {"train_size": measured["train_size"].iloc[0], "steps": measured["step"].max()}
+    rows = [
+        FamilyCorrelation(**common, **reach, confidence=settings.confidence, **row)
+        for row in family_correlations(table, settings)
     ]
-    rows = [FamilyCorrelation(**common, confidence=settings.confidence, **row) for row in found]
     write_table(checkpoints, [MeasuredCheckpoint(**row) for row in measured.to_dict("records")])
     write_table(correlations, rows)
     write_table(bounds, [BoundTightness(**common, **row) for row in tightness(table)])
 
 
+def family_correlations(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
+    """All correlations of one family.
+
+    Args:
+        table: rows of `MeasuredCheckpoint` with derived columns.
+        settings: of intervals and permutations.
+
+    Yields:
+        Columns of `FamilyCorrelation`: over models at the end of training; those of `WITHIN_PAIRS`
+        also at a matched training loss, each within seeds and within settings too; along training.
+    """
+    models, matched = last_on_train(table), at_loss(table, MATCHED)
+    for row in over_models(models, settings):
+        yield row | {"at": END, "sampled": "train"}
+    for at, part in ((END, models), (at_name(MATCHED), matched)):
+        place = {"at": at, "sampled": "train"}
+        if at != END and len(part):
+            for x, y in WITHIN_PAIRS:
+                yield _over(part, x, y, "pearson", settings) | place
+        for row in (*among_settings(part, settings), *among_seeds(part, settings)):
+            yield row | place
+    for row in over_checkpoints(table, settings):
+        yield row | {"at": "along training"}
+
+
 def over_models(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
-    """Correlations over models at the end of training.
+    """Correlations over models.
 
     Args:
         models: one row a model, with derived columns.
-        settings: of the resampling.
+        settings: of intervals and permutations.
 
     Yields:
         Columns of `FamilyCorrelation`: each pair of the scatter matrix and `FURTHER_PAIRS` with
-        every method; then learning rate and batch size with sharpness and compression, alone and
-        with the training loss held fixed.
+        every method.
     """
     for x, y in (*combinations(SCATTER_LABELS, 2), *FURTHER_PAIRS):
         for method in METHODS:
-            yield _over(models, "models", x, y, method, settings)
-    for factor in ("learning_rate", "batch_size"):
-        part = one_factor(models, factor)
-        other = "batch_size" if factor == "learning_rate" else "learning_rate"
-        held = part[other].iloc[0] if len(part) else np.nan
-        over = f"models at {other.replace('_', ' ')} {held:g}"
-        for y in ("root_sharpness", *COMPRESSION):
-            for covariate in ("", "train_loss"):
-                yield _over(part, over, factor, y, "spearman", settings, covariate)
+            yield _over(models, x, y, method, settings)
 
 
 def _over(
-    models: pd.DataFrame,
-    over: str,
-    x: str,
-    y: str,
-    method: str,
-    settings: Statistics,
-    covariate: str = "",
+    models: pd.DataFrame, x: str, y: str, method: str, settings: Statistics
 ) -> dict[str, Any]:
     """One correlation over models; models of a seed share initial weights and data order."""
-    names = list(dict.fromkeys([x, y, *([covariate] if covariate else [])]))
-    finite = np.isfinite(models[names]).all(axis=1)
+    finite = np.isfinite(models[[x, y]]).all(axis=1)
     used = models[finite]
-    row = {"over": over, "x": x, "y": y, "covariate": covariate, "method": method}
+    row = {"over": "models", "x": x, "y": y, "covariate": "", "method": method}
     row |= {"n": len(used), "interpolated": int(used["interpolated"].sum())}
     row |= excluded(models[~finite])
-    found = correlate(
-        used[x],
-        used[y],
-        method=method,
-        groups=used["seed"],
-        given=used[covariate] if covariate else None,
-        **settings.model_dump(),
-    )
+    found = correlate(used[x], used[y], method=method, groups=used["seed"], **settings.model_dump())
     return row | found.columns()

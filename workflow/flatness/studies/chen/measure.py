@@ -24,6 +24,7 @@ from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, read_table, write_table
 from flatness.records.tensors import load_tensors
 from flatness.studies.chen.config import Measurement
+from flatness.studies.chen.crossings import interpolates
 from flatness.studies.chen.images import (
     Images,
     Labelled,
@@ -36,9 +37,6 @@ from flatness.studies.chen.inequalities import check_theorems
 from flatness.studies.chen.measured_rows import MeasuredCheckpoint
 from flatness.studies.chen.rows import Checkpoint, TrainedCheckpoint
 
-#: Interpolation as the study defines it, on the training images.
-INTERPOLATION_LOSS = 1e-3
-INTERPOLATION_ACCURACY = 0.995
 #: Hessian-vector products of each of three estimates of the trace.
 TRACE_PRODUCTS = 12
 
@@ -58,7 +56,8 @@ def measure_block(
     checkpoints = read_table(training, TrainedCheckpoint)
     made = provenance(content_hash(chosen), device=chosen.device)
     rows = []
-    wanted = checkpoints[checkpoints["step"].isin(chosen.steps)]
+    # Steps that training found are not known to the config: then every checkpoint is measured.
+    wanted = checkpoints[checkpoints["step"].isin(chosen.steps) | bool(chosen.losses)]
     for line in tqdm(wanted.to_dict("records"), unit="checkpoint", mininterval=2):
         common = checkpoint_columns(line, chosen) | made
         prefix = f"seed{line['seed']}/step{line['step']}/"
@@ -89,8 +88,7 @@ def checkpoint_columns(line: dict[str, Any], experiment: Measurement) -> dict[st
         "learning_rate": experiment.setting.learning_rate,
         "batch_size": experiment.setting.batch_size,
         "last": line["step"] == experiment.steps[-1],
-        "interpolated": line["train_loss"] <= INTERPOLATION_LOSS
-        and line["train_accuracy"] >= INTERPOLATION_ACCURACY,
+        "interpolated": interpolates(line["train_loss"], line["train_accuracy"]),
         "generalisation_gap": 100 * (line["train_accuracy"] - line["test_accuracy"]),
     }
 
@@ -115,7 +113,8 @@ def measure_checkpoint(
         return
     model = build_network(experiment, seed=0).double()
     model.load_state_dict(weights)
-    by_sampling = columns["last"] and columns["seed"] < experiment.trace_seeds
+    counted = columns["seed"] - experiment.setting.first_seed
+    by_sampling = columns["last"] and counted < experiment.trace_seeds
     measured = measure_images(model, "train", train, by_sampling=by_sampling)
     yield measured | _trace(model, train, wanted=by_sampling and columns["interpolated"])
     for sampled, part in sampled_test_images(experiment, model, images.test).items():

@@ -42,27 +42,32 @@ class FamilyCorrelation(Provenance):
     family: str = column("family of models, as in the config")
     dataset: str = column("name of the data set")
     demo: bool = column("whether the data set is a stand-in made for the demo")
+    train_size: int = column("training images")
+    steps: int = column("steps of the longest training", unit="steps")
     over: str = column(
-        "what it is taken over: models (at the end of training), models at one batch size or "
-        "learning rate, settings (within each seed, then averaged over seeds), seeds (within each "
-        "setting, then averaged over settings), or checkpoints (within each run, then averaged "
-        "over the runs of each seed, then over seeds)"
+        "what it is taken over: models, settings (within each seed, then averaged over seeds), "
+        "seeds (within each setting, then averaged over settings), or checkpoints (within each "
+        "run, then averaged over the runs of each seed, then over seeds)"
     )
+    at: str = column(
+        "where models are compared: end of training (equal steps), or at a training loss, to which "
+        "each model's checkpoints are interpolated; over checkpoints: along training"
+    )
+    sampled: str = column("images measured: train or test")
     x: str = column("one quantity")
     y: str = column("the other quantity")
     covariate: str = column("quantity held fixed (partial correlation); empty for none")
     method: str = column("pearson, spearman or kendall")
     estimate: float = column("the coefficient, or the mean of the seeds' or settings' coefficients")
-    low: float = column("lower end of its interval: resamples of seeds, or t over seeds")
+    low: float = column(
+        "lower end of its interval: jackknife-t over seeds on Fisher's z; nan below five seeds"
+    )
     high: float = column("upper end")
     confidence: float = column("level of the interval")
-    p_value: float = column(
-        "two-sided asymptotic p-value, models taken for independent; of a mean over seeds that of "
-        "a t-test; nan over seeds"
-    )
+    p_value: float = column("two-sided p-value of the interval")
     p_permutation: float = column(
-        "two-sided permutation p-value, models taken for independent; of a mean over seeds by sign "
-        "flips; over seeds by exchanging seeds"
+        "two-sided permutation p-value, models exchanged within seeds; of a mean over seeds by "
+        "sign flips; over seeds by exchanging seeds"
     )
     n: int = column("models; over settings, seeds and checkpoints: seeds")
     interpolated: int = column("how many of the models or runs interpolate at the end of training")

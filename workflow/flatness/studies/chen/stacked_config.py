@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from flatness.records.frozen import Frozen, seeds_of
+from flatness.records.frozen import Frozen
 from flatness.studies.chen.config import (
     Activation,
     ChenSettings,
@@ -36,6 +36,7 @@ class StackedTraining(Frozen):
     blocks: tuple[str, ...]
     trend_blocks: tuple[str, ...]
     steps: tuple[NonNegativeInt, ...]
+    losses: tuple[PositiveFloat, ...] = ()
     device: Device
     execution: Literal["stacked"]
 
@@ -51,7 +52,15 @@ class StackedTraining(Frozen):
     def parts(self) -> Iterator[tuple[Training, str]]:
         """What the loop would train in jobs of their own: their slices, each with its block."""
         shared = self.model_dump(
-            include={"family", "network", "activation", "dataset", "classes", "train_size"}
+            include={
+                "family",
+                "network",
+                "activation",
+                "dataset",
+                "classes",
+                "train_size",
+                "losses",
+            }
         )
         for setting in self.settings:
             for block in self.blocks:
@@ -63,7 +72,7 @@ class StackedTraining(Frozen):
 
     def members(self) -> list[tuple[Training, int]]:
         """The models in the order of the stack: the loop's slice and the seed of each."""
-        return [(part, seed) for part, block in self.parts() for seed in seeds_of(block)]
+        return [(part, seed) for part, block in self.parts() for seed in part.setting.seeds(block)]
 
 
 def stacks(family: Family) -> dict[str, tuple[Setting, ...]]:

@@ -16,14 +16,13 @@ import numpy as np
 import torch
 import typer
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import SGD, Adam, Optimizer
 from tqdm import tqdm
 
-from flatness.records.frozen import content_hash, seeds_of
+from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch, save_tensors
 from flatness.studies.chen.config import Setting, Training
+from flatness.studies.chen.crossings import Crossings
 from flatness.studies.chen.images import (
     Images,
     Labelled,
@@ -32,6 +31,7 @@ from flatness.studies.chen.images import (
     loss_and_accuracy,
 )
 from flatness.studies.chen.rows import TrainedCheckpoint
+from flatness.studies.chen.steps import step_of
 
 #: Steps between two looks at the loss: progress, divergence, and the clock for saving.
 STRIDE = 100
@@ -42,7 +42,7 @@ SAVE_SECONDS = 30.0
 def train_block(
     experiment: Annotated[str, typer.Option(help="training slice of the config, as JSON")],
     data: Annotated[Path, typer.Option(help="normalised data file")],
-    seeds: Annotated[str, typer.Option(help="first and last seed, such as 0-4")],
+    seeds: Annotated[str, typer.Option(help="first and last, counted from the setting's, as 0-4")],
     scratch: Annotated[Path, typer.Option(help="folder of the resumable state")],
     final: Annotated[Path, typer.Option(help="weights at the end, to write (safetensors)")],
     trajectory: Annotated[Path, typer.Option(help="weights before the end, to write")],
@@ -52,8 +52,8 @@ def train_block(
     chosen = Training.model_validate_json(experiment)
     images = load_images(data, chosen)
     name = content_hash(chosen)
-    *before, last = chosen.steps
-    everyone = seeds_of(seeds)
+    last = chosen.steps[-1]
+    everyone = chosen.setting.seeds(seeds)
     with (
         Scratch(scratch, name) as state,
         tqdm(total=len(everyone) * last, unit="step", mininterval=2) as bar,
@@ -61,9 +61,10 @@ def train_block(
         for seed in everyone:
             bar.set_description(f"{chosen.family} {chosen.setting.name} seed {seed}")
             train_seed(chosen, images, seed, state, bar)
-        _write_weights(final, state, everyone, [last], name)
-        _write_weights(trajectory, state, everyone, before, name)
-        _write_rows(table, state, everyone, chosen, images)
+        kept = {seed: kept_steps(chosen, state, seed) for seed in everyone}
+        _write_weights(final, state, {seed: steps[-1:] for seed, steps in kept.items()}, name)
+        _write_weights(trajectory, state, {seed: steps[:-1] for seed, steps in kept.items()}, name)
+        _write_rows(table, state, kept, chosen, images)
         for file in state.folder.glob("*.safetensors"):
             file.unlink()
 
@@ -84,21 +85,27 @@ def train_seed(
         bar: progress, in steps.
     """
     trainer = Trainer(build_network(experiment, seed), experiment.setting, images.train, seed)
+    crossings = Crossings(experiment.losses, len(images.train), experiment.setting.batch_size)
+    looks = crossings.looks(experiment.steps[-1])
     saved = scratch.load(f"seed{seed}")
-    passed = [step for step in experiment.steps if saved and step <= saved[1]["step"]]
+    passed = kept_steps(experiment, scratch, seed) if saved else []
     if any(scratch.load(checkpoint_name(seed, step)) is None for step in passed):
         saved = None  # a damaged checkpoint can only be had again by training from the start
     looked = trainer.restore(saved)
+    if saved:
+        crossings.restore(saved[1]["crossings"])
     bar.update(max(looked, 0))
     clock = time.monotonic()
     last = experiment.steps[-1]
-    for stop in sorted({*range(0, last, STRIDE), *experiment.steps}):
+    for stop in sorted({*range(0, last, STRIDE), *experiment.steps, *looks}):
         if stop <= looked:
             continue
         bar.update(stop - trainer.step)
         loss = trainer.advance(stop)
         bar.set_postfix_str(f"batch loss {loss:.2e}", refresh=False)
-        if stop in experiment.steps:
+        scheduled = stop in experiment.steps
+        found = (scheduled or stop in looks) and crosses(trainer, images, crossings)
+        if scheduled or found:
             columns = evaluate(trainer, images)
             weights = {} if columns["diverged"] else dict(trainer.model.named_parameters())
             scratch.save(checkpoint_name(seed, stop), weights, columns)
@@ -106,8 +113,32 @@ def train_seed(
                 f"loss {columns['train_loss']:.2e}, accuracy {columns['train_accuracy']:.1%}"
             )
         if stop == last or time.monotonic() - clock > SAVE_SECONDS:
-            scratch.save(f"seed{seed}", *trainer.state())
+            tensors, metadata = trainer.state()
+            scratch.save(f"seed{seed}", tensors, metadata | {"crossings": crossings.state()})
             clock = time.monotonic()
+
+
+def crosses(trainer: "Trainer", images: Images, crossings: Crossings) -> bool:
+    """Looks at the loss over all training images, if anything is still to be reached.
+
+    Args:
+        trainer: the model on its way.
+        images: to evaluate on.
+        crossings: what it has to reach, changed where it is reached.
+
+    Returns:
+        Whether this step's weights are to be kept.
+    """
+    if not crossings.waiting or trainer.diverged_at is not None:
+        return False
+    return crossings.reached(trainer.step, *loss_and_accuracy(trainer.model, images.train))
+
+
+def kept_steps(experiment: Training, scratch: Scratch, seed: int) -> list[int]:
+    """The steps, up to that of the saved state, at which weights of a seed are kept, ascending."""
+    state = scratch.load(f"seed{seed}")[1]
+    known = [step for step in experiment.steps if step <= state["step"]]
+    return sorted({*known, *state["crossings"]["kept"]})
 
 
 def checkpoint_name(seed: int, step: int) -> str:
@@ -132,7 +163,7 @@ class Trainer:
         self.diverged_at: int | None = None
         self._inputs, self._targets = train.inputs, train.targets
         self._batch_size = setting.batch_size
-        self._optimizer = build_optimizer(model, setting)
+        self._take_step = step_of(model, setting)
 
     def advance(self, stop: int) -> float:
         """Trains up to step `stop`; returns the last batch's loss, NaN where no step was taken."""
@@ -141,19 +172,21 @@ class Trainer:
             order = data_order(len(self._targets), self._batch_size, self.seed, self.step)
             for index in islice(order, stop - self.step):
                 batch = index.to(self._targets.device)
-                loss = functional.mse_loss(self.model(self._inputs[batch]), self._targets[batch])
-                self._optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                self._optimizer.step()
+                loss = self._take_step(self._inputs[batch], self._targets[batch])
             if not math.isfinite(loss.item()):
                 self.diverged_at = stop
         self.step = stop
         return loss.item()
 
+    @property
+    def execution(self) -> str:
+        """How its steps are taken, as rows say it."""
+        return self._take_step.execution
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata from which `restore` goes on exactly."""
         tensors = {f"weight/{name}": value for name, value in self.model.named_parameters()}
-        for index, buffers in self._optimizer.state_dict()["state"].items():
+        for index, buffers in self._take_step.optimizer.state_dict()["state"].items():
             for name, value in buffers.items():
                 if value is not None:
                     tensors[f"optimizer/{index}/{name}"] = value
@@ -181,18 +214,11 @@ class Trainer:
                 else:
                     index, buffer = name.split("/")
                     buffers.setdefault(int(index), {})[buffer] = value
-        state = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({"state": buffers, "param_groups": state["param_groups"]})
+        optimizer = self._take_step.optimizer
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": buffers, "param_groups": groups})
         self.step, self.diverged_at = metadata["step"], metadata["diverged_at"]
         return self.step
-
-
-def build_optimizer(model: nn.Module, setting: Setting) -> Optimizer:
-    """The setting's optimizer, its update fused over parameters."""
-    common = {"lr": setting.learning_rate, "weight_decay": setting.weight_decay, "fused": True}
-    if setting.optimizer == "adam":
-        return Adam(model.parameters(), **common)
-    return SGD(model.parameters(), momentum=setting.momentum, **common)
 
 
 def data_order(samples: int, batch_size: int, seed: int, first_step: int) -> Iterator[Tensor]:
@@ -234,12 +260,12 @@ def evaluate(trainer: Trainer, images: Images) -> dict[str, Any]:
 
 
 def _write_weights(
-    path: Path, scratch: Scratch, seeds: range, steps: list[int], experiment: str
+    path: Path, scratch: Scratch, kept: dict[int, list[int]], experiment: str
 ) -> None:
     """Gathers checkpoints into one file, keys `seed{S}/step{T}/{parameter}`."""
     gathered = {
         f"seed{seed}/step{step}/{name}": value
-        for seed in seeds
+        for seed, steps in kept.items()
         for step in steps
         for name, value in scratch.load(checkpoint_name(seed, step))[0].items()
     }
@@ -247,19 +273,24 @@ def _write_weights(
 
 
 def _write_rows(
-    path: Path, scratch: Scratch, seeds: range, experiment: Training, images: Images
+    path: Path,
+    scratch: Scratch,
+    kept: dict[int, list[int]],
+    experiment: Training,
+    images: Images,
 ) -> None:
+    execution = step_of(build_network(experiment, next(iter(kept))), experiment.setting).execution
     common = {
         "family": experiment.family,
         "setting": experiment.setting.name,
         "dataset": experiment.dataset,
         "demo": images.demo,
         "train_size": len(images.train),
-        **provenance(content_hash(experiment), device=experiment.device),
+        **provenance(content_hash(experiment), device=experiment.device, execution=execution),
     }
     rows = [
         TrainedCheckpoint(**scratch.load(checkpoint_name(seed, step))[1], **common)
-        for seed in seeds
-        for step in experiment.steps
+        for seed, steps in kept.items()
+        for step in steps
     ]
     write_table(path, rows)

@@ -29,15 +29,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flatness.errors import UserError
-from flatness.records.frozen import content_hash, seeds_of
+from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch, save_tensors
 from flatness.studies.chen.config import Training
+from flatness.studies.chen.crossings import Crossings
 from flatness.studies.chen.images import Images, build_network, load_images
 from flatness.studies.chen.rows import TrainedCheckpoint
 from flatness.studies.chen.stack import Stack
 from flatness.studies.chen.stacked_config import StackedTraining
-from flatness.studies.chen.train import Trainer, checkpoint_name, evaluate
+from flatness.studies.chen.train import Trainer, checkpoint_name, crosses, evaluate
 
 #: Steps between two looks at the losses; each makes the GPU wait.
 STRIDE = 1000
@@ -87,23 +88,30 @@ def train_members(experiment: StackedTraining, images: Images, scratch: Scratch)
     """
     members = experiment.members()
     trainers, stack = build_stack(members, images)
-    looked = resume(members, trainers, stack, scratch)
+    crossings = [
+        Crossings(part.losses, len(images.train), part.setting.batch_size) for part, _ in members
+    ]
     last = experiment.steps[-1]
+    looks = crossings[0].looks(last)  # the same for all, as they share the batch size
+    looked = resume(members, trainers, crossings, stack, scratch)
     clock = time.monotonic()
     kept = {step for part, _ in members for step in part.steps}
     label = f"{experiment.family}, {len(members)} models"
     with tqdm(desc=label, total=last, initial=max(looked, 0), unit="step", mininterval=2) as bar:
-        for stop in sorted({*range(0, last, STRIDE), *kept}):
+        for stop in sorted({*range(0, last, STRIDE), *kept, *looks}):
             if stop <= looked:
                 continue
             bar.update(stop - stack.step)
             note(trainers, stack.advance(stop), stop)
             going = [trainer for trainer in trainers if trainer.diverged_at is None]
             bar.set_postfix_str(f"{len(going)} not diverged", refresh=False)
-            keep_checkpoints(members, trainers, images, scratch)
+            if stop in kept or stop in looks:
+                keep_checkpoints(members, trainers, crossings, looks, images, scratch)
             if stop == last or time.monotonic() - clock > SAVE_SECONDS:
                 diverged = [trainer.diverged_at for trainer in trainers]
-                scratch.save("stack", stack.buffers(), {"step": stop, "diverged_at": diverged})
+                state = {"step": stop, "diverged_at": diverged}
+                state["crossings"] = [crossing.state() for crossing in crossings]
+                scratch.save("stack", stack.buffers(), state)
                 clock = time.monotonic()
 
 
@@ -127,6 +135,7 @@ def build_stack(
 def resume(
     members: Sequence[tuple[Training, int]],
     trainers: Sequence[Trainer],
+    crossings: Sequence[Crossings],
     stack: Stack,
     scratch: Scratch,
 ) -> int:
@@ -135,6 +144,7 @@ def resume(
     Args:
         members: slice and seed of each model.
         trainers: their records, changed.
+        crossings: what each has still to reach, changed.
         stack: their weights, changed.
         scratch: where state and checkpoints are kept.
 
@@ -147,8 +157,8 @@ def resume(
     tensors, metadata = saved
     passed = [
         member_checkpoint(part, seed, step)
-        for part, seed in members
-        for step in part.steps
+        for (part, seed), state in zip(members, metadata["crossings"], strict=True)
+        for step in (*part.steps, *state["kept"])
         if step <= metadata["step"]
     ]
     if any(scratch.load(name) is None for name in passed):
@@ -156,6 +166,8 @@ def resume(
     stack.restore(tensors, metadata["step"])
     for trainer, diverged_at in zip(trainers, metadata["diverged_at"], strict=True):
         trainer.step, trainer.diverged_at = stack.step, diverged_at
+    for crossing, state in zip(crossings, metadata["crossings"], strict=True):
+        crossing.restore(state)
     return stack.step
 
 
@@ -170,12 +182,16 @@ def note(trainers: Sequence[Trainer], losses: Tensor, step: int) -> None:
 def keep_checkpoints(
     members: Sequence[tuple[Training, int]],
     trainers: Sequence[Trainer],
+    crossings: Sequence[Crossings],
+    looks: range,
     images: Images,
     scratch: Scratch,
 ) -> None:
     """Evaluates and saves the models of which this step is kept."""
-    for (part, seed), trainer in zip(members, trainers, strict=True):
-        if trainer.step in part.steps:
+    for (part, seed), trainer, crossing in zip(members, trainers, crossings, strict=True):
+        scheduled = trainer.step in part.steps
+        found = (scheduled or trainer.step in looks) and crosses(trainer, images, crossing)
+        if scheduled or found:
             columns = evaluate(trainer, images)
             weights = {} if columns["diverged"] else dict(trainer.model.named_parameters())
             scratch.save(member_checkpoint(part, seed, trainer.step), weights, columns)
@@ -216,8 +232,13 @@ def write_part(
     rows: list[TrainedCheckpoint] = []
     final: dict[str, Tensor] = {}
     before: dict[str, Tensor] = {}
-    for seed in seeds_of(block):
-        for step in part.steps:
+    states = scratch.load("stack")[1]["crossings"]
+    found = {
+        (member.setting.name, seed): state["kept"]
+        for (member, seed), state in zip(experiment.members(), states, strict=True)
+    }
+    for seed in part.setting.seeds(block):
+        for step in sorted({*part.steps, *found[part.setting.name, seed]}):
             weights, columns = scratch.load(member_checkpoint(part, seed, step))
             rows.append(TrainedCheckpoint(**columns, **common))
             gathered = final if step == part.steps[-1] else before

@@ -12,11 +12,11 @@ from scipy import stats
 
 from flatness.statistics.correlations import (
     MINIMUM_MODELS,
-    bootstrap_interval,
     held_fixed,
-    mean_interval,
+    jackknife_interval,
     pearson,
     permutation_p,
+    sign_flip_p,
 )
 from flatness.statistics.settings import Statistics
 from flatness.studies.chen.quantities import COMPRESSION
@@ -50,7 +50,7 @@ def among_settings(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[
             continue
         row = {"over": "settings", "x": x, "y": y, "covariate": "", "method": "pearson"}
         used = models.index.isin(finite.index[finite["seed"].isin(list(values))])
-        row |= _account(models, used) | {"n": len(values)}
+        row |= account(models, used) | {"n": len(values)}
         yield row | _mean_over_seeds(np.array(list(values.values())), settings)
 
 
@@ -67,33 +67,44 @@ def among_seeds(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[str
         Columns of `FamilyCorrelation`: `WITHIN_PAIRS` by Pearson's r over each setting's seeds,
         averaged over settings; nothing where fewer than three seeds have a model of each.
     """
-    draws = {"resamples": settings.resamples, "seed": settings.seed}
     for x, y in WITHIN_PAIRS:
         wide = models.pivot(index="seed", columns="setting", values=[x, y])
         whole = wide[np.isfinite(wide).all(axis=1)]
         if len(whole) < MINIMUM_MODELS:
             continue
-        a, b = whole[x].to_numpy().T, whole[y].to_numpy().T
-
-        def mean_r(i: np.ndarray, j: np.ndarray, a: np.ndarray = a, b: np.ndarray = b) -> Any:
-            return pearson(a[:, i], b[:, j]).mean(axis=0)
-
-        seeds = np.arange(len(whole))
-        low, high = bootstrap_interval(
-            lambda drawn, mean_r=mean_r: mean_r(drawn, drawn),
-            seeds,
-            confidence=settings.confidence,
-            **draws,
-        )
         row = {"over": "seeds", "x": x, "y": y, "covariate": "", "method": "pearson"}
-        row |= _account(models, models["seed"].isin(whole.index).to_numpy()) | {"n": len(whole)}
-        row |= {"estimate": float(mean_r(seeds, seeds)), "low": low, "high": high}
-        row |= {"p_value": np.nan, "p_permutation": permutation_p(mean_r, len(whole), **draws)}
-        yield row
+        row |= account(models, models["seed"].isin(whole.index).to_numpy()) | {"n": len(whole)}
+        yield row | _mean_over_settings(whole[x].to_numpy().T, whole[y].to_numpy().T, settings)
 
 
-def _account(models: pd.DataFrame, used: np.ndarray) -> dict[str, Any]:
-    """The columns `interpolated`, `excluded` and `reasons`."""
+def _mean_over_settings(a: np.ndarray, b: np.ndarray, settings: Statistics) -> dict[str, float]:
+    """Mean r of quantities (settings, seeds), with the interval and p-values over seeds."""
+    seeds = np.arange(a.shape[1])
+    interval = jackknife_interval(
+        lambda kept: float(pearson(a[:, kept], b[:, kept]).mean()),
+        seeds,
+        confidence=settings.confidence,
+    )
+    exchanged = permutation_p(
+        lambda orders: pearson(a[:, None, :], b[:, orders]).mean(axis=0),
+        seeds,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+    estimate = float(pearson(a, b).mean())
+    return {"estimate": estimate, **vars(interval), "p_permutation": exchanged}
+
+
+def account(models: pd.DataFrame, used: np.ndarray) -> dict[str, Any]:
+    """The columns `interpolated`, `excluded` and `reasons`.
+
+    Args:
+        models: one row a model.
+        used: (n,), which of them are used.
+
+    Returns:
+        How many of those used interpolate; how many others there are, and why.
+    """
     return {"interpolated": int(models[used]["interpolated"].sum())} | excluded(models[~used])
 
 
@@ -119,10 +130,16 @@ def over_checkpoints(table: pd.DataFrame, settings: Statistics) -> Iterator[dict
         Columns of `FamilyCorrelation`: sharpness with each measure of compression, alone and with
         the training loss held fixed; nothing where no run was measured along training.
     """
-    table = table[table["sampled"] == "train"]
-    runs = [run for _, run in table.groupby(["setting", "seed"]) if len(run) >= 4]
-    if not runs:
-        return
+    for sampled in ("train", "test"):
+        part = table[table["sampled"] == sampled]
+        runs = [run for _, run in part.groupby(["setting", "seed"]) if len(run) >= 4]
+        if runs:
+            for row in _over_runs(runs, settings):
+                yield row | {"sampled": sampled}
+
+
+def _over_runs(runs: list[pd.DataFrame], settings: Statistics) -> Iterator[dict[str, Any]]:
+    """The correlations along runs that were measured on one kind of image."""
     for y in COMPRESSION:
         for covariate in ("", "train_loss"):
             names = ["root_sharpness", y, "train_loss"]
@@ -150,27 +167,19 @@ def _along(run: pd.DataFrame, y: str, covariate: str) -> float:
 
 
 def _mean_over_seeds(values: np.ndarray, settings: Statistics) -> dict[str, float]:
-    """Mean of the seeds' coefficients, its t interval, t-test and sign-flip test."""
+    """Mean of the seeds' coefficients, its interval on Fisher's z, and a sign-flip test."""
     if not len(values):
         return UNDEFINED
     mean = {"estimate": float(values.mean())}
     if len(values) < 2 or np.ptp(values) == 0:
         return UNDEFINED | mean
-    low, high = mean_interval(values, settings.confidence)
-    flips = stats.permutation_test(
-        (values,),
-        lambda x, axis: x.mean(axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=settings.resamples,
-        rng=np.random.default_rng(settings.seed),
+    interval = jackknife_interval(
+        lambda kept: float(values[kept].mean()),
+        np.arange(len(values)),
+        confidence=settings.confidence,
     )
-    return mean | {
-        "low": max(low, -1.0),
-        "high": min(high, 1.0),
-        "p_value": float(stats.ttest_1samp(values, 0).pvalue),
-        "p_permutation": float(flips.pvalue),
-    }
+    flips = sign_flip_p(values, resamples=settings.resamples, seed=settings.seed)
+    return mean | vars(interval) | {"p_permutation": flips}
 
 
 def excluded(left_out: pd.DataFrame) -> dict[str, Any]:

@@ -172,15 +172,17 @@ def _reasons(group: pd.DataFrame, found: Correlation) -> str:
 
 
 def with_q_values(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Adjusts the permutation p-values of all rows together (Benjamini and Hochberg, 1995).
+    """Adjusts the p-values of all rows together (Benjamini and Hochberg, 1995).
+
+    They are those of the intervals: a small q-value has an interval without 0.
 
     Args:
-        rows: with `p_permutation`; those without one are no tests and do not count.
+        rows: with `p_value`; those without one are no tests and do not count.
 
     Returns:
         The same rows with `q_value`, NaN where there is no test.
     """
-    p = np.array([row["p_permutation"] for row in rows])
+    p = np.array([row["p_value"] for row in rows])
     q = np.full(len(p), np.nan)
     tested = np.isfinite(p)
     q[tested] = false_discovery_control(p[tested], method="bh")

@@ -37,8 +37,6 @@ STUDY_TITLES = {
     "chen": "Models of Chen, Recanatesi and Shea-Brown",
     "epfl": "Models of Hammoud, Liossatos and Nicollier",
 }
-#: Families whose name is not that of their network.
-FAMILY_TITLES = {"mlp_relu": "MLP", "mlp_tanh": "MLP (tanh)"}
 SIGNIFICANT = 0.05
 COLOURS = "RdBu_r"
 NORM = Normalize(-1, 1)
@@ -72,7 +70,7 @@ def draw_measures(
             ScalarMappable(NORM, COLOURS), ax=axes[-1, 0], location="bottom", aspect=40, pad=0.02
         )
         bar.set_label(
-            f"Kendall's τ over models;  * q < {SIGNIFICANT:g};\n"
+            f"Kendall's τ over models;  * q < {SIGNIFICANT:g}, of intervals over seeds;\n"
             "hatched: not defined, or the same for all models",
             fontsize=9,
         )
@@ -116,7 +114,7 @@ def draw_block(axis: Axes, table: pd.DataFrame, widest: int) -> None:
 
 def _heading(group: str, table: pd.DataFrame) -> str:
     """Network, data set and number of models, a line each."""
-    models, dataset = FAMILY_TITLES.get(group, title(group)), title(table["dataset"].iloc[0])
+    models, dataset = title(group), title(table["dataset"].iloc[0])
     return f"{models}\n{dataset}\nn = {table['n'].max()}"
 
 

@@ -62,13 +62,13 @@ class CrossCorrelation(Provenance):
     loss: str = column("test_loss, or gap: test less training loss")
     method: str = column("kendall or pearson")
     estimate: float = column("the coefficient; nan where there is none")
-    low: float = column("lower end of its bootstrap interval over seeds")
+    low: float = column("lower end of its interval: jackknife-t over seeds on Fisher's z")
     high: float = column("upper end")
     confidence: float = column("level of the interval")
-    p_value: float = column("two-sided asymptotic p-value")
-    p_permutation: float = column("two-sided permutation p-value, models taken for independent")
+    p_value: float = column("two-sided p-value of the interval")
+    p_permutation: float = column("two-sided permutation p-value, models exchanged within seeds")
     q_value: float = column(
-        "p_permutation adjusted by Benjamini and Hochberg's procedure over all rows that have one"
+        "p_value adjusted by Benjamini and Hochberg's procedure over all rows that have one"
     )
     n: int = column("models in the correlation")
     excluded: int = column("models left out")

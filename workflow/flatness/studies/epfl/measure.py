@@ -13,6 +13,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from flatness.datasets.normalised import Dataset, load
+from flatness.measures._repeatable import require_repeatable
 from flatness.measures.ascent import (
     Maximiser,
     Parameters,
@@ -21,12 +22,8 @@ from flatness.measures.ascent import (
     plain_rise,
     strong_rise,
 )
-from flatness.measures.worst_case import (
-    evaluation_mode,
-    module_losses,
-    require_repeatable,
-    summarise,
-)
+from flatness.measures.measuring import measuring
+from flatness.measures.worst_case import module_losses, summarise
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch, load_tensors
@@ -113,7 +110,11 @@ def measure_models(
         with Scratch(scratch, content_hash(settings)) as kept:
             return _measure_lenet5s(settings, data, states, seeds, kept)
     pool = POOLS[settings.pool](
-        dataset, settings.train_size, settings.training_defects, settings.device
+        dataset,
+        settings.train_size,
+        settings.training_defects,
+        settings.device,
+        split=settings.split,
     )
     states = {name: values.to(settings.device) for name, values in states.items()}
     size = len(seeds) if settings.execution == "stacked" else 1
@@ -154,7 +155,7 @@ def _measure_lenet5s(
 
 
 def measure_lenet5(settings: PoolMeasurement, model: LeNet5, data: Batch, seed: int) -> Tensor:
-    """Loss rises (restarts,) of one LeNet-5; the model is left in evaluation mode."""
+    """Loss rises (restarts,) of one LeNet-5."""
     one = generator("measure", settings.seed, seed)
     if settings.defects:
         devices = [data[0].device] if data[0].device.type == "cuda" else []
@@ -166,7 +167,8 @@ def measure_lenet5(settings: PoolMeasurement, model: LeNet5, data: Batch, seed: 
     batches = draw_batches(len(data[1]), ascent.restarts, ascent.batch_size, [one])
     batches = batches.to(data[1].device)
     losses = module_losses(model, functional.cross_entropy, data)
-    with evaluation_mode(model):
+    with measuring(model):
+        model.eval()
         require_repeatable(model, lambda: losses(centre, batches[:, 0]))
         return loss_rises(losses, centre, batches, _maximiser(settings, [one]))[0]
 

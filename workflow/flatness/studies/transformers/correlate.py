@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from scipy import stats
 
 from flatness.records.derived import derived_from
 from flatness.records.tables import read_tables, write_table
-from flatness.statistics.correlations import MINIMUM_MODELS, Correlation, correlate
+from flatness.statistics.correlations import MINIMUM_MODELS, Correlation, correlate, mean_interval
 from flatness.statistics.settings import Statistics
 from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, VitCorrelation
 
@@ -24,6 +24,7 @@ PAIRS = (
     ("nmls", "test_loss"),
 )
 METHODS = ("pearson", "pearson of logarithms", "kendall")
+SCORE = "mean score"
 OUTLYING = 3.5  # the customary limit of a robust score
 
 
@@ -40,46 +41,54 @@ def correlate_models(
     source = derived_from(measured, statistics=settings.model_dump())
     rows = [
         VitCorrelation(
-            estimator=estimator,
-            x=x,
-            y=y,
-            group=group,
+            **line,
+            dataset=measured["dataset"].iloc[0],
             demo=bool(measured["demo"].any()),
-            method=method,
-            **found.columns(),
             confidence=settings.confidence,
-            n=found.n,
-            excluded=int((~points["used"]).sum()),
             **source,
         )
-        for estimator, group, points in _groups(placed)
-        for x, y in PAIRS
-        for method in METHODS
-        for found in [correlate_pair(points[points["used"]], x, y, method, settings)]
+        for line in vit_correlations(placed, settings)
     ]
     write_table(models, [PlacedVit(**line) for line in placed.to_dict("records")])
     write_table(output, rows)
 
 
-def _groups(placed: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """All models, then each family, of each estimator."""
+def vit_correlations(placed: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
+    """Every correlation over all models and within families, and every family's mean score.
+
+    Args:
+        placed: rows of `PlacedVit`.
+        settings: of intervals and permutations.
+
+    Yields:
+        Columns of `VitCorrelation`.
+    """
     for estimator, points in placed.groupby("estimator", sort=False):
-        yield estimator, "all", points
-        for family, members in points.groupby("family"):
-            yield estimator, family, members
+        for family in ("all", *sorted(points["family"].unique())):
+            members = points if family == "all" else points[points["family"] == family]
+            used = members[members["used"]]
+            counts = {"n": len(used), "excluded": len(members) - len(used)}
+            place = {"estimator": estimator, "group": family, **counts}
+            for x, y in PAIRS:
+                for method in METHODS:
+                    found = correlate_pair(used, x, y, method, settings)
+                    yield place | {"x": x, "y": y, "method": method} | found.columns()
+            if family != "all":
+                x, y = PAIRS[0]
+                yield place | {"x": x, "y": y, "method": SCORE} | mean_score(used, settings)
 
 
 def correlate_pair(
     points: pd.DataFrame, x: str, y: str, method: str, settings: Statistics
 ) -> Correlation:
-    """Correlates two columns.
+    """Correlates two columns; relatives, which share a design, are not independent.
 
     Args:
-        points: models to use; both columns positive.
+        points: models to use, of several families or of one; both columns positive.
         x: first column.
         y: second column.
         method: one of `METHODS`.
-        settings: resampling.
+        settings: of intervals and permutations.
 
     Returns:
         The coefficient with interval and p-values.
@@ -87,8 +96,29 @@ def correlate_pair(
     values = points[[x, y]].to_numpy()
     if method == "pearson of logarithms":
         values = np.log(values)
-    kind = method.split()[0]
-    return correlate(values[:, 0], values[:, 1], method=kind, **settings.model_dump())
+    return correlate(
+        values[:, 0],
+        values[:, 1],
+        method=method.split()[0],
+        groups=points["family"] if points["family"].nunique() > 1 else None,
+        **settings.model_dump(),
+    )
+
+
+def mean_score(points: pd.DataFrame, settings: Statistics) -> dict[str, float]:
+    """Where a family lies, with a t interval over its models: above the common line or below.
+
+    Args:
+        points: its models; rows of `PlacedVit` that are used.
+        settings: of the interval.
+
+    Returns:
+        Columns of `VitCorrelation`; NaN without a model, no interval for one.
+    """
+    scores = points["score"].to_numpy()
+    estimate = float(scores.mean()) if len(scores) else math.nan
+    interval = vars(mean_interval(scores, settings.confidence))
+    return {"estimate": estimate, **interval, "p_permutation": math.nan}
 
 
 def place_models(measured: pd.DataFrame, estimator: str) -> pd.DataFrame:

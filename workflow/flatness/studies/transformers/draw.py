@@ -11,6 +11,7 @@ import seaborn as sns
 import typer
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from flatness.records.tables import read_table
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure, title
@@ -47,6 +48,9 @@ def draw_fig4(
             Line2D([], [], color=colour, marker=marker, linestyle="none", label=family)
             for family, (colour, marker) in styles.items()
         ]
+        handles.append(
+            Line2D([], [], color="0.3", marker="o", mfc="none", linestyle="none", label="left out")
+        )
         figure.legend(handles=handles, loc="outside right upper", frameon=False, title="family")
         save_figure(figure, png, svg, dpi=dpi, demo=bool(placed["demo"].any()))
 
@@ -60,7 +64,7 @@ def family_styles(families: Iterable[str]) -> dict[str, tuple[tuple[float, ...],
 def draw_panel(
     axis: Axes, points: pd.DataFrame, styles: dict[str, tuple[tuple[float, ...], str]]
 ) -> None:
-    """Draws the models that are used, with standard errors, and names the farthest outliers.
+    """Draws the models with standard errors, those left out hollow, and names the outliers.
 
     Args:
         axis: where to draw.
@@ -68,10 +72,12 @@ def draw_panel(
         styles: colour and marker of each family.
     """
     axis.set(xlabel="normalized MLS", ylabel="adaptive sharpness", xscale="log", yscale="log")
+    axis.xaxis.set_minor_formatter(NullFormatter())  # its labels would overlap
     used = points[points["used"]]
-    if used.empty:
+    placeable = (points[["nmls", "adaptive_sharpness"]] > 0).all(axis=1)
+    if not placeable.any():
         axis.text(0.5, 0.5, "no model to show", ha="center", transform=axis.transAxes)
-    for family, members in used.groupby("family"):
+    for (family, is_used), members in points[placeable].groupby(["family", "used"]):
         colour, marker = styles[family]
         axis.errorbar(
             members["nmls"],
@@ -81,7 +87,8 @@ def draw_panel(
             color=colour,
             fmt=marker,
             markersize=5,
-            elinewidth=0.7,
+            markerfacecolor=colour if is_used else "none",
+            elinewidth=0.7 if is_used else 0.3,
         )
     outliers = used[used["outlier"]].sort_values("score", key=abs, ascending=False)
     for row in outliers.head(LABELLED).itertuples():

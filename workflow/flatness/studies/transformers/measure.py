@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from flatness.datasets.normalised import load
 from flatness.errors import DataError, UserError
-from flatness.measures.estimates import mean
+from flatness.measures.estimates import UNDEFINED, mean
+from flatness.measures.workarounds import mended
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch, load_tensors
@@ -180,6 +181,7 @@ def _measure_or_say_why(subject: Subject, measuring: Measuring) -> tuple[VitQuan
     return found, f"not finite: {', '.join(lost)}" if lost else ""
 
 
+@mended()
 def evaluate(module: nn.Module, labelled: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
     """Cross-entropy and accuracy over labelled images."""
     loss, right, count = 0.0, 0, 0
@@ -192,6 +194,7 @@ def evaluate(module: nn.Module, labelled: Iterable[tuple[Tensor, Tensor]]) -> tu
     return loss / count, right / count
 
 
+@mended()
 def measure(module: nn.Module, images: LabelledImages, measuring: Measuring) -> VitQuantities:
     """Normalized MLS and adaptive sharpness by both estimators.
 
@@ -227,6 +230,7 @@ def measure(module: nn.Module, images: LabelledImages, measuring: Measuring) -> 
         )
         for suffix in ("", "_released")
     }
+    reliable["reliable"] &= found["mls_unconverged"] < measuring.quality * len(inputs)
     return VitQuantities(**found, **reliable)
 
 
@@ -240,16 +244,19 @@ def _measure_mls(module: nn.Module, inputs: Tensor, measuring: Measuring) -> dic
     exact = jacobian_norms(squashed, inputs, measuring.power, **options)
     slopes = adam_slopes(squashed, inputs, measuring.adam, **options)
     squares = inputs.flatten(1).square().sum(1)
-    nmls, nmls_released = (mean(squares * s.square()) for s in (exact.values, slopes))
+    ended = exact.values.isfinite()
+    nmls = mean((squares * exact.values.square())[ended]) if ended.any() else UNDEFINED
+    nmls_released = mean(squares * slopes.square())
     return {
         "nmls": nmls.value,
         "nmls_se": nmls.standard_error,
-        "mls": exact.values.mean().item(),
+        "mls": exact.values.nanmean().item(),
+        "mls_unconverged": int((~ended).sum()),
         "mls_residual": exact.residuals.max().item(),
         "mls_iterations": exact.iterations.double().mean().item(),
         "nmls_released": nmls_released.value,
         "nmls_released_se": nmls_released.standard_error,
-        "tightness": (slopes / exact.values).median().item(),
+        "tightness": (slopes / exact.values).nanmedian().item(),
     }
 
 

@@ -125,4 +125,4 @@ def pin_models(
         f"# Written by: python -m flatness pin-transformers --output config/vit_models.txt\n"
     )
     with atomic_path(output) as temporary:
-        temporary.write_text(header + "\n".join(tags) + "\n")
+        temporary.write_text(header + "\n".join(tags) + "\n", encoding="utf-8")

@@ -10,9 +10,11 @@ from itertools import islice
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from flatness.measures.estimates import Estimate, mean
+from flatness.measures.functional import functional_call
+from flatness.measures.measuring import without_bias_caches
 from flatness.studies.transformers.config import Perturbations
 
 LOOK = 10  # rounds between looks at the standard error
@@ -169,7 +171,7 @@ def _losses(
         outputs = functional_call(model, parameters, (x,)).sigmoid()
         return (outputs - y).square().sum(-1)
 
-    with torch.no_grad():
+    with torch.no_grad(), without_bias_caches(model):
         if len(images) == 1:  # spares the rules of vmap
             only = {name: value[0] for name, value in stacked.items()}
             return squared_error(only, images[0], targets[0])[None].double()

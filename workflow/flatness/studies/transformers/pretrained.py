@@ -25,7 +25,7 @@ def pinned_tags(path: Path) -> list[str]:
         UserError: no such file, or its count is not the one stated.
     """
     try:
-        lines = path.read_text().split("\n")
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); transformers.pretrained.models_file names "

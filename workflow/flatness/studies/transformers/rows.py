@@ -38,6 +38,9 @@ class VitQuantities(Row):
     )
     nmls_se: float = column("its standard error over images")
     mls: float = column("mean of that singular value", symbol="MLS", convention=SQUASHED)
+    mls_unconverged: int = column(
+        "images left out of nmls and mls: the power iteration reached its limit or was not finite"
+    )
     mls_residual: float = column(
         "largest residual of the power iteration, as a share of the eigenvalue"
     )
@@ -62,7 +65,8 @@ class VitQuantities(Row):
     adaptive_sharpness_released_se: float = column("its standard error over images")
     perturbations_released: int = column("perturbations behind it, over all images")
     reliable: bool = column(
-        "whether the relative standard errors of nmls and adaptive_sharpness are below the limit"
+        "whether the relative standard errors of nmls and adaptive_sharpness, and the share of "
+        "images left out of nmls, are below the limit"
     )
     reliable_released: bool = column("the same for the released estimates")
 
@@ -130,13 +134,23 @@ class VitCorrelation(Provenance):
     x: str = column("first quantity")
     y: str = column("second quantity")
     group: str = column("all, or a family")
+    dataset: str = column("name of the data set")
     demo: bool = column("whether the data set is a stand-in made for the demo")
-    method: str = column("pearson, pearson of logarithms, or kendall")
-    estimate: float = column("the coefficient; nan below 3 models")
-    low: float = column("lower end of its bootstrap interval")
+    method: str = column(
+        "pearson, pearson of logarithms, kendall, or mean score: the mean of a family's scores, "
+        "positive towards the upper left"
+    )
+    estimate: float = column("the coefficient; nan below 3 models; or the mean score")
+    low: float = column(
+        "lower end of its interval: over all models jackknife-t over families on Fisher's z; "
+        "within a family over its models; of a mean score t over models"
+    )
     high: float = column("upper end")
     confidence: float = column("level of the interval")
-    p_value: float = column("two-sided asymptotic p-value")
-    p_permutation: float = column("two-sided permutation p-value")
+    p_value: float = column("two-sided p-value of the interval")
+    p_permutation: float = column(
+        "two-sided permutation p-value; over all models they change places within families; "
+        "nan of a mean score"
+    )
     n: int = column("models in the correlation")
     excluded: int = column("models of the group left out; the models table says why")

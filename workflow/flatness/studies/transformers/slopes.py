@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp
 
+from flatness.measures.workarounds import never_alone
 from flatness.studies.transformers.config import Adam, PowerIteration
 
 ROUND = 8  # power iterations between looks at which images are done
@@ -20,7 +21,7 @@ class Slopes:
     """Largest singular value of the Jacobian at each image.
 
     Attributes:
-        values: (n,), ||J_i||_2.
+        values: (n,), ||J_i||_2; NaN where the iteration did not end.
         residuals: (n,), ||J_iᵀJ_i v − λv|| / λ for the unit vector v that was found: some
             eigenvalue of J_iᵀJ_i lies within that share of λ = values².
         iterations: (n,), power iterations used.
@@ -42,9 +43,9 @@ def jacobian_norms(
     """Computes MLS at each image by its definition, ||J||_2, by power iteration on JᵀJ.
 
     A step is one Jacobian-vector and one vector-Jacobian product. An image is done once its
-    residual is at most `tolerance`, or after `limit` steps. A random start misses the leading
-    direction with probability zero; it can linger at a second singular value that is close to
-    the first, where the error is within the residual all the same.
+    residual is at most `tolerance`; after `limit` steps it is given up. A random start misses the
+    leading direction with probability zero; it can linger at a second singular value that is close
+    to the first, where the error is within the residual all the same.
 
     Args:
         function: images (n, C, H, W) to outputs (n, N), each image by itself.
@@ -58,7 +59,7 @@ def jacobian_norms(
     """
     directions = _normal_like(images, seed)
     parts = [
-        _power_iteration(function, x, v, settings)
+        _power_iteration(never_alone(function), x, v, settings)
         for x, v in zip(images.split(chunk), directions.split(chunk), strict=True)
     ]
     values, residuals, iterations = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -89,7 +90,8 @@ def _power_iteration(
         # Not finite counts as done: more steps do not mend it.
         undone = (residual > settings.tolerance) & (iterations[active] < settings.limit)
         active = active[undone]
-    return squares.sqrt(), residuals, iterations
+    ended = residuals <= settings.tolerance
+    return torch.where(ended, squares.sqrt(), torch.nan), residuals, iterations
 
 
 def adam_slopes(
@@ -119,7 +121,7 @@ def adam_slopes(
     starts = settings.start * _normal_like(images, seed)
     return torch.cat(
         [
-            _adam_ascent(function, x, delta, settings)
+            _adam_ascent(never_alone(function), x, delta, settings)
             for x, delta in zip(images.split(chunk), starts.split(chunk), strict=True)
         ]
     )

@@ -19,6 +19,9 @@ from flatness.studies.figures import title
 Checkpoints = Annotated[list[Path], typer.Option(help="tables of checkpoints, one a family")]
 Correlations = Annotated[list[Path], typer.Option(help="tables of correlations, one a family")]
 
+#: Markers of settings, which colours alone do not tell apart for everybody.
+MARKERS = "osD^vP*X"
+
 FACTOR_LABELS = {
     "learning_rate": "learning rate",
     "batch_size": "batch size",
@@ -32,8 +35,41 @@ def read_checkpoints(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def subject(table: pd.DataFrame) -> str:
-    """Network and data set of one family, such as "VGG-11 on CIFAR-10"."""
-    return f"{title(table['network'].iloc[0])} on {title(table['dataset'].iloc[0])}"
+    """Network and data set of one family, such as "VGG-11 on CIFAR-10" or "tanh MLP on …"."""
+    family, network, dataset = (table[name].iloc[0] for name in ("family", "network", "dataset"))
+    name = title(family) if title(family) != family else title(network)
+    return f"{name} on {title(dataset)}"
+
+
+def size(table: pd.DataFrame) -> str:
+    """On how much one family was trained and measured.
+
+    Args:
+        table: rows of `MeasuredCheckpoint` of one family.
+
+    Returns:
+        Such as "100 training images, 4,500 steps, 50 images measured".
+    """
+    fewest, most = table["samples"].min(), table["samples"].max()
+    measured = f"{most}" if fewest == most else f"{fewest} to {most}"
+    return (
+        f"{table['train_size'].iloc[0]:,} training images, {table['step'].max():,} steps, "
+        f"{measured} images measured"
+    )
+
+
+def shared_steps(runs: pd.DataFrame) -> pd.DataFrame:
+    """The checkpoints at steps that every run has: means over runs are of the same runs throughout.
+
+    Args:
+        runs: checkpoints of several runs.
+
+    Returns:
+        Part of them; steps that single runs found for themselves are left to the tables.
+    """
+    runs = runs[~runs.groupby(["setting", "seed"])["diverged"].transform("any")]
+    many = runs.groupby(["setting", "seed"]).ngroups
+    return runs[runs.groupby("step")["step"].transform("size") == many]
 
 
 def shown(models: pd.DataFrame, used: pd.Series) -> str:

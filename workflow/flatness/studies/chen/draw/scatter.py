@@ -1,5 +1,7 @@
 """The pairwise scatter matrix of a family: points below the diagonal, Pearson's r above it."""
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from matplotlib.axes import Axes
 from flatness.records.tables import read_tables
 from flatness.studies.chen.draw.bounds import pearson_text
 from flatness.studies.chen.draw.common import (
+    MARKERS,
     Checkpoints,
     Correlations,
     colours,
@@ -16,11 +19,15 @@ from flatness.studies.chen.draw.common import (
     setting_order,
     share_legend,
     shown,
+    size,
     subject,
 )
 from flatness.studies.chen.measured_rows import FamilyCorrelation
 from flatness.studies.chen.quantities import SCATTER_LABELS, last_on_train
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
+
+#: How bright red, green and blue look (Rec. 709).
+LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 
 def draw_scatter(
@@ -45,7 +52,8 @@ def draw_scatter(
                 else:
                     draw_coefficient(axis, pearson_text(table, x, y))
                 label_edges(axis, row, column, len(names))
-        share_legend(figure, axes[1, 0], f"{subject(models)}: {shown(models, used)}")
+        note = f"{subject(models)}: {shown(models, used)}\n{size(models)}"
+        share_legend(figure, axes[1, 0], note)
         figure.align_ylabels(axes[:, 0])
         save_figure(figure, png, svg, dpi=dpi, demo=bool(models["demo"].any()))
 
@@ -54,11 +62,9 @@ def draw_points(axis: Axes, models: pd.DataFrame, x: str, y: str) -> None:
     """One point a model, coloured by setting."""
     levels = setting_order(models)
     palette = colours(levels)
-    for level in levels:
+    for level, marker in zip(levels, cycle(MARKERS), strict=False):
         part = models[models["setting"] == level]
-        axis.plot(
-            part[x], part[y], "o", ms=2.5, mew=0, alpha=0.8, color=palette[level], label=level
-        )
+        axis.plot(part[x], part[y], marker, ls="", ms=3.2, mew=0, color=palette[level], label=level)
 
 
 def draw_histogram(axis: Axes, values: pd.Series) -> None:
@@ -72,10 +78,11 @@ def draw_coefficient(axis: Axes, text: str) -> None:
     """Pearson's r as text on a background whose colour tells sign and size."""
     if text.startswith("r ="):
         estimate = float(text.split("\n")[0].removeprefix("r = "))
-        axis.set_facecolor(sns.color_palette("vlag", as_cmap=True)((estimate + 1) / 2))
-        strong = abs(estimate) > 0.6
+        colour = sns.color_palette("vlag", as_cmap=True)((estimate + 1) / 2)
+        axis.set_facecolor(colour)
+        dark = np.dot(colour[:3], LUMINANCE) < 0.5
     else:
-        strong = False
+        dark = False
     axis.text(
         0.5,
         0.5,
@@ -84,7 +91,7 @@ def draw_coefficient(axis: Axes, text: str) -> None:
         ha="center",
         va="center",
         fontsize=8,
-        color="white" if strong else "black",
+        color="white" if dark else "black",
     )
     sns.despine(ax=axis, left=True, bottom=True)
     axis.set(xticks=[], yticks=[])

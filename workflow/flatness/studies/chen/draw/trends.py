@@ -1,8 +1,9 @@
 """Figures 1 and 2 and their relatives: measures along training."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 import typer
@@ -17,16 +18,18 @@ from flatness.studies.chen.draw.common import (
     read_checkpoints,
     setting_order,
     share_legend,
+    shared_steps,
     shown,
+    size,
     subject,
     thousands,
 )
 from flatness.studies.chen.quantities import TREND_LABELS, one_factor
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
 
-#: How seaborn draws runs that differ in their seed: a thin line each, or mean and range.
-EACH_SEED = {"units": "run", "estimator": None, "linewidth": 0.9}
+#: How seaborn draws runs that differ in their seed.
 MEAN_AND_RANGE = {"errorbar": ("pi", 100), "linewidth": 1.2, "err_kws": {"alpha": 0.15, "lw": 0}}
+INTERPOLATED = "first interpolation (median over runs)"
 
 SAMPLED_LABELS = {"test": "test images", "misclassified": "misclassified test images"}
 
@@ -46,31 +49,40 @@ def draw_trends(
     with figure_style():
         figure, axes = plt.subplots(2, 3, figsize=(7.4, 4.9), layout="constrained", sharex=True)
         for axis, (name, label) in zip(axes.flat, TREND_LABELS.items(), strict=True):
-            draw_lines(axis, runs, name, by, EACH_SEED)
+            draw_lines(axis, runs, name, by)
             axis.set(title=label, ylabel="", xlabel="")
-        axes[0, 0].set_yscale("log")
-        finish(figure, axes.flat[0], runs, FACTOR_LABELS[by], 3)
+        axes[0, 0].set_yscale(log_if_drawn(shared_steps(runs)))
+        legend = f"{FACTOR_LABELS[by]}: mean over runs, band: their range"
+        finish(figure, axes.flat[0], runs, legend, 4)
         save_figure(figure, png, svg, dpi=dpi, demo=bool(runs["demo"].any()))
 
 
 def draw_test_samples(checkpoints: Checkpoints, png: Png, svg: Svg, dpi: Dpi = 150) -> None:
-    """Draws the trends measured on test images (left) and on the misclassified ones (right)."""
+    """Draws the trends measured on test images (left) and on the misclassified ones (right).
+
+    The test loss is that of the model, whatever is measured: it stands on the left only, and the
+    right panel beside it says how many images the selection has.
+    """
     table = read_checkpoints(checkpoints)
     labels = {"test_loss": "test loss"} | TREND_LABELS
     labels.pop("train_loss")
     with figure_style():
         figure, axes = plt.subplots(
-            len(labels), 2, figsize=(7.4, 10), layout="constrained", sharex=True, sharey="row"
+            len(labels), 2, figsize=(7.4, 10), layout="constrained", sharex=True
         )
+        for row in axes[1:]:
+            row[1].sharey(row[0])
         for column, (sampled, heading) in enumerate(SAMPLED_LABELS.items()):
             runs = trend_runs(table[table["sampled"] == sampled])
             for axis, (name, label) in zip(axes[:, column], labels.items(), strict=True):
-                draw_lines(axis, runs, name, "setting", MEAN_AND_RANGE)
+                selected = column == 1 and name == "test_loss"
+                draw_lines(axis, runs, "samples" if selected else name, "setting")
                 axis.set(xlabel="", ylabel=label if column == 0 else "")
             fewest, most = runs["samples"].min(), runs["samples"].max()
             count = f"{most}" if fewest == most else f"{fewest} to {most}"
             axes[0, column].set_title(f"{heading} ({count} a checkpoint)")
-        finish(figure, axes[0, 0], runs, "setting: mean over seeds, and their range", columns=3)
+        axes[0, 1].set_ylabel("images")
+        finish(figure, axes[0, 0], runs, "setting: mean over seeds, band: their range", columns=3)
         save_figure(figure, png, svg, dpi=dpi, demo=bool(runs["demo"].any()))
 
 
@@ -95,12 +107,15 @@ def trend_runs(table: pd.DataFrame) -> pd.DataFrame:
     return table[runs > 1]
 
 
-def draw_lines(axis: Axes, runs: pd.DataFrame, name: str, by: str, seeds: dict[str, Any]) -> None:
-    """Draws one quantity along training, a colour and dash a level of `by`."""
+def draw_lines(axis: Axes, runs: pd.DataFrame, name: str, by: str) -> None:
+    """Draws one quantity along training: mean and range over runs of each level of `by`.
+
+    A diamond on the mean marks where half of the level's runs have interpolated.
+    """
     levels = setting_order(runs) if by == "setting" else sorted(runs[by].unique())
-    runs = runs.assign(run=runs["setting"] + " " + runs["seed"].astype(str))
+    drawn = shared_steps(runs).replace([float("inf"), float("-inf")], float("nan"))
     sns.lineplot(
-        data=runs.replace([float("inf"), float("-inf")], float("nan")),
+        data=drawn,
         x="step",
         y=name,
         hue=by,
@@ -109,14 +124,36 @@ def draw_lines(axis: Axes, runs: pd.DataFrame, name: str, by: str, seeds: dict[s
         style_order=levels,
         palette=colours(levels),
         ax=axis,
-        **seeds,
+        **MEAN_AND_RANGE,
     )
-    axis.get_legend().remove()
+    if axis.get_legend():
+        axis.get_legend().remove()
+    for level in levels:
+        step = median_interpolation(runs[runs[by] == level])
+        means = drawn[drawn[by] == level].groupby("step")[name].mean()
+        if np.isfinite(step) and len(means):
+            height = np.interp(step, means.index, means)
+            axis.plot(step, height, "D", ms=5, mec="white", mew=0.8, color=colours(levels)[level])
+    axis.plot([], [], "D", ms=5, color="0.3", label=INTERPOLATED)
     thousands(axis)
+
+
+def log_if_drawn(runs: pd.DataFrame) -> str:
+    """A logarithmic scale, which needs values, unless all runs diverged."""
+    return "log" if len(runs) else "linear"
+
+
+def median_interpolation(runs: pd.DataFrame) -> float:
+    """The step by which half of some runs have interpolated; NaN where more than half do not."""
+    first = runs[runs["interpolated"]].groupby(["setting", "seed"])["step"].min()
+    missing = runs.groupby(["setting", "seed"]).ngroups - len(first)
+    steps = np.sort([*first, *[np.inf] * missing])
+    found = steps[(len(steps) - 1) // 2] if len(steps) else np.inf
+    return float(found) if np.isfinite(found) else np.nan
 
 
 def finish(figure: Figure, axis: Axes, runs: pd.DataFrame, legend: str, columns: int = 5) -> None:
     """Adds the legend, headed by what is shown."""
     last = runs.sort_values("step").groupby(["setting", "seed"]).tail(1)
-    note = f"{subject(runs)}: {shown(last, ~last['diverged'])}"
+    note = f"{subject(runs)}: {shown(last, ~last['diverged'])}\n{size(runs)}"
     share_legend(figure, axis, f"step of training\n{note}\n{legend}", columns)

@@ -14,7 +14,7 @@ def run(tmp_path, capsys):
     def call(code):
         log = tmp_path / "logs/run.log"
         done = run_with_bar([sys.executable, "-c", code], log)
-        return done, capsys.readouterr().out.splitlines()[1:], log.read_text()
+        return done, capsys.readouterr().out.splitlines()[1:], log.read_text(encoding="utf-8")
 
     return call
 

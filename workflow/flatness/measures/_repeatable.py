@@ -1,0 +1,170 @@
+"""Whether a model's outputs are a function of its parameters and of each sample by itself."""
+
+import random
+from collections.abc import Callable
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flatness.errors import UserError
+from flatness.measures._checks import at_least_two, first_line
+from flatness.measures.functional import functional_call
+
+#: Samples that the outputs are compared on.
+FEW = 4
+#: Largest relative difference of two evaluations that is put down to rounding.
+ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-9}
+
+
+def refuse_batch_statistics(model: nn.Module) -> None:
+    """Raises a UserError naming the batch norm that takes its statistics from the batch."""
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise UserError(
+                f"module {name} ({type(module).__name__}) is in training mode, so the outputs "
+                "depend on the batch; call model.eval() first"
+            )
+
+
+def require_repeatable(model: nn.Module, evaluate: Callable[[], Tensor]) -> Tensor:
+    """Checks that evaluating twice gives the same numbers, and draws none.
+
+    A draw is enough to refuse: a block that is dropped once in a hundred evaluations would not be
+    seen in the outputs.
+
+    Args:
+        model: the module that `evaluate` runs.
+        evaluate: computes some fixed outputs.
+
+    Returns:
+        What it computes, without gradients.
+
+    Raises:
+        UserError: it does not; or the model changes its parameters.
+    """
+    parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
+    before = _generator_states()
+    with torch.no_grad():
+        first = evaluate()
+        drew = _generator_states() != before
+        second = evaluate()
+        for name, parameter in model.named_parameters():
+            if not parameter.equal(parameters[name]):
+                parameter.copy_(parameters[name])
+                raise UserError(f"the model's forward pass changes its own parameter {name}")
+    tolerance = ROUNDING.get(first.dtype, 1e-2)
+    if drew or (first - second).abs().max() > tolerance * first.abs().max():
+        culprit = _drawing_module(model, evaluate) if drew else "the model"
+        what = "draws random numbers" if drew else "gives other outputs when it is evaluated again"
+        cure = (
+            "call model.eval() first"
+            if any(module.training for module in model.modules())
+            else "though in evaluation mode; give functional dropout training=self.training"
+        )
+        raise UserError(f"{culprit} {what}; {cure}")
+    return first
+
+
+def _drawing_module(model: nn.Module, evaluate: Callable[[], Tensor]) -> str:
+    """The innermost module that draws random numbers, in words."""
+    before: dict[nn.Module, tuple] = {}
+    found: list[str] = []
+
+    def enter(module: nn.Module, _args: tuple) -> None:
+        before[module] = _generator_states()
+
+    def leave(module: nn.Module, _args: tuple, _outputs: Any, name: str) -> None:
+        if before[module] != _generator_states():
+            found.append(f"module {name} ({type(module).__name__})" if name else "the model")
+
+    handles = []
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(enter))
+        handles.append(module.register_forward_hook(partial(leave, name=name)))
+    try:
+        with torch.no_grad():
+            evaluate()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return (found or ["the model"])[0]  # inner modules end first
+
+
+def _generator_states() -> tuple:
+    """The states of all global generators, to be compared."""
+    on_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    states = [torch.get_rng_state(), *on_cuda]
+    _, keys, position, *_ = np.random.get_state()
+    by_torch = tuple(state.numpy().tobytes() for state in states)
+    return by_torch, keys.tobytes(), position, random.getstate()
+
+
+def require_function_of_one_sample(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Checks that the outputs are one row a sample, not random and not those of other samples.
+
+    Args:
+        model: any module.
+        inputs: samples, (n, ...).
+
+    Returns:
+        The outputs of the first few samples, or of one sample twice, without gradients.
+
+    Raises:
+        UserError: they are not, or the model fails on them.
+    """
+    refuse_batch_statistics(model)
+    batch = at_least_two(inputs[:FEW])
+
+    def evaluate() -> Tensor:
+        try:
+            outputs = model(batch.clone())
+        except Exception as error:
+            raise UserError(
+                f"the model fails on a batch of shape {tuple(batch.shape)}: {first_line(error)}"
+            ) from error
+        _require_rows(outputs, batch)
+        return outputs
+
+    outputs = require_repeatable(model, evaluate)
+    if _depend_on_batch(model, batch) and _depend_on_batch_in_double(model, batch):
+        raise UserError(
+            "the model's outputs for a sample depend on the other samples of the batch; "
+            "call model.eval(), and make the model treat each sample by itself"
+        )
+    return outputs
+
+
+def _require_rows(outputs: Any, batch: Tensor) -> None:
+    if not isinstance(outputs, Tensor) or outputs.dim() == 0 or len(outputs) != len(batch):
+        raise UserError(
+            "the model must return one tensor of shape (n, N), a row a sample; wrap it if it "
+            "does not"
+        )
+    if outputs.numel() == 0 or outputs.dtype != batch.dtype:
+        raise UserError(
+            f"the model's outputs are {outputs.dtype} of shape {tuple(outputs.shape)}; they must "
+            f"be numbers of the inputs' type {batch.dtype}"
+        )
+
+
+def _depend_on_batch_in_double(model: nn.Module, batch: Tensor) -> bool:
+    """The same but for rounding; True where the model casts to a type of its own."""
+    try:
+        return _depend_on_batch(model, batch.double())
+    except RuntimeError:
+        return True
+
+
+def _depend_on_batch(model: nn.Module, batch: Tensor) -> bool:
+    """Whether the first sample's outputs in the batch differ from its own; in the batch's type."""
+    state = dict(chain(model.named_parameters(), model.named_buffers()))
+    state = {n: t.to(batch.dtype) if t.is_floating_point() else t for n, t in state.items()}
+    parts = at_least_two(batch[:1]), batch
+    with torch.no_grad():
+        alone, together = (functional_call(model, state, (part.clone(),)) for part in parts)
+    difference = (alone[0] - together[0]).abs().max()
+    return bool(difference > 10 * ROUNDING[batch.dtype] * together.abs().max())
