@@ -15,19 +15,9 @@ from mkdocs.structure.files import File, Files
 
 from flatness.measures.quantities import QUANTITIES
 from flatness.pipeline.config_reference import config_page
-from flatness.pipeline.reference.readme import ledger_markdown
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "results/reference"
-LEDGER = """\
-# Ledger
-
-Each claim of the papers was fixed before the tables were made. It is *reproduced* if the whole
-interval of our value lies on the claimed side, *not reproduced* if it lies on the other, else
-*inconclusive*. The values are those of `results/reference/`: both papers on the published data, by
-`config/laptop.yaml`. [Deviations](deviations.md) explains every difference.
-
-"""
 QUANTITY_PAGE = """\
 # Quantities
 
@@ -54,7 +44,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages that are made, and the pictures of the kept run."""
     pictures = sorted((KEPT / "figures").glob("*.png"))
     pages = {
-        "ledger.md": LEDGER + ledger_markdown(KEPT / "report/claims.csv"),
         "quantities.md": QUANTITY_PAGE + quantities(),
         "configuration.md": config_page(),
         "dictionary.md": DICTIONARY + dictionary(KEPT / "report/data_dictionary.csv"),
@@ -79,7 +68,7 @@ def section(heading: str) -> str:
     found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
     if not found:
         raise PluginError(f"README.md has no section {heading!r}")
-    return found[1].strip()
+    return found[1].strip().replace("](results/reference/figures/", "](figures/")
 
 
 def quantities() -> str:
