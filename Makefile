@@ -60,9 +60,9 @@ test-isa: $(READY) ## tests of training and measuring, under each lower instruct
 	@$(ACTIVATE) if python -m flatness machine | grep -q 'set AVX512'; then \
 	    export $(AVX2) && python -m flatness machine && $(PYTEST) $(TRAINING); fi
 
-check: $(READY) ## style of the code and of the workflow, schemas of configs and of what hosts read
+check: $(READY) ## style and types of the code, style of the workflow, schemas of configs and of what hosts read
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && \
-	    snakemake --lint
+	    snakemake --lint && basedpyright
 	@$(ACTIVATE) $(SCHEMA)github-workflows .github/workflows/*.yml && \
 	    $(SCHEMA)dependabot .github/dependabot.yml && \
 	    $(SCHEMA)github-issue-config .github/ISSUE_TEMPLATE/config.yml && \

@@ -8,7 +8,7 @@ rule draw_epfl_fig1:
     output:
         png=report(
             f"{RESULTS}/figures/epfl_fig1.png",
-            caption="../report/epfl_fig1.rst",
+            caption="../flatness/report/captions/epfl_fig1.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_fig1"},
         ),
@@ -45,7 +45,7 @@ rule draw_epfl_replications:
     output:
         png=report(
             f"{RESULTS}/figures/epfl_replications.png",
-            caption="../report/epfl_replications.rst",
+            caption="../flatness/report/captions/epfl_replications.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_replications"},
         ),
@@ -77,7 +77,7 @@ rule draw_epfl_audit:
     output:
         png=report(
             f"{RESULTS}/figures/epfl_audit_{{pool}}.png",
-            caption="../report/epfl_audit.rst",
+            caption="../flatness/report/captions/epfl_audit.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_audit_{pool}"},
         ),
@@ -173,7 +173,7 @@ def chen_picture(figure):
     """A figure's picture, for Snakemake's own report."""
     return report(
         f"{RESULTS}/figures/{figure}.png",
-        caption="../report/chen.rst",
+        caption="../flatness/report/captions/chen.rst",
         category="Loss flatness and compressed representations",
         labels={"figure": figure},
     )
@@ -249,7 +249,7 @@ rule draw_chen_fig4:
     output:
         png=report(
             f"{RESULTS}/figures/chen_fig4.png",
-            caption="../report/chen_fig4.rst",
+            caption="../flatness/report/captions/chen_fig4.rst",
             category="Loss flatness and compressed representations",
             labels={"figure": "chen_fig4"},
         ),
@@ -285,7 +285,7 @@ rule draw_cross_measures:
     output:
         png=report(
             f"{RESULTS}/figures/cross_measures.png",
-            caption="../report/cross_measures.rst",
+            caption="../flatness/report/captions/cross_measures.rst",
             category="Both papers",
             labels={"figure": "cross_measures"},
         ),
