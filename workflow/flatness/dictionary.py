@@ -11,6 +11,7 @@ from flatness.chen.measured_rows import BoundTightness, FamilyCorrelation, Measu
 from flatness.chen.rows import TrainedCheckpoint
 from flatness.cross.rows import CrossCorrelation, CrossMeasurement, CrossModel
 from flatness.epfl.audit_rows import AuditedProtocol, SourceComparison
+from flatness.epfl.factorial_rows import Combination, CrossedModel, DefectEffect
 from flatness.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
 from flatness.files import atomic_path
@@ -42,6 +43,9 @@ TABLES: dict[str, type[Row]] = {
     "correlations/audit/*/models.csv": PoolModel,
     "correlations/audit/*/audit.csv": AuditedProtocol,
     "correlations/audit/*/released_against_source.csv": SourceComparison,
+    "measurements/factorial/*/*.csv": CrossedModel,
+    "correlations/factorial/*/cells.csv": Combination,
+    "correlations/factorial/*/effects.csv": DefectEffect,
     "correlations/cross/models.csv": CrossModel,
     "correlations/cross/correlations.csv": CrossCorrelation,
     "report/claims.csv": Outcome,

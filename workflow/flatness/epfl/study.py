@@ -6,7 +6,7 @@ here determines a weight or a sharpness, so that changing it trains nothing agai
 
 from typing import Literal, TypeVar
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from flatness.epfl.config import (
     MEASURING_DEFECTS,
@@ -56,6 +56,23 @@ class Audit(Frozen):
     costly: tuple[str, ...]
 
 
+class Factorial(Frozen):
+    """A pool under every combination of the released code's defects.
+
+    Attributes:
+        models: the first so many seeds.
+        block: models that one job trains and measures under all combinations.
+    """
+
+    models: PositiveInt
+    block: PositiveInt
+
+    @property
+    def blocks(self) -> list[str]:
+        """Names of the blocks of seeds."""
+        return seed_blocks(self.models, self.block)
+
+
 class AuditRun(Frozen):
     """Models under one protocol of the audit.
 
@@ -86,10 +103,11 @@ class EpflStudy(EpflSettings):
 
     replications: dict[Pool, Replications]
     audit: dict[Pool, Audit]
+    factorial: dict[Pool, Factorial] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _parts_fit_the_pools(self) -> "EpflStudy":
-        for part in ("replications", "audit"):
+        for part in ("replications", "audit", "factorial"):
             for pool in getattr(self, part):
                 if pool not in self.pools:
                     raise ValueError(f"{part}.{pool}: no such pool; there are {list(self.pools)}")
@@ -123,7 +141,13 @@ class EpflStudy(EpflSettings):
             for run in self.audit_plan(pool).runs
             for block in run.blocks
         ]
-        return [*main, *more, *audited]
+        crossed = [block for chosen in self.factorial.values() for block in chosen.blocks]
+        return [*main, *more, *audited, *crossed]
+
+    def only(self, pool: str) -> EpflSettings:
+        """The study of one pool, and nothing around it."""
+        settings = {"pools": {pool: self.pools[pool]}}
+        return EpflSettings(protocol=self.protocol, tolerance=self.tolerance, **settings)
 
     def replication_blocks(self, pool: str) -> list[str]:
         """Blocks of seeds of all replications, the main pool's first; each is of one split."""
