@@ -95,8 +95,39 @@ rule draw_epfl_audit:
         " --svg {output.svg:q} --audit {input:q} 2> >(tee {log:q} >&2)"
 
 
+rule draw_epfl_factorial:
+    input:
+        cells=rules.defect_effects.output.cells,
+        effects=rules.defect_effects.output.effects,
+    output:
+        png=report(
+            f"{RESULTS}/figures/epfl_factorial_{{pool}}.png",
+            caption="../report/epfl_factorial.rst",
+            category="Adaptive Sharpness and Generalization",
+            labels={"figure": "epfl_factorial_{pool}"},
+        ),
+        svg=f"{RESULTS}/figures/epfl_factorial_{{pool}}.svg",
+    log:
+        f"{LOGS}/draw/epfl_factorial_{{pool}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        dpi=CONFIG.figures.dpi,
+        code=code_version("flatness.studies.epfl.draw_factorial"),
+    message:
+        "Draw epfl_factorial_{wildcards.pool}"
+    shell:
+        "python -m flatness draw-epfl-factorial --dpi {params.dpi} --png {output.png:q}"
+        " --svg {output.svg:q} --cells {input.cells:q} --effects {input.effects:q}"
+        " 2> >(tee {log:q} >&2)"
+
+
 rule epfl:
     input:
+        expand(rules.draw_epfl_factorial.output, pool=CONFIG.epfl.factorial),
         rules.draw_epfl_fig1.output,
         rules.draw_epfl_replications.output if CONFIG.epfl.replications else [],
         expand(rules.draw_epfl_audit.output, pool=CONFIG.epfl.audit),

@@ -1,6 +1,8 @@
 """Core-seconds of the EPFL study's jobs, for the verb `plan`: one thread of an AMD EPYC core."""
 
-from flatness.studies.epfl.config import PoolSettings
+from collections.abc import Callable
+
+from flatness.studies.epfl.config import PoolSettings, crossed
 from flatness.studies.epfl.study import EpflStudy
 
 #: Core-seconds that every job spends on starting Python and reading its input.
@@ -40,7 +42,8 @@ def epfl_seconds(epfl: EpflStudy) -> float:
     """Core-seconds of all pools, replications and audits from nothing."""
     pools = sum(pool_seconds(name, pool) for name, pool in epfl.pools.items())
     more = sum(replication_seconds(epfl, name) for name in epfl.replications)
-    return pools + more + sum(audit_seconds(epfl, name) for name in epfl.audit)
+    audits = sum(audit_seconds(epfl, name) for name in epfl.audit)
+    return pools + more + audits + sum(factorial_seconds(epfl, name) for name in epfl.factorial)
 
 
 def pool_seconds(name: str, pool: PoolSettings) -> float:
@@ -68,6 +71,20 @@ def audit_seconds(epfl: EpflStudy, name: str) -> float:
         if run.part == "training" and run.trained != "written":
             seconds += start + run.models * training_seconds(name, pool, run.trained)
     return seconds
+
+
+def factorial_seconds(epfl: EpflStudy, name: str) -> float:
+    """Core-seconds of one pool under every combination, each taken for its costliest defect."""
+    pool, chosen = epfl.pools[name], epfl.factorial[name]
+
+    def most(seconds: Callable[[str, PoolSettings, str], float], protocol: str) -> float:
+        return max(seconds(name, pool, part) for part in ("written", *protocol.split("+")))
+
+    a_model = sum(
+        most(training_seconds, trained) + sum(most(measuring_seconds, m) for m in measured)
+        for trained, measured in crossed(name).items()
+    )
+    return len(chosen.blocks) * START_SECONDS + chosen.models * a_model
 
 
 def model_seconds(name: str, pool: PoolSettings) -> float:
