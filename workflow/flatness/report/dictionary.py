@@ -18,6 +18,7 @@ from flatness.studies.chen.measured_rows import (
 from flatness.studies.chen.rows import TrainedCheckpoint
 from flatness.studies.cross.rows import CrossCorrelation, CrossMeasurement, CrossModel
 from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
+from flatness.studies.epfl.factorial_rows import Combination, CrossedModel, DefectEffect
 from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.studies.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
 from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, TrainedVit, VitCorrelation
@@ -48,6 +49,9 @@ TABLES: dict[str, type[Row]] = {
     "correlations/audit/*/models.csv": PoolModel,
     "correlations/audit/*/audit.csv": AuditedProtocol,
     "correlations/audit/*/released_against_source.csv": SourceComparison,
+    "measurements/factorial/*/*.csv": CrossedModel,
+    "correlations/factorial/*/cells.csv": Combination,
+    "correlations/factorial/*/effects.csv": DefectEffect,
     "correlations/cross/models.csv": CrossModel,
     "correlations/cross/correlations.csv": CrossCorrelation,
     "report/claims.csv": Outcome,

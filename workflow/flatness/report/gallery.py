@@ -105,6 +105,12 @@ KINDS = (
         (("correlations/audit/{family}/audit.csv",),),
         ("benchmarks/*/epfl/{family}/**/*.tsv",),
     ),
+    Kind(
+        "epfl_factorial_*",
+        "Every combination of defects: {family}",
+        (("correlations/factorial/{family}/cells.csv",),),
+        ("benchmarks/*/factorial/{family}/*.tsv",),
+    ),
 )
 
 

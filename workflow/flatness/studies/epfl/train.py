@@ -31,10 +31,23 @@ def train_pool(
     settings = PoolTraining.model_validate_json(experiment)
     dataset = load(data)
     outcomes = train_models(settings, dataset, seeds_of(seeds), scratch)
+    metadata = {
+        "settings": settings.model_dump(mode="json"),
+        "seeds": [outcome.seed for outcome in outcomes],
+        "reasons": [outcome.reason for outcome in outcomes],
+    }
+    save_tensors(output, stack([outcome.state for outcome in outcomes]), metadata)
+    write_table(table, trained_rows(settings, dataset, outcomes))
+
+
+def trained_rows(
+    settings: PoolTraining, dataset: Dataset, outcomes: list[Outcome]
+) -> list[TrainedModel]:
+    """One row a trained model."""
     source = provenance(
         content_hash(settings), device=settings.device, execution=settings.execution
     )
-    rows = [
+    return [
         TrainedModel(
             pool=settings.pool,
             dataset=dataset.name,
@@ -52,13 +65,6 @@ def train_pool(
         )
         for outcome in outcomes
     ]
-    metadata = {
-        "settings": settings.model_dump(mode="json"),
-        "seeds": [outcome.seed for outcome in outcomes],
-        "reasons": [outcome.reason for outcome in outcomes],
-    }
-    save_tensors(output, stack([outcome.state for outcome in outcomes]), metadata)
-    write_table(table, rows)
 
 
 def train_models(
