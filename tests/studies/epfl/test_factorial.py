@@ -94,7 +94,7 @@ def test_a_combination_is_what_training_and_measuring_give_by_themselves(run):
     rows = measured_rows(how, table(), states, range(4), [""] * 4, folder)
     cell = found[(found["trained"] == trained) & (found["measured"] == measured)]
     assert cell["test_loss"].tolist() == pytest.approx([o.test_loss for o in outcomes])
-    assert cell["sharpness"].tolist() == pytest.approx([row.sharpness for row in rows])
+    assert cell["worst_case_sharpness"].tolist() == pytest.approx([row.sharpness for row in rows])
 
 
 def test_what_is_done_is_not_done_again(run, monkeypatch):
@@ -133,12 +133,12 @@ def test_tables_and_figure_follow_from_the_models(run):
 def test_a_seed_is_left_out_of_tau_and_means():
     rng = np.random.default_rng(0)
     used = pd.DataFrame({"seed": [0, 1, 2, 4, 5, 6], "test_loss": rng.normal(size=6)})
-    used["sharpness"] = [0.3, 0.1, 0.3, 0.5, 0.2, 0.9]  # with a tie
+    used["worst_case_sharpness"] = [0.3, 0.1, 0.3, 0.5, 0.2, 0.9]  # with a tie
     found = leave_one_out(used, [0, 1, 2, 3, 4, 5, 6])
     for row, seed in zip(found, [None, 0, 1, 2, 3, 4, 5, 6], strict=True):
         rest = used[used["seed"] != seed]
-        tau = stats.kendalltau(rest["sharpness"], rest["test_loss"]).statistic
-        expected = [tau, rest["sharpness"].mean(), rest["test_loss"].mean()]
+        tau = stats.kendalltau(rest["worst_case_sharpness"], rest["test_loss"]).statistic
+        expected = [tau, rest["worst_case_sharpness"].mean(), rest["test_loss"].mean()]
         assert row == pytest.approx(expected)
 
 

@@ -34,7 +34,7 @@ class Outcome(Row):
     high: float = column("upper end")
     n: int = column("models, runs, replications or comparisons behind it")
     excluded: int = column("models or runs left out of it")
-    interpolated: int = column("how many of n interpolate; -1 where that is not asked")
+    interpolating: int = column("how many of n interpolate; -1 where that is not asked")
     demo: bool = column("whether it was found on demo data")
     verdict: str = column(
         "claims: reproduced (the whole interval on the claimed side); in sign, not in size (so, "
@@ -132,7 +132,7 @@ def _judge_claim(claim: Claim, rows: list[Cells], published: Experiment) -> dict
         "high": found.high,
         "n": n,
         "excluded": int(cells.get("excluded", 0)),
-        "interpolated": int(cells.get("interpolated", -1)),
+        "interpolating": int(cells.get("interpolating", -1)),
         "verdict": claim.expect.verdict(found, claim.published),
         "p_value": claim.expect.p_value(found, claim.published),
         "small_scale": published.is_larger(cells, shares),
@@ -153,7 +153,7 @@ def _outcome(entry: Claim | Check, found: dict[str, object], fixed_in: str) -> O
     own = {name: getattr(entry, name) for name in ("id", "paper", "source", "short", "statement")}
     numbers = [name for name, field in Outcome.model_fields.items() if field.annotation is float]
     nothing = dict.fromkeys(numbers, math.nan) | {"demo": False, "small_scale": False}
-    nothing |= {"n": 0, "excluded": 0, "interpolated": -1, "repeats": ""}
+    nothing |= {"n": 0, "excluded": 0, "interpolating": -1, "repeats": ""}
     if isinstance(entry, Claim):
         own |= {"kind": "claim", "expectation": str(entry.expect), "repeats": entry.repeats}
         own |= {} if entry.published is None else {"published": entry.published}

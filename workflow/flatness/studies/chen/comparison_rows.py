@@ -52,7 +52,7 @@ class FactorEffect(FamilyComparison):
     p_permutation: float = column("two-sided p-value by exchanging the two levels within seeds")
     p_page: float = column("two-sided p-value of Page's trend test over all levels within seeds")
     n: int = column("seeds with a finite y at every level")
-    interpolated: int = column("how many of their models interpolate there")
+    interpolating: int = column("how many of their models interpolate there")
     excluded: int = column("models of other seeds")
     reasons: str = column("why they were left out, with counts; empty for none")
 

@@ -43,7 +43,7 @@ class Setting(Frozen):
     batch_size: PositiveInt
     """Samples a step."""
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """Optimiser."""
+    """Optimizer."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Momentum of `sgd`."""
     weight_decay: NonNegativeFloat = 0.0
@@ -201,7 +201,7 @@ class ChenSettings(Frozen):
     """Whether weights along training stay on disk once they are measured."""
 
 
-class Training(Frozen):
+class GridTraining(Frozen):
     """All that determines the trained weights of one block, apart from the seeds.
 
     `steps` are the steps at which weights are kept; the last is the end of training. `losses` are
@@ -250,7 +250,7 @@ def seed_blocks_from(first: int, seeds: int, size: int) -> list[str]:
 
 def training(
     settings: ChenSettings, family: str, setting: str, block: str, device: str
-) -> Training:
+) -> GridTraining:
     """The training slice of one block.
 
     Args:
@@ -265,7 +265,7 @@ def training(
     """
     chosen = settings.families[family]
     all_steps = chosen.checkpoints.steps(chosen.iterations)
-    return Training(
+    return GridTraining(
         **_data_and_network(chosen),
         family=family,
         setting=chosen.setting(setting),

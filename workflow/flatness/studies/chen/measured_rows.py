@@ -17,7 +17,7 @@ class _MeasuredCheckpoint(Checkpoint):
     interpolated: bool = column(
         "whether training loss is at most 1e-3 and training accuracy at least 99.5 %"
     )
-    generalisation_gap: float = column("training less test accuracy", unit="%")
+    accuracy_gap: float = column("training less test accuracy", unit="%")
     hessian_trace: float = column(
         "estimated trace of the Hessian of the loss on the measured images; at the end of training "
         "of interpolating models of the first seeds, nan elsewhere",
@@ -70,7 +70,7 @@ class FamilyCorrelation(Provenance):
         "sign flips; over seeds by exchanging seeds"
     )
     n: int = column("models; over settings, seeds and checkpoints: seeds")
-    interpolated: int = column("how many of the models or runs interpolate at the end of training")
+    interpolating: int = column("how many of the models or runs interpolate at the end of training")
     excluded: int = column("models or runs left out")
     reasons: str = column("why they were left out, with counts; empty for none")
 

@@ -63,7 +63,7 @@ def leave_one_out(used: pd.DataFrame, seeds: list[int]) -> np.ndarray:
         (n + 1, 3) in the order of `QUANTITIES`, the whole cell first; a seed that the cell lacks
         leaves it whole.
     """
-    x, y = used["sharpness"].to_numpy(), used["test_loss"].to_numpy()
+    x, y = used["worst_case_sharpness"].to_numpy(), used["test_loss"].to_numpy()
     place = {seed: index for index, seed in enumerate(used["seed"])}
     pairs = [np.sign(np.subtract.outer(v, v)) for v in (x, y)]
     # Numerator and the two sums under the root of τ-b, over ordered pairs, row by row.

@@ -4,7 +4,7 @@ from flatness.records.tables import Provenance, column
 from flatness.studies.epfl.rows import PoolModel
 
 #: What is compared with the published figure, cell by cell.
-QUANTITIES = ("tau", "sharpness", "test_loss")
+QUANTITIES = ("tau", "worst_case_sharpness", "test_loss")
 
 
 class CrossedModel(PoolModel):
@@ -26,8 +26,8 @@ class Combination(Provenance):
     excluded: int = column("models left out; the models table says why")
     tau: float = column("Kendall's τ-b of sharpness and test loss; nan under 3 models", symbol="τ")
     tau_se: float = column("its standard error, jackknife over models")
-    sharpness: float = column("mean over models", convention="the pool's training loss")
-    sharpness_se: float = column("its standard error over models")
+    worst_case_sharpness: float = column("mean over models", convention="the pool's training loss")
+    worst_case_sharpness_se: float = column("its standard error over models")
     test_loss: float = column("mean over models", symbol="t")
     test_loss_se: float = column("its standard error over models")
     tau_z: float = column("τ less the published figure's, in standard errors of the difference")

@@ -14,7 +14,7 @@ from flatness.studies.epfl.config import PoolTraining
 from flatness.studies.epfl.lenet5 import lenet5_images, train_lenet5
 from flatness.studies.epfl.networks import stack
 from flatness.studies.epfl.pools import POOLS
-from flatness.studies.epfl.protocol import Outcome
+from flatness.studies.epfl.protocol import TrainingOutcome
 from flatness.studies.epfl.rows import TrainedModel
 from flatness.studies.epfl.train_stacked import train_stack
 
@@ -41,7 +41,7 @@ def train_pool(
 
 
 def trained_rows(
-    settings: PoolTraining, dataset: Dataset, outcomes: list[Outcome]
+    settings: PoolTraining, dataset: Dataset, outcomes: list[TrainingOutcome]
 ) -> list[TrainedModel]:
     """One row a trained model."""
     source = provenance(
@@ -69,7 +69,7 @@ def trained_rows(
 
 def train_models(
     settings: PoolTraining, dataset: Dataset, seeds: range, scratch: Path
-) -> list[Outcome]:
+) -> list[TrainingOutcome]:
     """Trains one model a seed, in the order of the seeds.
 
     Args:

@@ -56,21 +56,21 @@ def draw_cells(axis: Axes, table: pd.DataFrame) -> None:
         np.where(table["measured"] == "written", "written", "released")
     ):
         points = axis.scatter(
-            lines["sharpness"], lines["tau"], c=lines["test_loss"], marker=MARKERS[measured],
+            lines["worst_case_sharpness"], lines["tau"], c=lines["test_loss"], marker=MARKERS[measured],
             s=18, lw=0, label=f"measured {'as written' if measured == 'written' else 'otherwise'}",
             **span,
         )  # fmt: skip
     axis.figure.colorbar(points, ax=axis, label="test loss")
     matching = table[table["matches"]]
     axis.scatter(
-        matching["sharpness"], matching["tau"], s=70, facecolors="none", edgecolors="C3",
+        matching["worst_case_sharpness"], matching["tau"], s=70, facecolors="none", edgecolors="C3",
         label="all three within 3 s.e.",
     )  # fmt: skip
     if not table["demo"].any():
         pool = table["pool"].iloc[0]
         dots = scatter(pool)
         axis.plot(
-            dots["sharpness"].mean(), PUBLISHED[pool][0], "x", color="C3", ms=9, mew=2,
+            dots["worst_case_sharpness"].mean(), PUBLISHED[pool][0], "x", color="C3", ms=9, mew=2,
             label=f"published figure, test loss {dots['test_loss'].mean():.3f}",
         )  # fmt: skip
     axis.axhline(0, color="0.6", lw=0.6, zorder=0)
