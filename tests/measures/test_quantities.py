@@ -4,7 +4,8 @@ from flatness.studies.checkpoint_row import CheckpointRow
 
 NAMED = """sharpness mls nmls jacobian_norm_squared local_dimensionality log_volume_top3 log_lvr
 log_nvr normalized_mls input_invariant_mls bound_b bound_c bound_d nmls_bound log_lvr_bound_jacobian
-log_lvr_bound log_nvr_bound adaptive_sharpness relative_flatness adaptive_sharpness_sampled rank"""
+log_lvr_bound log_nvr_bound average_case_sharpness relative_flatness rank
+average_case_sharpness_sampled"""
 
 
 def test_every_quantity_asked_for_is_there():
@@ -22,4 +23,4 @@ def test_the_dictionary_describes_every_column():
         assert quantity.description in line["description"]
         assert dictionary.loc[f"{name}_se", "unit"] == quantity.unit
     by_loss = {n for n, q in QUANTITIES.items() if "1/(2n)" in q.convention}
-    assert {"sharpness", "adaptive_sharpness", "relative_flatness", "bound_d"} <= by_loss
+    assert {"sharpness", "average_case_sharpness", "relative_flatness", "bound_d"} <= by_loss

@@ -130,7 +130,7 @@ CHEN_FIGURES = {
     "chen_figG5": ("draw-chen-figg5", ["mlp_tanh"]),
     "chen_test_samples": ("draw-chen-test-samples", ["vgg11"]),
     "chen_ten_classes": ("draw-chen-trends --by learning_rate", ["vgg11_ten_classes"]),
-    "chen_optimisers": ("draw-chen-trends --by setting", ["optimisers"]),
+    "chen_optimizers": ("draw-chen-trends --by setting", ["optimizers"]),
 }
 CHEN_FIGURES = {
     figure: (verb, [family for family in families if family in CONFIG.chen.families])

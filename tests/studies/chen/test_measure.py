@@ -74,7 +74,7 @@ def test_an_interpolating_models_last_checkpoint_gets_the_hessians_trace(tmp_pat
     last = table[table["step"] == 400]
     assert last["interpolated"].all()
     assert np.isfinite(last["hessian_trace"]).tolist() == [True, False]
-    assert np.isfinite(last["adaptive_sharpness_sampled"]).tolist() == [True, False]
+    assert np.isfinite(last["average_case_sharpness_sampled"]).tolist() == [True, False]
     assert table.loc[table["step"] == 0, "hessian_trace"].isna().all()
     weights = load_tensors(tmp_path / "final.safetensors")[0]
     model = build_network(training, 0)
@@ -108,7 +108,7 @@ def test_a_diverged_model_has_a_row_without_values(tmp_path):
     )
     lost = table[table["diverged"]]
     assert lost["step"].tolist() == [30, 60]
-    assert lost[["mls", "sharpness", "generalisation_gap"]].isna().all(axis=None)
+    assert lost[["mls", "sharpness", "accuracy_gap"]].isna().all(axis=None)
     assert not lost["interpolated"].any()
     assert (lost["reason"] != "").all()
 

@@ -118,7 +118,8 @@ def trained(seed, loss, diverged=False):
 
 def measured(seed, sharpness):
     return MeasuredModel(
-        pool="gat", seed=seed, sharpness=sharpness, sharpness_se=0.1, sharpness_clamped=sharpness,
+        pool="gat", seed=seed, worst_case_sharpness=sharpness,
+        worst_case_sharpness_se=0.1, worst_case_sharpness_clamped=sharpness,
         restarts=50, reason="", **provenance("def"),
     )  # fmt: skip
 
@@ -160,8 +161,8 @@ def test_each_protocol_is_compared_with_the_written_one_on_the_same_models(audit
     kept = [seed for seed in range(12) if seed != 5]
     written = table.loc["measuring", "written", "written"]
     assert (written["n"], written["excluded"]) == (11, 1)
-    assert written["sharpness"] == pytest.approx(noise[kept].mean())
-    assert written["sharpness_se"] == pytest.approx(stats.sem(noise[kept]))
+    assert written["worst_case_sharpness"] == pytest.approx(noise[kept].mean())
+    assert written["worst_case_sharpness_se"] == pytest.approx(stats.sem(noise[kept]))
     assert written["test_loss"] == pytest.approx(losses[kept].mean())
     assert written["test_accuracy"] == pytest.approx(0.5 + np.mean(kept) / 100)
     assert (written["ratio"], written["ratio_se"]) == (1, 0)
@@ -195,7 +196,7 @@ def test_the_audit_is_drawn_the_same_each_time_also_with_too_few_models_for_a_ta
     few = [
         AuditedProtocol(**row | {"tau": math.nan, "low": math.nan, "high": math.nan})
         if row["part"] == "training"
-        else AuditedProtocol(**row | {"sharpness": abs(row["sharpness"])})
+        else AuditedProtocol(**row | {"worst_case_sharpness": abs(row["worst_case_sharpness"])})
         for row in table.to_dict("records")
     ]
     write_table(folder / "few.csv", few)
@@ -217,7 +218,7 @@ def test_sharpness_and_tau_of_each_protocol_are_drawn_with_the_published_tau(aud
     left, right = Figure().subplots(1, 2)
     draw_sharpness(left, table)
     draw_tau(right, table)
-    for axis, quantity in ((left, "sharpness"), (right, "tau")):
+    for axis, quantity in ((left, "worst_case_sharpness"), (right, "tau")):
         points = np.column_stack([table[quantity], range(len(table))])
         np.testing.assert_allclose(axis.containers[0].lines[0].get_xydata(), points)
     [published] = [line for line in right.lines if line.get_label() == "published τ"]
@@ -241,10 +242,10 @@ def test_the_deviation_counts_both_errors():
     found = reference_columns(Reference("tau", 0.13, None), tau, (0.0, 0.0), STATISTICS)
     assert found["reference_se"] == pytest.approx(0.1)
     assert found["deviation"] == pytest.approx(0.2 / (0.1 * math.sqrt(2)), rel=1e-5)
-    near = Reference("sharpness", 0.52, 0.01)
+    near = Reference("worst_case_sharpness", 0.52, 0.01)
     found = reference_columns(near, tau, (0.55, 0.02), STATISTICS)
     assert found["deviation"] == pytest.approx(0.03 / math.hypot(0.01, 0.02))
-    apart = Reference("sharpness", 0.26, 0.01, comparable=False)
+    apart = Reference("worst_case_sharpness", 0.26, 0.01, comparable=False)
     assert math.isnan(reference_columns(apart, tau, (0.5, 0.1), STATISTICS)["deviation"])
     assert reference_columns(None, tau, (0.5, 0.1), STATISTICS)["reference_of"] == ""
 
@@ -252,7 +253,7 @@ def test_the_deviation_counts_both_errors():
 def test_demo_data_have_no_reference():
     run = AuditRun(part="both", trained="released", measured="released", models=4, blocks=("0-3",))
     lines = [trained(seed, 1.0 + seed).model_dump() for seed in range(4)]
-    joined = pd.DataFrame(lines).assign(used=True, sharpness=[0.4, 0.2, 0.3, 0.1])
+    joined = pd.DataFrame(lines).assign(used=True, worst_case_sharpness=[0.4, 0.2, 0.3, 0.1])
     for demo, reference in ((False, -0.027), (True, math.nan)):
         row = protocol_row("gat", run, joined.assign(demo=demo), joined, STATISTICS)
         assert row.reference == pytest.approx(reference, nan_ok=True)

@@ -40,7 +40,7 @@ from flatness.measures.workarounds import mended, never_alone
 
 
 @dataclass(frozen=True)
-class AdaptiveSharpness:
+class WorstCaseSharpness:
     """Adaptive worst-case sharpness of one model.
 
     Attributes:
@@ -56,7 +56,7 @@ class AdaptiveSharpness:
     restarts: int
 
 
-def adaptive_sharpness(
+def worst_case_sharpness(
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
     data: tuple[Tensor, Tensor],
@@ -67,7 +67,7 @@ def adaptive_sharpness(
     restarts: int = 50,
     batch_size: int = 64,
     seed: int = 0,
-) -> AdaptiveSharpness:
+) -> WorstCaseSharpness:
     """Adaptive worst-case sharpness by plain projected gradient ascent.
 
     Per restart: draw a batch, take `steps` steps δ ← clamp(δ + step_size ∇L, −ρ|w|, ρ|w|) from
@@ -103,7 +103,7 @@ def adaptive_sharpness(
         return _of_module(model, loss, data, maximise, restarts, batch_size, generator)
 
 
-def strong_adaptive_sharpness(
+def strong_worst_case_sharpness(
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
     data: tuple[Tensor, Tensor],
@@ -114,14 +114,14 @@ def strong_adaptive_sharpness(
     restarts: int = 50,
     batch_size: int = 64,
     seed: int = 0,
-) -> AdaptiveSharpness:
+) -> WorstCaseSharpness:
     """Adaptive worst-case sharpness by sign ascent from δ = 0 and from random corners.
 
-    As `adaptive_sharpness`, on the same batches for the same seed, with `strong_rise` as the
+    As `worst_case_sharpness`, on the same batches for the same seed, with `strong_rise` as the
     maximiser: nothing to tune, never negative, unchanged by rescaling.
 
     Args:
-        model: as in `adaptive_sharpness`.
+        model: as in `worst_case_sharpness`.
         loss: likewise.
         data: likewise.
         rho: likewise.
@@ -135,8 +135,8 @@ def strong_adaptive_sharpness(
         The sharpness, in units of the loss.
 
     Raises:
-        UserError: as `adaptive_sharpness`.
-        NumericalError: as `adaptive_sharpness`.
+        UserError: as `worst_case_sharpness`.
+        NumericalError: as `worst_case_sharpness`.
     """
     with measuring(model):
         require_positive(rho=rho)
@@ -149,12 +149,12 @@ def strong_adaptive_sharpness(
         return _of_module(model, loss, data, maximise, restarts, batch_size, generator)
 
 
-def summarise(rises: Tensor) -> AdaptiveSharpness:
+def summarise(rises: Tensor) -> WorstCaseSharpness:
     """Averages one model's loss rises, shape (restarts,), with the standard error of the mean."""
     rises = rises.double()
     count = len(rises)
     error = float(rises.std() / count**0.5) if count > 1 else float("nan")
-    return AdaptiveSharpness(float(rises.mean()), error, float(rises.clamp(min=0).mean()), count)
+    return WorstCaseSharpness(float(rises.mean()), error, float(rises.clamp(min=0).mean()), count)
 
 
 def _of_module(
@@ -165,7 +165,7 @@ def _of_module(
     restarts: int,
     batch_size: int,
     generator: torch.Generator,
-) -> AdaptiveSharpness:
+) -> WorstCaseSharpness:
     """Measures one module as a stack of one."""
     require_counts(restarts=restarts, batch_size=batch_size)
     data = check_data(model, data)

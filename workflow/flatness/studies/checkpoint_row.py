@@ -18,8 +18,8 @@ CheckpointRow = create_model(
     part=(str, column("images measured: train or test")),
     samples=(int, column("images measured", symbol="n")),
     seed=(int, column("seed of the draw of images")),
-    rho=(float, column("noise relative to a weight, adaptive_sharpness_sampled", symbol="ρ")),
-    pairs=(int, column("pairs ±δ of perturbations, adaptive_sharpness_sampled")),
+    rho=(float, column("noise relative to a weight, average_case_sharpness_sampled", symbol="ρ")),
+    pairs=(int, column("pairs ±δ of perturbations, average_case_sharpness_sampled")),
     flags=(str, column("what a reader of the numbers should know")),
     **columns(),
 )

@@ -22,7 +22,7 @@ from flatness.records.tensors import load_tensors
 from flatness.studies.checkpoint_row import CheckpointRow
 from flatness.terminal import console
 
-#: How `adaptive_sharpness_sampled` is sampled: as `measure` does unless told otherwise.
+#: How `average_case_sharpness_sampled` is sampled: as `measure` does unless told otherwise.
 SAMPLING = {name: signature(measure).parameters[name].default for name in ("rho", "pairs")}
 
 

@@ -163,7 +163,7 @@ class ChenSettings(Frozen):
     keep_trajectories: bool
 
 
-class Training(Frozen):
+class GridTraining(Frozen):
     """All that determines the trained weights of one block, apart from the seeds.
 
     `steps` are the steps at which weights are kept; the last is the end of training. `losses` are
@@ -212,7 +212,7 @@ def seed_blocks_from(first: int, seeds: int, size: int) -> list[str]:
 
 def training(
     settings: ChenSettings, family: str, setting: str, block: str, device: str
-) -> Training:
+) -> GridTraining:
     """The training slice of one block.
 
     Args:
@@ -227,7 +227,7 @@ def training(
     """
     chosen = settings.families[family]
     all_steps = chosen.checkpoints.steps(chosen.iterations)
-    return Training(
+    return GridTraining(
         **_data_and_network(chosen),
         family=family,
         setting=chosen.setting(setting),

@@ -17,7 +17,7 @@ class _MeasuredCheckpoint(Checkpoint):
     interpolated: bool = column(
         "whether training loss is at most 1e-3 and training accuracy at least 99.5 %"
     )
-    generalisation_gap: float = column("training less test accuracy", unit="%")
+    accuracy_gap: float = column("training less test accuracy", unit="%")
     hessian_trace: float = column(
         "estimated trace of the Hessian of the loss on the measured images; at the end of training "
         "of interpolating models of the first seeds, nan elsewhere",

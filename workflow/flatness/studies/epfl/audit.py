@@ -28,7 +28,7 @@ class Reference:
     """What the released code gave when it was run before, on another machine.
 
     Attributes:
-        quantity: tau or sharpness.
+        quantity: tau or worst_case_sharpness.
         value: of one run of 50 models, or of one model.
         error: standard error; None is that of our own τ.
         comparable: whether it was had under the same conditions as the row it stands beside.
@@ -45,11 +45,15 @@ class Reference:
 REFERENCES = {
     ("fcnn", "both", "released"): Reference("tau", 0.131, None),
     ("gat", "both", "released"): Reference("tau", -0.027, None),
-    ("lenet5", "both", "released"): Reference("sharpness", 0.52, 0.01),
-    ("lenet5", "measuring", "whole_set"): Reference("sharpness", 0.0009, 5e-5, comparable=False),
-    ("lenet5", "measuring", "moved_centre"): Reference("sharpness", 0.26, 0.01, comparable=False),
+    ("lenet5", "both", "released"): Reference("worst_case_sharpness", 0.52, 0.01),
+    ("lenet5", "measuring", "whole_set"): Reference(
+        "worst_case_sharpness", 0.0009, 5e-5, comparable=False
+    ),
+    ("lenet5", "measuring", "moved_centre"): Reference(
+        "worst_case_sharpness", 0.26, 0.01, comparable=False
+    ),
     ("lenet5", "measuring", "train_batch_norm"): Reference(
-        "sharpness", 0.14, 0.01, comparable=False
+        "worst_case_sharpness", 0.14, 0.01, comparable=False
     ),
 }
 
@@ -130,21 +134,23 @@ def protocol_row(
         **tau,
         confidence=settings.confidence,
         published_tau=PUBLISHED[pool][0],
-        **reference_columns(known, tau, (means["sharpness"], means["sharpness_se"]), settings),
+        **reference_columns(
+            known, tau, (means["worst_case_sharpness"], means["worst_case_sharpness_se"]), settings
+        ),
         **derived_from(joined, statistics=settings.model_dump(), run=run.model_dump(mode="json")),
     )
 
 
 def mean_columns(used: pd.DataFrame, written: pd.DataFrame) -> dict[str, float]:
-    """The columns `sharpness` to `test_accuracy`: means over models, and the ratio to written."""
-    sharpness, sharpness_se = mean_and_error(used["sharpness"])
+    """The columns `worst_case_sharpness` to `test_accuracy`: means, and the ratio to written."""
+    sharpness, sharpness_error = mean_and_error(used["worst_case_sharpness"])
     test_loss, test_loss_se = mean_and_error(used["test_loss"])
-    base = written[written["used"]].set_index("seed")["sharpness"].rename("written")
-    pairs = used.set_index("seed")["sharpness"].to_frame().join(base, how="inner")
-    ratio, ratio_se = ratio_of_means(pairs["sharpness"], pairs["written"])
+    base = written[written["used"]].set_index("seed")["worst_case_sharpness"].rename("written")
+    pairs = used.set_index("seed")["worst_case_sharpness"].to_frame().join(base, how="inner")
+    ratio, ratio_se = ratio_of_means(pairs["worst_case_sharpness"], pairs["written"])
     return {
-        "sharpness": sharpness,
-        "sharpness_se": sharpness_se,
+        "worst_case_sharpness": sharpness,
+        "worst_case_sharpness_se": sharpness_error,
         "ratio": ratio,
         "ratio_se": ratio_se,
         "test_loss": test_loss,
@@ -179,7 +185,7 @@ def ratio_of_means(values: pd.Series, base: pd.Series) -> tuple[float, float]:
 
 def tau_columns(used: pd.DataFrame, settings: Statistics) -> dict[str, float]:
     """The columns `tau` to `p_permutation`, NaN where the models are too few."""
-    x, y = used["sharpness"], used["test_loss"]
+    x, y = used["worst_case_sharpness"], used["test_loss"]
     return correlate(x, y, method="kendall", **settings.model_dump()).columns("tau")
 
 

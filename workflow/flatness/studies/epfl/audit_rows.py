@@ -15,8 +15,8 @@ class AuditedProtocol(Provenance):
     description: str = column("what the protocol does")
     n: int = column("models behind the row")
     excluded: int = column("models left out; the models table says why")
-    sharpness: float = column("mean over models", convention="the pool's training loss")
-    sharpness_se: float = column("its standard error over models; nan for one model")
+    worst_case_sharpness: float = column("mean over models", convention="the pool's training loss")
+    worst_case_sharpness_se: float = column("its standard error over models; nan for one model")
     ratio: float = column("mean sharpness over that of the same seeds under the written protocol")
     ratio_se: float = column("its standard error, models paired by seed")
     test_loss: float = column("mean over models", symbol="t")
@@ -29,7 +29,9 @@ class AuditedProtocol(Provenance):
     p_value: float = column("two-sided p-value of the interval")
     p_permutation: float = column("two-sided permutation p-value")
     published_tau: float = column("the report's τ for this pool")
-    reference_of: str = column("what an earlier run of the released code gave: tau or sharpness")
+    reference_of: str = column(
+        "what an earlier run of the released code gave: tau or worst_case_sharpness"
+    )
     reference: float = column("its value")
     reference_se: float = column("its standard error; of a τ that of ours")
     deviation: float = column(

@@ -74,9 +74,9 @@ def _row(
     return MeasuredModel(
         pool=settings.pool,
         seed=seed,
-        sharpness=result.value if finite else math.nan,
-        sharpness_se=result.standard_error,
-        sharpness_clamped=result.clamped if finite else math.nan,
+        worst_case_sharpness=result.value if finite else math.nan,
+        worst_case_sharpness_se=result.standard_error,
+        worst_case_sharpness_clamped=result.clamped if finite else math.nan,
         restarts=0 if rises is None else result.restarts,
         reason=reason or ("" if finite else "the loss was not finite along the ascent"),
         **source,

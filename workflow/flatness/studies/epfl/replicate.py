@@ -56,7 +56,7 @@ def replicate_pool(
         demo=joined["demo"].iloc[0],
         trained=trained,
         measured=measured,
-        sharpness="sharpness",
+        measure="worst_case_sharpness",
         **tau_distribution(taus, PUBLISHED[pool][0], settings.confidence),
         confidence=settings.confidence,
         excluded=len(rows) - len(taus),
@@ -93,7 +93,7 @@ def replication_row(group: pd.DataFrame, settings: Statistics) -> Replication:
     }
     reason = ""
     found = correlate(
-        used["sharpness"], used["test_loss"], method="kendall", **settings.model_dump()
+        used["worst_case_sharpness"], used["test_loss"], method="kendall", **settings.model_dump()
     )
     if len(used) < MINIMUM_MODELS:
         reason = f"{len(used)} usable models of {len(group)}, a τ needs {MINIMUM_MODELS}"

@@ -33,7 +33,7 @@ class TauDistribution(Provenance):
     demo: bool = column("whether the data set is a stand-in made for the demo")
     trained: str = column("training protocol")
     measured: str = column("measuring protocol")
-    sharpness: str = column("which column of the measurements")
+    measure: str = column("name of the measure")
     mean_tau: float = column("mean of τ over replications", symbol="τ")
     low: float = column("lower end of the mean's t-interval; nan for one replication")
     high: float = column("upper end")

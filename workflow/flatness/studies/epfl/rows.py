@@ -26,13 +26,17 @@ class MeasuredModel(Provenance):
 
     pool: str = column("fcnn, lenet5 or gat")
     seed: int = column("seed of the model")
-    sharpness: float = column(
+    worst_case_sharpness: float = column(
         "mean over restarts of the highest loss reached less that at the centre; can be negative",
         symbol="S_max^ρ(w, |w|)",
         convention="the pool's training loss, mean over the batch",
     )
-    sharpness_se: float = column("its standard error over restarts; nan where there is one run")
-    sharpness_clamped: float = column("the same with δ = 0 as a candidate: never negative")
+    worst_case_sharpness_se: float = column(
+        "its standard error over restarts; nan where there is one run"
+    )
+    worst_case_sharpness_clamped: float = column(
+        "the same with δ = 0 as a candidate: never negative"
+    )
     restarts: int = column("restarts averaged")
     reason: str = column("why there is no value; empty otherwise")
 
@@ -47,8 +51,8 @@ class PoolModel(Provenance):
     seed: int = column("seed of the model")
     train_loss: float = column("loss over the training set")
     test_loss: float = column("loss over the test set", symbol="t")
-    sharpness: float = column("adaptive worst-case sharpness", symbol="s")
-    sharpness_se: float = column("its standard error over restarts")
+    worst_case_sharpness: float = column("adaptive worst-case sharpness", symbol="s")
+    worst_case_sharpness_se: float = column("its standard error over restarts")
     used: bool = column("whether the model enters the correlation")
     reason: str = column("why it does not; empty otherwise")
 
@@ -61,7 +65,7 @@ class PoolCorrelation(Provenance):
     demo: bool = column("whether the data set is a stand-in made for the demo")
     trained: str = column("training protocol")
     measured: str = column("measuring protocol")
-    sharpness: str = column("which column of the measurements: sharpness or sharpness_clamped")
+    measure: str = column("name of the measure")
     tau: float = column("Kendall's τ-b", symbol="τ")
     low: float = column("lower end of its interval: jackknife-t over models on Fisher's z")
     high: float = column("upper end")

@@ -14,7 +14,7 @@ from flatness.studies.epfl.config import PoolTraining
 from flatness.studies.epfl.lenet5 import lenet5_images, train_lenet5
 from flatness.studies.epfl.networks import stack
 from flatness.studies.epfl.pools import POOLS
-from flatness.studies.epfl.protocol import Outcome
+from flatness.studies.epfl.protocol import TrainingOutcome
 from flatness.studies.epfl.rows import TrainedModel
 from flatness.studies.epfl.train_stacked import train_stack
 
@@ -62,7 +62,7 @@ def train_pool(
 
 def train_models(
     settings: PoolTraining, dataset: Dataset, seeds: range, scratch: Path
-) -> list[Outcome]:
+) -> list[TrainingOutcome]:
     """Trains one model a seed, in the order of the seeds.
 
     Args:

@@ -104,7 +104,7 @@ class Measuring(Frozen):
     perturbations: Perturbations
 
 
-class Training(Frozen):
+class TrainingFromScratch(Frozen):
     """Training from scratch: AdamW on `images` images, the learning rate rises and falls.
 
     Targets are smoothed, or outputs saturate on most images and few carry all of MLS.
@@ -125,7 +125,7 @@ class Trained(Frozen):
 
     dataset: DatasetName
     models: Annotated[tuple[VitModel, ...], Field(min_length=1)]
-    training: Training
+    training: TrainingFromScratch
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Trained":
@@ -186,7 +186,7 @@ class VitTraining(Frozen):
 
     dataset: DatasetName
     models: tuple[VitModel, ...]
-    training: Training
+    training: TrainingFromScratch
     device: Device
 
 

@@ -30,43 +30,44 @@ class VitQuantities(Row):
     """Normalized MLS and adaptive sharpness, by the released and by the better estimator."""
 
     images: int = column("images behind MLS and the released estimates, the same for every model")
-    nmls: float = column(
+    normalized_mls: float = column(
         "mean over images of the squared norm of the image times the squared largest singular "
         "value of the Jacobian, by power iteration",
         symbol="mean ||x||² ||J||₂²",
         convention=SQUASHED,
     )
-    nmls_se: float = column("its standard error over images")
+    normalized_mls_se: float = column("its standard error over images")
     mls: float = column("mean of that singular value", symbol="MLS", convention=SQUASHED)
     mls_unconverged: int = column(
-        "images left out of nmls and mls: the power iteration reached its limit or was not finite"
+        "images left out of normalized_mls and mls: the power iteration reached its limit or was "
+        "not finite"
     )
     mls_residual: float = column(
         "largest residual of the power iteration, as a share of the eigenvalue"
     )
     mls_iterations: float = column("mean number of power iterations")
-    nmls_released: float = column(
+    normalized_mls_released: float = column(
         "the same with the released estimate of MLS: change per finite step, by Adam",
         convention=SQUASHED,
     )
-    nmls_released_se: float = column("its standard error over images")
+    normalized_mls_released_se: float = column("its standard error over images")
     tightness: float = column("median over images of released MLS over exact MLS")
-    adaptive_sharpness: float = column(
+    average_case_sharpness: float = column(
         "mean rise of the loss under relative Gaussian perturbations ±δ, over ρ²",
         symbol="E[L(w+δ) − L(w)]/ρ²",
         convention=ERROR,
     )
-    adaptive_sharpness_se: float = column("its standard error, over rounds of images and pairs")
+    average_case_sharpness_se: float = column("its standard error, over rounds of images and pairs")
     pairs: int = column("pairs ±δ behind it")
     pair_images: int = column("images behind it, repeats counted")
-    adaptive_sharpness_released: float = column(
+    average_case_sharpness_released: float = column(
         "the same from single perturbations, new ones for each image", convention=ERROR
     )
-    adaptive_sharpness_released_se: float = column("its standard error over images")
+    average_case_sharpness_released_se: float = column("its standard error over images")
     perturbations_released: int = column("perturbations behind it, over all images")
     reliable: bool = column(
-        "whether the relative standard errors of nmls and adaptive_sharpness, and the share of "
-        "images left out of nmls, are below the limit"
+        "whether the relative standard errors of normalized_mls and average_case_sharpness, and "
+        "the share of images left out of normalized_mls, are below the limit"
     )
     reliable_released: bool = column("the same for the released estimates")
 
@@ -109,18 +110,18 @@ class PlacedVit(Row):
     dataset: str = column("name of the data set")
     demo: bool = column("whether the data set is a stand-in made for the demo")
     pretrained: bool = column("whether the weights are published ones")
-    nmls: float = column("normalized MLS", convention=SQUASHED)
-    nmls_se: float = column("its standard error")
-    adaptive_sharpness: float = column("adaptive sharpness", convention=ERROR)
-    adaptive_sharpness_se: float = column("its standard error")
+    normalized_mls: float = column("normalized MLS", convention=SQUASHED)
+    normalized_mls_se: float = column("its standard error")
+    average_case_sharpness: float = column("adaptive sharpness", convention=ERROR)
+    average_case_sharpness_se: float = column("its standard error")
     test_loss: float = column(
         "loss over the test images", convention="cross-entropy of the softmax"
     )
     used: bool = column("whether the model enters figure and correlations")
     reason: str = column("why it does not; empty otherwise")
     score: float = column(
-        "distance above (+) or below (−) the robust line of log sharpness on log NMLS, in robust "
-        "standard deviations; nan where not used"
+        "distance above (+) or below (−) the robust line of log sharpness on log normalized MLS, "
+        "in robust standard deviations; nan where not used"
     )
     outlier: bool = column("whether the score is beyond ±3.5")
     corner: str = column("outliers: upper left (sharper than its MLS tells) or lower right")

@@ -24,7 +24,7 @@ def draw_fig1(
     """Draws the scatter of each pool with τ, its interval and the published τ in the title."""
     points = read_tables(models, PoolModel)
     table = read_tables(correlations, PoolCorrelation)
-    table = table[table["sharpness"] == "sharpness"]
+    table = table[table["measure"] == "worst_case_sharpness"]
     with figure_style():
         figure, axes = plt.subplots(
             1, len(table), figsize=(3.6 * len(table), 3.7), layout="constrained", squeeze=False
@@ -44,15 +44,15 @@ def draw_pool(axis: Axes, points: pd.DataFrame, correlation: pd.Series) -> None:
     """
     used = points[points["used"]]
     axis.errorbar(
-        used["sharpness"],
+        used["worst_case_sharpness"],
         used["test_loss"],
-        xerr=used["sharpness_se"],
+        xerr=used["worst_case_sharpness_se"],
         fmt="none",
         ecolor="0.8",
         elinewidth=0.8,
         zorder=1,
     )
-    sns.scatterplot(data=used, x="sharpness", y="test_loss", ax=axis, s=22, zorder=2)
+    sns.scatterplot(data=used, x="worst_case_sharpness", y="test_loss", ax=axis, s=22, zorder=2)
     axis.set_xlabel("adaptive worst-case sharpness (± s.e.)", labelpad=12)
     axis.set_ylabel("test loss")
     axis.ticklabel_format(style="sci", axis="x", scilimits=(-2, 3), useMathText=True)
