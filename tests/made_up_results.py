@@ -60,7 +60,8 @@ def replications(results, name="fcnn", mean=-0.1, reach=0.05, count=20, publishe
     distribution = made_up(
         TauDistribution, pool=name, trained="written", measured="written",
         measure="worst_case_sharpness",
-        mean_tau=mean, low=mean - reach, high=mean + reach, replications=count, models=50,
+        mean_tau=mean, low=mean - reach, high=mean + reach, replications=count,
+        replication_size=50,
         dataset="abalone", p_value=1e-3,
         predictive_low=mean - 4 * reach, predictive_high=mean + 4 * reach, published_tau=published,
     )  # fmt: skip
@@ -100,7 +101,7 @@ def family(
     correlation = made_up(
         FamilyCorrelation, family=name, over="models", x="mls", y="bound_d_released",
         at="end of training", sampled="train", method="pearson", estimate=estimate, low=low,
-        high=high, confidence=0.95, p_value=1e-6, n=n, interpolated=n - 2, train_size=10_000,
+        high=high, confidence=0.95, p_value=1e-6, n=n, interpolating=n - 2, train_size=10_000,
         steps=steps, dataset=dataset, excluded=3,
         reasons="3 × training loss not finite by step 400",
     )  # fmt: skip
@@ -110,7 +111,7 @@ def family(
         folder / "bounds.csv",
         [
             made_up(
-                BoundTightness, family=name, value=value, bound=bound, kind=kind,
+                BoundTightness, family=name, quantity=value, bound=bound, standing=kind,
                 median_log10_ratio=1.0, violations=broken, n=200,
             )
             for value, bound, kind, broken in bounds

@@ -33,20 +33,26 @@ _AVERAGE = {
     "adaptive_sharpness_sampled": "average_case_sharpness_sampled",
 }
 _CHEN = _AVERAGE | {"generalisation_gap": "accuracy_gap"}
+_OPTIMIZERS = {"optimisers": "optimizers"}
 _VIT = _AVERAGE | {"nmls": "normalized_mls"}
 _WORST = {
     "sharpness": "worst_case_sharpness",
     "sharpness_clamped": "worst_case_sharpness_clamped",
 }
-_NAMED = Renamed({"sharpness": "measure"}, {"measure": _WORST})
+_NAMED = Renamed({"sharpness": "measure", "models": "replication_size"}, {"measure": _WORST})
 _MEASURED = Renamed(_with_errors(_WORST), {"reference_of": _WORST})
 
 #: Tables below the folder of a run -> their new names; the first that fits.
 TABLES = {
-    "correlations/chen/*/*.csv": Renamed(
-        _with_errors(_CHEN),
-        {"family": {"optimisers": "optimizers"}} | dict.fromkeys(("x", "y", "value"), _CHEN),
+    "correlations/chen/*/checkpoints.csv": Renamed(_with_errors(_CHEN), {"family": _OPTIMIZERS}),
+    "correlations/chen/*/bounds.csv": Renamed(
+        {"value": "quantity", "kind": "standing"}, {"family": _OPTIMIZERS}
     ),
+    "correlations/chen/*/*.csv": Renamed(
+        {"interpolated": "interpolating"},
+        {"family": _OPTIMIZERS, "x": _CHEN, "y": _CHEN},
+    ),
+    "report/claims.csv": Renamed({"interpolated": "interpolating"}),
     "correlations/transformers/*.csv": Renamed(_with_errors(_VIT), {"x": _VIT, "y": _VIT}),
     "correlations/cross/*.csv": Renamed(
         {"gap": "loss_gap"}, {"measure": _AVERAGE, "loss": {"gap": "loss_gap"}}

@@ -122,7 +122,7 @@ def _over(
     finite = np.isfinite(models[[x, y]]).all(axis=1)
     used = models[finite]
     row = {"over": "models", "x": x, "y": y, "covariate": "", "method": method}
-    row |= {"n": len(used), "interpolated": int(used["interpolated"].sum())}
+    row |= {"n": len(used), "interpolating": int(used["interpolated"].sum())}
     row |= excluded(models[~finite])
     found = correlate(used[x], used[y], method=method, groups=used["seed"], **settings.model_dump())
     return row | found.columns()

@@ -60,7 +60,7 @@ def replicate_pool(
         **tau_distribution(taus, PUBLISHED[pool][0], settings.confidence),
         confidence=settings.confidence,
         excluded=len(rows) - len(taus),
-        models=size,
+        replication_size=size,
         published_tau=PUBLISHED[pool][0],
         **derived_from(joined, statistics=settings.model_dump(), size=size),
     )

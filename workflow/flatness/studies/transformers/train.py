@@ -63,7 +63,7 @@ def train_models(
                     demo=dataset.demo,
                     parameters=sum(p.numel() for p in module.parameters()),
                     images_seen=len(losses) * settings.training.batch_size,
-                    train_loss=math.fsum(tail) / len(tail),
+                    last_train_loss=math.fsum(tail) / len(tail),
                     diverged=diverged,
                     reason=f"loss not finite at step {len(losses)}" if diverged else "",
                     **provenance(identity, device=settings.device),
