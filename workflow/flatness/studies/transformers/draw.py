@@ -71,7 +71,12 @@ def draw_panel(
         points: rows of `PlacedVit` of one estimator.
         styles: colour and marker of each family.
     """
-    axis.set(xlabel="normalized MLS", ylabel="adaptive sharpness", xscale="log", yscale="log")
+    axis.set(
+        xlabel="normalized MLS",
+        ylabel="average-case adaptive sharpness",
+        xscale="log",
+        yscale="log",
+    )
     axis.xaxis.set_minor_formatter(NullFormatter())  # its labels would overlap
     used = points[points["used"]]
     placeable = (points[["normalized_mls", "average_case_sharpness"]] > 0).all(axis=1)
