@@ -31,7 +31,7 @@ class TrainedVit(Provenance):
 
 
 class VitQuantities(Row):
-    """Normalized MLS and adaptive sharpness, by the released and by the better estimator."""
+    """Normalized MLS and average-case sharpness, by the released and by the better estimator."""
 
     images: int = column("images behind MLS and the released estimates, the same for every model")
     normalized_mls: float = described(
