@@ -83,10 +83,10 @@ _MEASURES = {
     ),
     "average_case_sharpness": Quantity(
         "½ Σ w_p² H_pp",
-        "adaptive average-case sharpness: leading term in ρ of the mean rise of the loss under "
-        "noise ρ|w_p|, divided by ρ², by the Gauss-Newton form, which is exact at interpolation",
+        "adaptive average-case sharpness: mean rise of the loss under Gaussian noise of standard "
+        "deviation ρ|w_p|, divided by ρ²",
         unit="output²",
-        convention=LOSS,
+        convention=f"{LOSS}; leading term in ρ, by the Gauss-Newton form, exact at interpolation",
     ),
     "average_case_sharpness_sampled": Quantity(
         "E[L(w+δ) − L(w)]/ρ²",
@@ -162,6 +162,24 @@ QUANTITIES: dict[str, Quantity] = dict(_quantities())
 BOUND_NAMES = frozenset(name + suffix for suffix in _KINDS for name in _BOUNDS)
 
 
+def described(name: str, *, symbol: str = "", convention: str = "") -> Any:
+    """A column that holds a quantity of the registry, had in another way than by `measure`.
+
+    Args:
+        name: of the quantity.
+        symbol: as in the paper that the table replicates.
+        convention: loss, or the way it was had.
+
+    Returns:
+        A pydantic field with the registry's description.
+    """
+    return column(_description(name), symbol=symbol, convention=convention)
+
+
+def _description(name: str) -> str:
+    return f"{QUANTITIES[name].description} ({QUANTITIES[name].kind})"
+
+
 def columns() -> dict[str, tuple[type, Any]]:
     """Fields of a row model: each quantity, and its standard error as `<name>_se`."""
     found: dict[str, tuple[type, Any]] = {}
@@ -169,7 +187,7 @@ def columns() -> dict[str, tuple[type, Any]]:
         found[name] = (
             float,
             column(
-                f"{quantity.description} ({quantity.kind})",
+                _description(name),
                 unit=quantity.unit,
                 symbol=quantity.symbol,
                 convention=quantity.convention,
@@ -177,6 +195,10 @@ def columns() -> dict[str, tuple[type, Any]]:
         )
         found[f"{name}_se"] = (
             float,
-            column(f"standard error of {name}, jackknife over samples", unit=quantity.unit),
+            column(
+                f"standard error of {name}",
+                unit=quantity.unit,
+                convention="jackknife over samples",
+            ),
         )
     return found

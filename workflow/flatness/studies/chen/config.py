@@ -88,7 +88,7 @@ class Family(Frozen):
 
     The first `trend_seeds` seeds are kept and measured along training, the others at its end. The
     last checkpoints of the first `trace_seeds` seeds are also measured by sampling (Hessian trace,
-    sampled adaptive sharpness), which costs many passes.
+    sampled average-case sharpness), which costs many passes.
 
     With `together`, one job takes a block of seeds of all settings. Where trainings take seconds,
     this saves the start of a job for each. It changes no result, but a job that was killed trains

@@ -14,15 +14,24 @@ class Replication(Row):
     """Kendall's τ of one replication of a pool."""
 
     pool: str = column("fcnn, lenet5 or gat")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
+    demo: bool = column("whether the data are a stand-in made for the demo")
     replication: int = column("which replication; 0 is the main pool")
-    tau: float = column("Kendall's τ-b; nan where the reason says why", symbol="τ")
-    low: float = column("lower end of its interval: jackknife-t over models on Fisher's z")
+    tau: float = column(
+        "Kendall's τ-b of worst_case_sharpness and test_loss",
+        symbol="τ",
+        convention="nan where the reason says why",
+    )
+    low: float = column(
+        "lower end of the estimate's interval", convention="jackknife-t over models on Fisher's z"
+    )
     high: float = column("upper end")
     p_permutation: float = column("two-sided permutation p-value")
-    n: int = column("models in the correlation")
-    excluded: int = column("models left out; the models table says why")
-    reason: str = column("why there is no τ; empty otherwise")
+    n: int = column("how many are behind the row", convention="models")
+    excluded: int = column("how many were left out", convention="models; the models table says why")
+    reason: str = column(
+        "why there is no value, or why it is not used; empty otherwise",
+        convention="why there is no τ",
+    )
 
 
 class TauDistribution(Provenance):
@@ -30,23 +39,31 @@ class TauDistribution(Provenance):
 
     pool: str = column("fcnn, lenet5 or gat")
     dataset: str = column("name of the data set")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
+    demo: bool = column("whether the data are a stand-in made for the demo")
     trained: str = column("training protocol")
     measured: str = column("measuring protocol")
     measure: str = column("name of the measure")
     mean_tau: float = column("mean of τ over replications", symbol="τ")
-    low: float = column("lower end of the mean's t-interval; nan for one replication")
+    low: float = column(
+        "lower end of the estimate's interval",
+        convention="of the mean, t over replications; nan for one",
+    )
     high: float = column("upper end")
-    p_value: float = column("two-sided p-value of the mean's t-test; nan for one replication")
+    p_value: float = column(
+        "two-sided p-value that belongs to the interval; nan where there is none",
+        convention="the mean's t-test; nan for one replication",
+    )
     sd: float = column("standard deviation of τ between replications; nan for one replication")
     predictive_low: float = column(
         "lower end of the interval of one more replication's τ: mean ± t s √(1 + 1/R)"
     )
     predictive_high: float = column("upper end")
-    confidence: float = column("level of both intervals")
+    confidence: float = column("level of the intervals")
     replications: int = column("replications with a τ, R")
-    excluded: int = column("replications without a τ; their table says why")
-    models: int = column("models in one replication")
+    excluded: int = column(
+        "how many were left out", convention="replications without a τ; their table says why"
+    )
+    replication_size: int = column("models in one replication")
     published_tau: float = column("the report's τ for this pool")
     percentile: float = column(
         "where the published τ falls: (k + 1)/(R + 1) for k replications with a τ not above it"

@@ -64,7 +64,7 @@ class Counts(Frozen):
 
 
 class Rounds(Counts):
-    """The better adaptive sharpness: rounds of one pair ±δ and `images` images, all of them new.
+    """The better average-case sharpness: rounds of one pair ±δ and `images` images, all new.
 
     They end once the standard error over rounds is below `tolerance`, relatively.
     """
