@@ -39,7 +39,8 @@ def pool(results, name="fcnn", tau=-0.3, low=-0.5, high=-0.1, lost=(), demo=Fals
     write_table(folder / "correlations.csv", [correlation, clamped])
     models = [
         made_up(
-            PoolModel, **shared, seed=seed, used=seed not in lost, test_loss=0.5, worst_case_sharpness=0.1,
+            PoolModel, **shared, seed=seed, used=seed not in lost, test_loss=0.5,
+            worst_case_sharpness=0.1,
             reason="the loss became nan in epoch 2" if seed in lost else "",
         )
         for seed in range(50)
@@ -57,8 +58,10 @@ def replications(results, name="fcnn", mean=-0.1, reach=0.05, count=20, publishe
     """Tables of the replications of one EPFL pool: one distribution, some models."""
     folder = results / f"correlations/replications/{name}/written/written"
     distribution = made_up(
-        TauDistribution, pool=name, trained="written", measured="written", measure="worst_case_sharpness",
-        mean_tau=mean, low=mean - reach, high=mean + reach, replications=count, models=50,
+        TauDistribution, pool=name, trained="written", measured="written",
+        measure="worst_case_sharpness",
+        mean_tau=mean, low=mean - reach, high=mean + reach, replications=count,
+        replication_size=50,
         dataset="abalone", p_value=1e-3,
         predictive_low=mean - 4 * reach, predictive_high=mean + 4 * reach, published_tau=published,
     )  # fmt: skip
@@ -113,7 +116,7 @@ def family(
         folder / "bounds.csv",
         [
             made_up(
-                BoundTightness, family=name, value=value, bound=bound, kind=kind,
+                BoundTightness, family=name, quantity=value, bound=bound, standing=kind,
                 median_log10_ratio=1.0, violations=broken, n=200,
             )
             for value, bound, kind, broken in bounds
@@ -135,8 +138,8 @@ def transformers(results):
     """Tables of the transformer study: one correlation, two models."""
     folder = results / "correlations/transformers"
     correlation = made_up(
-        VitCorrelation, estimator="exact", x="normalized_mls", y="average_case_sharpness", group="all",
-        method="kendall", estimate=0.1, low=-0.2, high=0.4, n=13, excluded=1,
+        VitCorrelation, estimator="exact", x="normalized_mls", y="average_case_sharpness",
+        group="all", method="kendall", estimate=0.1, low=-0.2, high=0.4, n=13, excluded=1,
     )  # fmt: skip
     write_table(folder / "correlations.csv", [correlation])
     models = [

@@ -2,7 +2,8 @@ from flatness.measures.quantities import BOUND_NAMES, QUANTITIES
 
 NAMED = """sharpness mls nmls jacobian_norm_squared local_dimensionality log_volume_top3 log_lvr
 log_nvr normalized_mls input_invariant_mls bound_b bound_c bound_d nmls_bound log_lvr_bound_jacobian
-log_lvr_bound log_nvr_bound average_case_sharpness relative_flatness average_case_sharpness_sampled rank"""
+log_lvr_bound log_nvr_bound average_case_sharpness relative_flatness rank
+average_case_sharpness_sampled"""
 
 
 def test_every_quantity_asked_for_is_there():

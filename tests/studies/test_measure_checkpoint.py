@@ -70,7 +70,7 @@ def test_prints_a_table_and_writes_a_row(files, capsys):
 def test_reads_one_model_of_many_and_test_images(files):
     assert command(files, "many.safetensors", prefix="seed1/step9/", part="test", samples=4) == 0
     row = read_table(files / "row.csv", CheckpointRow).iloc[0]
-    assert (row["prefix"], row["part"], row["samples"]) == ("seed1/step9/", "test", 4)
+    assert (row["prefix"], row["sampled"], row["samples"]) == ("seed1/step9/", "test", 4)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def measured(folder, *arguments, **options):
 
 def test_the_row_says_what_made_it(files):
     row = measured(files, seed=3)
-    assert (row["seed"], row["activation"]) == (3, "")
+    assert (row["draw_seed"], row["activation"]) == (3, "")
     data = files / "data.safetensors"
-    inputs, labels = draw_images(data, load(data).tensors, "train", 4, int(row["seed"]))
+    inputs, labels = draw_images(data, load(data).tensors, "train", 4, int(row["draw_seed"]))
     model, targets = build("lenet5", seed=2).double(), one_hot(labels, 10).double()
     found = measure(model, inputs, targets, rho=row["rho"], pairs=int(row["pairs"]))
     again = found["average_case_sharpness_sampled"].value

@@ -210,7 +210,7 @@ rule correlate_transformers:
         measurements=repeated("--measurements", "measurements"),
         code=version_of("correlate-transformers"),
     message:
-        "Correlate adaptive sharpness of transformers with normalized MLS and test loss"
+        "Correlate average-case sharpness of transformers with normalized MLS and test loss"
     shell:
         step(
             "correlate-transformers --statistics {params.statistics:q}"

@@ -129,7 +129,7 @@ def test_checkpoints_that_obey_every_theorem_pass():
     check_theorems(frame())
 
 
-@pytest.mark.parametrize("inequality", INEQUALITIES, ids=lambda i: f"{i.value}-{i.bound}")
+@pytest.mark.parametrize("inequality", INEQUALITIES, ids=lambda i: f"{i.quantity}-{i.bound}")
 def test_a_broken_theorem_is_an_error_that_names_model_step_and_quantity(inequality):
     table = frame()
     first, last = table.index[0], table.index[-1]
@@ -145,7 +145,7 @@ def test_a_heuristic_that_fails_is_no_error():
 
 def test_a_bound_of_zero_is_violated():
     rows = pd.DataFrame(tightness(frame(network="vgg11", bound_b_released=0.0)))
-    row = rows[(rows["value"] == "mls") & (rows["bound"] == "bound_b_released")].iloc[0]
+    row = rows[(rows["quantity"] == "mls") & (rows["bound"] == "bound_b_released")].iloc[0]
     assert row["violations"] == row["n"] == len(frame())
 
 

@@ -119,7 +119,8 @@ def trained(seed, loss, diverged=False):
 
 def measured(seed, sharpness):
     return MeasuredModel(
-        pool="gat", seed=seed, worst_case_sharpness=sharpness, worst_case_sharpness_se=0.1, worst_case_sharpness_clamped=sharpness,
+        pool="gat", seed=seed, worst_case_sharpness=sharpness,
+        worst_case_sharpness_se=0.1, worst_case_sharpness_clamped=sharpness,
         restarts=50, reason="", **provenance("def"),
     )  # fmt: skip
 

@@ -115,7 +115,7 @@ def measure(
             `average_case_sharpness_sampled`.
         quantities: names wanted; None for all. Without bounds no operator norms are computed.
         chunk: samples at a time; None chooses by memory.
-        rho: ρ of the sampled adaptive sharpness.
+        rho: ρ of the sampled average-case sharpness.
         pairs: its pairs of perturbations.
         seed: of its perturbations.
 

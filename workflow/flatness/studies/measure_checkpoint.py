@@ -50,8 +50,13 @@ def measure_checkpoint(
     if output is None:
         return
     options = (constructor(model).__kwdefaults__ or {}) | options
-    asked = {"model": model, "activation": options.get("activation", ""), "prefix": prefix}
-    asked |= {"dataset": dataset.name, "part": part, "samples": samples, "seed": seed} | SAMPLING
+    asked = {"network": model, "activation": options.get("activation", ""), "prefix": prefix}
+    asked |= {
+        "dataset": dataset.name,
+        "sampled": part,
+        "samples": samples,
+        "draw_seed": seed,
+    } | SAMPLING
     contents = {"weights": _checksum(weights), "data": _checksum(data)}
     values = {name: estimate.value for name, estimate in found.items()}
     values |= {f"{name}_se": estimate.standard_error for name, estimate in found.items()}

@@ -107,7 +107,8 @@ class Family(Frozen):
     """Models of one network on one data set, over settings and seeds.
 
     Blocks count seeds from 0, whatever a setting's `first_seed`. Measuring the first `trace_seeds`
-    seeds by sampling (Hessian trace, sampled adaptive sharpness) costs many passes.
+    seeds by sampling (Hessian trace, sampled average-case
+    sharpness) costs many passes.
 
     With `together`, one job takes a block of seeds of all settings. Where trainings take seconds,
     this saves the start of a job for each. It changes no result, but a job that was killed trains

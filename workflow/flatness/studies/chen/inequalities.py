@@ -20,22 +20,22 @@ DENSE_NETWORKS = ("mlp",)
 
 @dataclass(frozen=True)
 class Inequality:
-    """`value` ≤ `bound`, two columns of the measurements.
+    """`quantity` ≤ `bound`, two columns of the measurements.
 
     Attributes:
-        value: the smaller quantity.
+        quantity: the smaller one.
         bound: the larger one.
         theorem: whether it holds always, not only as a rule.
     """
 
-    value: str
+    quantity: str
     bound: str
     theorem: bool
 
     @property
     def logarithmic(self) -> bool:
         """Whether both columns are natural logarithms."""
-        return self.value.startswith("log_")
+        return self.quantity.startswith("log_")
 
 
 def _chain(suffix: str) -> tuple[Inequality, ...]:
@@ -127,9 +127,9 @@ def tightness(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             continue
         violations = int((ratio < -TOLERANCE).sum())
         yield {
-            "value": inequality.quantity,
+            "quantity": inequality.quantity,
             "bound": inequality.bound,
-            "kind": "theorem" if is_theorem(table, inequality) else "heuristic",
+            "standing": "theorem" if is_theorem(table, inequality) else "heuristic",
             "median_log10_ratio": float(ratio.median()),
             "lowest_log10_ratio": float(ratio.min()),
             "violations": violations,

@@ -151,7 +151,7 @@ def measure_images(
         model: the network, float64.
         sampled: what the images are: "train", "test" or "misclassified".
         images: at least one.
-        by_sampling: whether to measure the sampled adaptive sharpness too.
+        by_sampling: whether to measure the sampled average-case sharpness too.
 
     Returns:
         Columns of `MeasuredCheckpoint`.

@@ -96,7 +96,7 @@ def _mean_over_settings(a: np.ndarray, b: np.ndarray, settings: Statistics) -> d
 
 
 def account(models: pd.DataFrame, used: np.ndarray) -> dict[str, Any]:
-    """The columns `interpolated`, `excluded` and `reasons`.
+    """The columns `interpolating`, `excluded` and `reasons`.
 
     Args:
         models: one row a model.

@@ -106,15 +106,15 @@ def protocol_row(
 
 
 def mean_columns(used: pd.DataFrame, written: pd.DataFrame) -> dict[str, float]:
-    """The columns `worst_case_sharpness` to `test_accuracy`: means over models, and the ratio to written."""
-    sharpness, worst_case_sharpness_se = mean_and_error(used["worst_case_sharpness"])
+    """The columns `worst_case_sharpness` to `test_accuracy`: means, and the ratio to written."""
+    sharpness, sharpness_error = mean_and_error(used["worst_case_sharpness"])
     test_loss, test_loss_se = mean_and_error(used["test_loss"])
     base = written[written["used"]].set_index("seed")["worst_case_sharpness"].rename("written")
     pairs = used.set_index("seed")["worst_case_sharpness"].to_frame().join(base, how="inner")
     ratio, ratio_se = ratio_of_means(pairs["worst_case_sharpness"], pairs["written"])
     return {
         "worst_case_sharpness": sharpness,
-        "worst_case_sharpness_se": worst_case_sharpness_se,
+        "worst_case_sharpness_se": sharpness_error,
         "ratio": ratio,
         "ratio_se": ratio_se,
         "test_loss": test_loss,

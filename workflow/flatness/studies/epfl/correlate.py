@@ -1,4 +1,4 @@
-"""Kendall's τ between adaptive sharpness and test loss, over one pool of models."""
+"""Kendall's τ between adaptive worst-case sharpness and test loss, over one pool of models."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The verb `measure-epfl`: adaptive sharpness of a block of trained models."""
+"""The verb `measure-epfl`: adaptive worst-case sharpness of a block of trained models."""
 
 import math
 from collections.abc import Sequence

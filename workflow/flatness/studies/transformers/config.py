@@ -75,7 +75,7 @@ class Counts(Frozen):
 
 
 class Rounds(Counts):
-    """The better adaptive sharpness: rounds of one pair ±δ and some images, all of them new."""
+    """The better average-case sharpness: rounds of one pair ±δ and some images, all of them new."""
 
     images: PositiveInt
     """New images a round."""

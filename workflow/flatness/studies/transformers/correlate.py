@@ -1,4 +1,4 @@
-"""Correlates normalized MLS, adaptive sharpness and test loss, and finds outliers."""
+"""Correlates normalized MLS, average-case sharpness and test loss, and finds outliers."""
 
 import math
 from collections.abc import Iterator

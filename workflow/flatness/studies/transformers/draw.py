@@ -1,4 +1,4 @@
-"""Figure 4 of Chen et al.: adaptive sharpness against normalized MLS, a colour a family."""
+"""Figure 4 of Chen et al.: average-case sharpness against normalized MLS, a colour a family."""
 
 from collections.abc import Iterable
 from itertools import cycle
@@ -71,7 +71,12 @@ def draw_panel(
         points: rows of `PlacedVit` of one estimator.
         styles: colour and marker of each family.
     """
-    axis.set(xlabel="normalized MLS", ylabel="adaptive sharpness", xscale="log", yscale="log")
+    axis.set(
+        xlabel="normalized MLS",
+        ylabel="average-case adaptive sharpness",
+        xscale="log",
+        yscale="log",
+    )
     axis.xaxis.set_minor_formatter(NullFormatter())  # its labels would overlap
     used = points[points["used"]]
     placeable = (points[["normalized_mls", "average_case_sharpness"]] > 0).all(axis=1)

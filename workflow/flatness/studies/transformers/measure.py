@@ -1,4 +1,4 @@
-"""Measures normalized MLS and adaptive sharpness of one block of transformers."""
+"""Measures normalized MLS and average-case sharpness of one block of transformers."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -204,7 +204,7 @@ def evaluate(module: nn.Module, labelled: Iterable[tuple[Tensor, Tensor]]) -> tu
 
 @mended()
 def measure(module: nn.Module, images: LabelledImages, measuring: Measuring) -> VitQuantities:
-    """Normalized MLS and adaptive sharpness by both estimators.
+    """Normalized MLS and average-case sharpness by both estimators.
 
     Args:
         module: in evaluation mode, parameters without gradients.

@@ -42,7 +42,7 @@ def average_case_sharpness(
     *,
     seed: int,
 ) -> AverageCaseEstimate:
-    """Estimates adaptive sharpness in independent rounds until the standard error is small.
+    """Estimates average-case sharpness in independent rounds until the standard error is small.
 
     A round is the mean over new images of a new pair ±δ. What is odd in δ, the gradient foremost,
     cancels exactly, and the spread of the rounds counts images and perturbations alike.

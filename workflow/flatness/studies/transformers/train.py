@@ -1,8 +1,8 @@
 """Trains small models of timm from scratch: AdamW, one model after the other.
 
 The loss is binary cross-entropy, one class against the rest, since the measures see σ(f): trained
-by softmax the models are far from a minimum of the measured loss, and adaptive sharpness drowns in
-the terms of either sign (on CIFAR-10 a relative standard error of 7 in place of 0.06).
+by softmax the models are far from a minimum of the measured loss, and average-case sharpness
+drowns in the terms of either sign (on CIFAR-10 a relative standard error of 7 in place of 0.06).
 
 Killed at any point and run again, a job gives the same bytes: data order and flips follow from
 seed and epoch, and the state holds weights, moments and the global generator (drop path).
@@ -63,7 +63,7 @@ def train_models(
                     demo=dataset.demo,
                     parameters=sum(p.numel() for p in module.parameters()),
                     images_seen=len(losses) * settings.training.batch_size,
-                    train_loss=math.fsum(tail) / len(tail),
+                    last_train_loss=math.fsum(tail) / len(tail),
                     diverged=diverged,
                     reason=f"loss not finite at step {len(losses)}" if diverged else "",
                     **provenance(identity, device=settings.device),

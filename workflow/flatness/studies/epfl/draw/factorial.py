@@ -56,7 +56,8 @@ def draw_cells(axis: Axes, table: pd.DataFrame) -> None:
         np.where(table["measured"] == "written", "written", "released")
     ):
         points = axis.scatter(
-            lines["worst_case_sharpness"], lines["tau"], c=lines["test_loss"], marker=MARKERS[measured],
+            lines["worst_case_sharpness"], lines["tau"], c=lines["test_loss"],
+            marker=MARKERS[measured],
             s=18, lw=0, label=f"measured {'as written' if measured == 'written' else 'otherwise'}",
             **span,
         )  # fmt: skip

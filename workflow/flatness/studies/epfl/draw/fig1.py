@@ -1,4 +1,4 @@
-"""Figure 1 of the EPFL report: test loss against adaptive sharpness, one panel a pool."""
+"""Figure 1 of the EPFL report: test loss against worst-case sharpness, one panel a pool."""
 
 from pathlib import Path
 from typing import Annotated
