@@ -152,7 +152,8 @@ def _check_fit(network: nn.Module, inputs: Tensor, labels: Tensor, model: str, d
 def print_table(found: Measurements, title: str) -> None:
     """Prints values, standard errors and flags."""
     table = Table(title=title)
-    for heading in ("quantity", "value", "± standard error", "unit", "kind"):
+    table.add_column("quantity", no_wrap=True)  # a name is copied whole
+    for heading in ("value", "± standard error", "unit", "kind"):
         table.add_column(heading, overflow="fold")
     for name, estimate in found.items():
         values = (f"{estimate.value:.6g}", f"{estimate.standard_error:.2g}")
