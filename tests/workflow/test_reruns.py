@@ -150,6 +150,35 @@ def test_adopted_results_are_as_if_made_here(clone):
     assert "train_chen_mlp_tanh" not in planned(clone)
 
 
+@pytest.fixture
+def tables_only(clone):
+    """A clone that has every table, and no weights."""
+    for path in clone.rglob("results/tiny/checkpoints/**/*.safetensors"):
+        path.unlink()
+    done = tiny.flatness(clone, "adopt", "tiny.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "taken over; 0 jobs left to run" in done.stdout
+    return clone
+
+
+def test_tables_outlive_checkpoints(tables_only):
+    """Only blocks of which a table is missing are made again, their weights with them."""
+    assert planned(tables_only) == {}
+    measured = tables_only / "results/tiny/measurements"
+    (measured / "chen/mlp_tanh/lr0.1_batch20/0-1.csv").unlink()
+    grid = {"correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3, **CROSS, **REPORT}
+    assert planned(tables_only) == grid | {
+        "train_chen_mlp_tanh": 1, "measure_chen_mlp_tanh": 1, "measure_cross_chen_mlp_tanh": 1,
+    }  # fmt: skip
+
+
+def test_what_other_settings_trained_is_not_taken_without_weights_either(tables_only):
+    def change(values):
+        values["chen"]["families"]["mlp_tanh"]["iterations"] *= 2
+
+    assert planned_with(tables_only, change)["train_chen_mlp_tanh"] == 2
+
+
 def test_results_of_other_code_and_settings_are_not_passed_off_as_ours(clone, finished_run):
     shutil.copytree(finished_run / "data", clone / "data")
     edit(clone / "workflow/flatness/studies/figures.py", *STYLE)

@@ -3,6 +3,9 @@
 Snakemake keeps beside a run what made each output: parameters (the settings and the code's hash),
 inputs, times. The manifest binds these records to the contents, so that results can leave the
 machine that made them and be judged elsewhere by the same rules as results at home.
+
+Tables outlive checkpoints: weights that were deleted, or left where they were trained, keep their
+record. Whether what was measured on them still stands is judged by it, not by the weights.
 """
 
 import hashlib
@@ -33,14 +36,14 @@ class File(Frozen):
     """One output of a job.
 
     Attributes:
-        sha256: of its content.
-        modified_ns: when it was written, in nanoseconds since 1970.
+        sha256: of its content; empty for weights that are gone.
+        modified_ns: when it was written, in nanoseconds since 1970; 0 for weights that are gone.
         record_path: where Snakemake keeps its record, under `RECORDS`; empty where it keeps none.
         record: the record.
     """
 
-    sha256: str
-    modified_ns: int
+    sha256: str = ""
+    modified_ns: int = 0
     record_path: Annotated[str, Field(pattern=r"^(@?[A-Za-z0-9_=-]+/?)*$")] = ""
     record: dict[str, Any] = Field(default_factory=dict)
 
@@ -93,13 +96,8 @@ def write_manifest(settings: Config) -> Manifest:
 
     Returns:
         The manifest.
-
-    Raises:
-        DataError: there are no results.
     """
     paths = _outputs(settings.name)
-    if not any(path.startswith("results/") for path in paths):
-        raise DataError(f"results/{settings.name}: no results here; run the configuration first")
     bar = tqdm(paths.items(), desc="checksums", unit="file", mininterval=2, delay=2)
     commit, dirty = commit_here()
     manifest = Manifest(
@@ -126,13 +124,20 @@ def require_untouched(manifest: Manifest) -> None:
         manifest: of the results.
 
     Raises:
-        DataError: there is one; names it.
+        DataError: there is one; names it. Or there are no results.
     """
+    if not any(path.startswith("results/") for path in manifest.files):
+        raise DataError(f"results/{manifest.name}: no results here; run the configuration first")
     for path, file in manifest.files.items():
         if file.record and file.modified_ns / 1e9 > file.record["endtime"] + ROUNDING:
             raise DataError(
                 f"{path}: changed after the job that made it had ended; delete it and run again"
             )
+
+
+def has_records(name: str) -> bool:
+    """Whether Snakemake keeps a record here of any output of a configuration."""
+    return any(path.startswith(f"results/{name}/") for path in _recorded())
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -159,15 +164,15 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def verify(manifest: Manifest, root: Path) -> None:
-    """Holds files against their manifest.
+    """Holds the files that are here against their manifest; those that are not pass.
 
     Args:
         manifest: of the results.
-        root: the folder that holds `results`; data sets that are not there are passed over.
+        root: the folder that holds `results`.
 
     Raises:
-        DataError: a file is missing, has another content, or lies among the results without being
-            listed; names it.
+        DataError: a file has another content, or lies among the results without being listed; names
+            it.
     """
     results = root / "results" / manifest.name
     # Hidden ones are what killed jobs left of files they were writing; no job reads them.
@@ -177,24 +182,28 @@ def verify(manifest: Manifest, root: Path) -> None:
         raise DataError(f"{file}: not in the manifest, so nothing says what made it; delete it")
     bar = tqdm(manifest.files.items(), desc="checksums", unit="file", mininterval=2, delay=2)
     for path, file in bar:
-        needed = path.startswith("results/") or (root / path).exists()
-        if needed and _sha256(root / path) != file.sha256:
+        if (root / path).exists() and _sha256(root / path) != file.sha256:
             raise DataError(
                 f"{root / path}: its content is not what the manifest says; copy it again"
             )
 
 
 def _outputs(name: str) -> dict[str, Path | None]:
-    """Files that jobs of a configuration made, and where their records are."""
-    keys = (file.relative_to(RECORDS) for file in RECORDS.rglob("*") if file.is_file())
-    recorded = {_output_of(key): key for key in keys}
+    """Files that jobs of a configuration made, weights that are gone too, and their records."""
     results = Path("results") / name
     found = {
         path: key
-        for path, key in sorted(recorded.items())
-        if path.startswith((f"{results}/", "data/")) and Path(path).is_file()
+        for path, key in sorted(_recorded().items())
+        if path.startswith((f"{results}/", "data/"))
+        and (Path(path).is_file() or path.startswith(f"{results}/checkpoints/"))
     }
     return found | {str(path): None for path in sorted(results.glob("benchmarks/**/*.tsv"))}
+
+
+def _recorded() -> dict[str, Path]:
+    """All outputs that Snakemake keeps a record of here, and its path below `RECORDS`."""
+    keys = (file.relative_to(RECORDS) for file in RECORDS.rglob("*") if file.is_file())
+    return {_output_of(key): key for key in keys}
 
 
 def _output_of(key: Path) -> str:
@@ -203,12 +212,14 @@ def _output_of(key: Path) -> str:
 
 
 def _describe(path: Path, key: Path | None) -> File:
-    modified = path.stat().st_mtime_ns
+    found = {}
+    if path.exists():
+        found = {"sha256": _sha256(path), "modified_ns": path.stat().st_mtime_ns}
     if key is None:
-        return File(sha256=_sha256(path), modified_ns=modified)
+        return File(**found)
     record = json.loads((RECORDS / key).read_text(encoding="utf-8"))
     record.pop("conda_env", None)  # the whole lock file again, and never a reason to run
-    return File(sha256=_sha256(path), modified_ns=modified, record_path=str(key), record=record)
+    return File(**found, record_path=str(key), record=record)
 
 
 def _sha256(path: Path) -> str:

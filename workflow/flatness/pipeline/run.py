@@ -19,6 +19,7 @@ from flatness.errors import DataError, UserError
 from flatness.pipeline.config import Config, validate
 from flatness.pipeline.manifest import write_manifest
 from flatness.pipeline.progress import run_with_bar
+from flatness.pipeline.take_over import take_over_if_foreign
 from flatness.records.frozen import seeds_of
 from flatness.report.summary import print_summary
 from flatness.studies.transformers.pretrained import IMAGES_DIR, WEIGHTS_DIR, require_pretrained
@@ -44,6 +45,7 @@ def run(
     command += ["--workflow-profile", str(profile)] if profile else []
     with sole_run():
         require_writable(results)
+        take_over_if_foreign(settings, config)
         # In a process of its own, which gives PyTorch's memory back before the jobs start.
         subprocess.run([sys.executable, "-m", "flatness", "machine"], check=True)
         # Nobody runs here, so a lock is one that a killed run left.
@@ -55,12 +57,12 @@ def run(
         else:
             code = run_with_bar(command, results / "logs/run.log")
         print_summary(results)
+        write_manifest(settings)
         if code:
             raise UserError(
                 f"the run of {config} stopped before its end; its messages say why. "
                 "What was finished is kept: the same command goes on from there"
             )
-        write_manifest(settings)
 
 
 def check_before_start(config: Path, settings: Config, targets: Sequence[str]) -> None:
