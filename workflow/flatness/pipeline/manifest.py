@@ -21,13 +21,14 @@ from tqdm import tqdm
 
 from flatness.errors import DataError
 from flatness.pipeline.config import Config
+from flatness.records import layout
 from flatness.records.files import atomic_path
 from flatness.records.frozen import Frozen, canonical_json, content_hash
 from flatness.records.tables import commit_here
 
 RECORDS = Path(".snakemake/metadata")
 #: Stages whose files results are computed from: nothing may lie there that no job made.
-TRUSTED = ("checkpoints", "measurements", "correlations")
+TRUSTED = (layout.CHECKPOINTS, layout.MEASUREMENTS, layout.CORRELATIONS)
 #: Seconds by which clocks of file systems round.
 ROUNDING = 2.0
 
@@ -85,7 +86,7 @@ class Manifest(Frozen):
 
 def manifest_path(name: str) -> Path:
     """Where the manifest of a configuration lies."""
-    return Path("results") / name / "manifest.json"
+    return layout.results_of(name) / layout.MANIFEST
 
 
 def write_manifest(settings: Config) -> Manifest:
@@ -137,7 +138,7 @@ def require_untouched(manifest: Manifest) -> None:
 
 def has_records(name: str) -> bool:
     """Whether Snakemake keeps a record here of any output of a configuration."""
-    return any(path.startswith(f"results/{name}/") for path in _recorded())
+    return any(path.startswith(f"{layout.results_of(name)}/") for path in _recorded())
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -174,7 +175,7 @@ def verify(manifest: Manifest, root: Path) -> None:
         DataError: a file has another content, or lies among the results without being listed; names
             it.
     """
-    results = root / "results" / manifest.name
+    results = root / layout.results_of(manifest.name)
     # Hidden ones are what killed jobs left of files they were writing; no job reads them.
     found = {file for stage in TRUSTED for file in (results / stage).rglob("[!.]*")}
     found = {file for file in found if file.is_file()}
@@ -190,14 +191,14 @@ def verify(manifest: Manifest, root: Path) -> None:
 
 def _outputs(name: str) -> dict[str, Path | None]:
     """Files that jobs of a configuration made, weights that are gone too, and their records."""
-    results = Path("results") / name
+    results = layout.results_of(name)
     found = {
         path: key
         for path, key in sorted(_recorded().items())
         if path.startswith((f"{results}/", "data/"))
-        and (Path(path).is_file() or path.startswith(f"{results}/checkpoints/"))
+        and (Path(path).is_file() or path.startswith(f"{results}/{layout.CHECKPOINTS}/"))
     }
-    return found | {str(path): None for path in sorted(results.glob("benchmarks/**/*.tsv"))}
+    return found | {str(path): None for path in layout.files(results, layout.BENCHMARK)}
 
 
 def _recorded() -> dict[str, Path]:

@@ -20,6 +20,7 @@ from flatness.pipeline.config import Config, validate
 from flatness.pipeline.manifest import write_manifest
 from flatness.pipeline.progress import run_with_bar
 from flatness.pipeline.take_over import take_over_if_foreign
+from flatness.records import layout
 from flatness.records.frozen import seeds_of
 from flatness.report.summary import print_summary
 from flatness.studies.transformers.pretrained import IMAGES_DIR, WEIGHTS_DIR, require_pretrained
@@ -39,7 +40,7 @@ def run(
 ) -> None:
     """Runs Snakemake to the end, also after a kill, and prints what was found."""
     settings = load_config(config)
-    results = Path("results") / settings.name
+    results = layout.results_of(settings.name)
     check_before_start(config, settings, targets or [])
     command = ["snakemake", "--configfile", str(config)]
     command += ["--workflow-profile", str(profile)] if profile else []
@@ -55,7 +56,7 @@ def run(
         if verbose:
             code = subprocess.run(command, check=False).returncode
         else:
-            code = run_with_bar(command, results / "logs/run.log")
+            code = run_with_bar(command, results / layout.LOG.format(job="run"))
         print_summary(results)
         write_manifest(settings)
         if code:
@@ -115,8 +116,10 @@ def require_transformers(settings: Config) -> None:
     study = settings.transformers
     if study.pretrained is None:
         return
-    measured = Path("results") / settings.name / "measurements/transformers"
-    waiting = [block for block in study.blocks if not (measured / f"{block}.csv").exists()]
+    measured = layout.results_of(settings.name) / layout.VIT_MEASURED
+    waiting = [
+        block for block in study.blocks if not Path(str(measured).format(block=block)).exists()
+    ]
     tags = [model.name for model in study.models]
     models = [tags[index] for block in waiting for index in seeds_of(block)]
     inherited = os.environ | study.pretrained.exports  # as the jobs will find it

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from flatness.records import layout
+
 
 def job_minutes(paths: Iterable[Path]) -> float:
     """Wall minutes of jobs added up, each on one thread.
@@ -22,7 +24,7 @@ def stage_costs(results: Path) -> pd.DataFrame:
     """Jobs, minutes and largest memory of each stage and study.
 
     Args:
-        results: folder of one config; benchmarks are `benchmarks/<stage>/<study>/**/*.tsv`.
+        results: folder of one config.
 
     Returns:
         Columns stage, study, jobs, minutes (by the clock, of jobs that may have shared cores),
@@ -30,9 +32,9 @@ def stage_costs(results: Path) -> pd.DataFrame:
     """
     rows = [
         pd.read_csv(path, sep="\t", na_values="-")[["s", "cpu_time", "max_rss"]].assign(
-            stage=path.relative_to(results).parts[1], study=path.relative_to(results).parts[2]
+            **dict(zip(("stage", "study"), layout.job_of(results, path), strict=False))
         )
-        for path in sorted(results.glob("benchmarks/*/*/**/*.tsv"))
+        for path in layout.files(results, layout.BENCHMARK)
     ]
     if not rows:
         return pd.DataFrame(

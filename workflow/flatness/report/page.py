@@ -8,6 +8,7 @@ import typer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flatness.errors import UserError
+from flatness.records import layout
 from flatness.records.files import atomic_path
 from flatness.records.tables import write_table
 from flatness.report.claims import CLAIMS, PAPERS, read_claims
@@ -84,7 +85,7 @@ def render(results: Path, outcomes: Sequence[Outcome], captions: Path) -> str:
         galleries=_by_paper(figures(results, captions)),
         missing=missing_figures(results),
         costs=stage_costs(results).to_dict("records"),
-        made_by=made_by(sorted(results.glob("correlations/**/*.csv"))),
+        made_by=made_by(layout.tables(results, layout.CORRELATIONS)),
     )
 
 

@@ -12,6 +12,7 @@ import typer
 from flatness.errors import DataError, UserError
 from flatness.pipeline.config import OWNER_VARIABLE
 from flatness.pipeline.reference import CONFIG, REFERENCE
+from flatness.records import layout
 from flatness.report.summary import print_summary
 
 #: Where the rules are that draw and report; without all others Snakemake takes the kept tables for
@@ -27,7 +28,7 @@ def redraw(
     config = reference / CONFIG
     if not config.exists():
         raise DataError(f"{config}: no such file; `python -m flatness keep` writes such a folder")
-    results = Path("results") / NAME
+    results = layout.results_of(NAME)
     for folder in ("correlations", "benchmarks"):
         shutil.copytree(reference / folder, results / folder, dirs_exist_ok=True)
     command = ["snakemake", "--configfile", str(config), "--config", f"name={NAME}"]
