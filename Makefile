@@ -11,10 +11,10 @@ CONFIG ?= config/laptop.yaml
 # ones first.
 PYTEST := pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Those that train and measure every network, and each lower instruction set that they are tried with.
-TRAINING := tests/test_measure*.py tests/*/test_measure*.py tests/*/test_train*.py \
-    tests/test_adaptive.py tests/test_ascent.py tests/test_curvature.py \
-    tests/epfl/test_gat.py tests/epfl/test_lenet5.py \
-    tests/transformers/test_slopes.py tests/transformers/test_perturb.py
+TRAINING := tests/measures tests/networks \
+    tests/studies/*/test_train*.py tests/studies/*/test_measure*.py \
+    tests/studies/epfl/test_gat.py tests/studies/epfl/test_lenet5.py \
+    tests/studies/transformers/test_slopes.py tests/studies/transformers/test_perturb.py
 LOWEST := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 .PHONY: demo laptop paper plan figures compare archive adopt machine test coverage test-slow test-isa \

@@ -67,11 +67,11 @@ def measures(record: Record) -> Iterator[Line]:
 def chen(record: Record) -> Iterator[Line]:
     for row in record.get("networks", []):
         yield (
-            f"training step, {row['network']}, batch 20: library over bare loop",
-            f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}] of "
+            f"step of {row['network']}, batch 20, {row['execution']}: bare loop over library",
+            f"{row['speed']:.2f}× [{row['speed_low']:.2f}, {row['speed_high']:.2f}] of "
             f"{row['turns']} turns ({row['library_ms']:.2f} ms; matrix products alone "
             f"{row['floor_ms']:.2f} ms at {record['gflop_per_s']:.0f} GFLOP/s)",
-            "1.3",
+            judged(round(row["target"], 2), row["speed"]),
         )
         yield (
             f"measuring once over training, {row['network']}",

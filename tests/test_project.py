@@ -51,6 +51,13 @@ def edges(text):
     return {(names[a], names[b]) for a, b in re.findall(r"(id\d+) --> (id\d+)", text)}
 
 
+def test_what_is_tried_under_lower_instruction_sets_is_there():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    patterns = re.search(r"^TRAINING := (.*)$", makefile, re.MULTILINE).group(1).split()
+    found = {pattern: list(ROOT.glob(pattern)) for pattern in patterns}
+    assert found and all(found.values()), found
+
+
 #: Stands for a Python of another version.
 ANOTHER = """#!/bin/sh
 [ "$1" = -c ] && exec {python} -c "import sys; sys.version_info = ({numbers}); $2"

@@ -71,11 +71,12 @@ def stretch(module: nn.Module, x: Tensor, *, bias: bool) -> float:
     return float(norm / least)
 
 
-def released_stretch(module: nn.Module, x: Tensor) -> float:
-    if isinstance(module, nn.Linear):
+def released_stretch(model: nn.Module, module: nn.Module, x: Tensor) -> float:
+    if not any(isinstance(layer, nn.Conv2d) for layer in model.modules()):
         return stretch(module, x, bias=False)
     scale = module.weight.norm().item() * math.sqrt(positions_of(module, x))
-    return scale / math.sqrt(x.square().sum().item() + EPSILON)
+    epsilon = EPSILON if isinstance(module, nn.Conv2d) else 0.0
+    return scale / math.sqrt(x.square().sum().item() + epsilon)
 
 
 def volume(values: Tensor, outputs: int) -> float:
@@ -119,7 +120,7 @@ def one_sample(model: nn.Module, x: Tensor) -> dict:
                 "volume": volume(singular, N),
                 "plain": (plain, kernel),
                 "bias": (with_bias, kernel + bias),
-                "released": (released_stretch(module, a), kernel),
+                "released": (released_stretch(model, module, a), kernel),
                 "input": a.square().sum().item(),
                 "weight": module.weight,
             }

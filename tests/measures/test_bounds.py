@@ -127,6 +127,26 @@ def test_the_released_heuristic_fails_where_a_kernels_gradient_cancels():
     assert found["bound_d_released"].value < found["mls"].value / 9
 
 
+def test_the_released_bounds_take_frobenius_norms_in_all_layers_of_a_convolutional_network():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)).double()
+    inputs = torch.rand(4, 1, 3, 3, dtype=torch.float64)
+    found = measure(model, inputs)
+    kernel, weights = (model[index].weight.norm() ** 2 for index in (0, 3))
+    hidden = model[:3](inputs).square().sum(1)
+    ratios = 4 * kernel / (inputs.square().sum((1, 2, 3)) + 1e-4) + weights / hidden
+    expected = (ratios.mean() * found["sharpness"].value).sqrt().item()
+    assert found["nmls_bound_released"].value == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_convolutions_the_released_bounds_are_the_published_ones():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    found = measure(model, torch.rand(4, 4, dtype=torch.float64))
+    for name in ("bound_d", "nmls_bound", "log_nvr_bound"):
+        assert found[f"{name}_released"].value == found[name].value
+
+
 def test_where_the_heuristic_fails_ours_is_not_defined_or_holds():
     found = measure(*cancelling_network())
     assert math.isnan(found["bound_b"].value)  # two positions, one row of patches

@@ -419,6 +419,13 @@ def test_code_found_by_a_name_made_at_run_time_must_be_named(write):
     assert version("made_up.entry:entry", "made_up.late") != before
 
 
+def test_asking_whether_a_module_is_loaded_finds_no_code(write):
+    asked = "import sys\n\n\ndef entry():\n    return {}\n"
+    assert write(**{"made_up/entry.py": asked.format("'json' in sys.modules")})
+    with pytest.raises(UserError, match="code is found by a name made at run time"):
+        write(**{"made_up/entry.py": asked.format("sys.modules['json']")})
+
+
 def test_a_name_that_is_not_there_is_refused(write):
     write()
     for root in ("made_up.entry:nothing", "made_up.nothing:entry", "scipy.stats:kendalltau"):

@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from checkout import ROOT
 from flatness.records.machine import instruction_set
 from flatness.records.tables import provenance
 
@@ -21,9 +22,12 @@ def uncapped(monkeypatch):
 
 def said(code, **variables):
     return subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | variables, capture_output=True,
-        encoding="utf-8", check=True,
-    ).stdout  # fmt: skip
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT / "workflow")} | variables,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    ).stdout
 
 
 def test_every_row_says_what_pytorch_uses(monkeypatch):

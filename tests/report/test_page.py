@@ -132,3 +132,12 @@ def test_a_page_that_grows_too_large_is_refused(results):
 
 def test_the_same_tables_give_the_same_page(results):
     assert made(results) == made(results)
+
+
+def test_a_released_protocol_that_differs_from_its_source_is_shown(results):
+    assert "released" not in Page(made(results)).ids
+    made_up_results.audit(results)
+    text = made(results)
+    assert "released" in Page(text).ids
+    for expected in ("0.090 ± 0.010 (10)", "0.200 ± 0.020 (50)", "-4.9", "✗ differs"):
+        assert expected in text

@@ -19,11 +19,10 @@ def test_every_config_plans_all_pools(tmp_path, config):
     counts = job_counts(done.stdout + done.stderr)
     epfl = shipped(config)["epfl"]
     pools, replications = epfl["pools"], epfl["replications"]
-    blocks = sum(-(-pool["models"] // pool["block"]) for pool in pools.values())
-    for name, chosen in replications.items():
-        models = (chosen["count"] - 1) * pools[name]["models"]
-        blocks += -(-models // chosen["block"])
     study = validate(shipped(config)).epfl
+    blocks = sum(-(-pool["models"] // pool["block"]) for pool in pools.values())
+    for name in replications:
+        blocks += len(study.replication_blocks(name)) - len(study.pools[name].blocks)
     runs = [(pool, run) for pool in epfl["audit"] for run in study.audit_plan(pool).runs]
     measured = {
         (pool, run.trained, run.measured, block)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from flatness.__main__ import STEPS
+from flatness.datasets import DATASETS, module_of
 from flatness.pipeline.code_names import Definition
 from flatness.pipeline.code_version import closures
 from flatness.pipeline.manifest import read_manifest
@@ -248,7 +249,7 @@ def test_versions_cover_every_function_that_a_job_called(finished_run):
     verbs = {path.stem.rsplit("-", 1)[0] for path in records}
     assert {"fetch", "train-epfl", "train-chen", "measure-chen", "measure-transformers"} <= verbs
     assert len(verbs) > 15
-    found = ["flatness.networks.mlp", "flatness.datasets.images.digits"]
+    found = ["flatness.networks.mlp", *map(module_of, DATASETS)]
     for path in records:
         verb = path.stem.rsplit("-", 1)[0]
         if verb not in STEPS:

@@ -24,17 +24,18 @@ def profile(frame, event, argument):
     if code.co_name == "<module>":
         importing += {"call": 1, "return": -1}.get(event, 0)
     elif event == "call" and not importing:
-        called.add((code.co_filename.removeprefix(ours), code.co_firstlineno))
+        called.add((code.co_filename.removeprefix(f"{library}{os.sep}"), code.co_firstlineno))
 
 
 def write():
-    folder = Path(ours).parent / FOLDER
+    folder = library.parent / FOLDER
     folder.mkdir(exist_ok=True)
     (folder / f"{verb}-{os.getpid()}.json").write_text(json.dumps(sorted(called)))
 
 
 if __name__ == "sitecustomize" and sys.orig_argv[1:3] == ["-m", "flatness"]:
-    ours = f"{Path(__file__).parent}{os.sep}"
+    library = Path(__file__).parent
+    ours = f"{library / 'flatness'}{os.sep}"
     verb = sys.orig_argv[3]
     atexit.register(write)
     threading.setprofile(profile)

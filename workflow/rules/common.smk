@@ -27,7 +27,6 @@ from flatness.studies.cross import config as cross
 from flatness.datasets import DATASETS
 from flatness.datasets import module_of as dataset_module
 from flatness.studies.epfl import config as epfl
-from flatness.studies.epfl import study
 from flatness.errors import UserError
 from flatness.records.frozen import canonical_json, content_hash
 from flatness.pipeline.snakemake_messages import hide_commands

@@ -77,6 +77,7 @@ rule audit_epfl:
     output:
         models=f"{RESULTS}/correlations/audit/{{pool}}/models.csv",
         table=f"{RESULTS}/correlations/audit/{{pool}}/audit.csv",
+        released=f"{RESULTS}/correlations/audit/{{pool}}/released_against_source.csv",
     log:
         f"{LOGS}/audit/{{pool}}.log",
     wildcard_constraints:
@@ -99,7 +100,7 @@ rule audit_epfl:
             "audit-epfl --plan {params.plan:q}"
             " --statistics {params.statistics:q} --training {params.training:q}"
             " --measurements {params.measurements:q} --models {output.models:q}"
-            " --output {output.table:q}"
+            " --output {output.table:q} --released {output.released:q}"
         )
 
 

@@ -5,12 +5,12 @@
 
 def epfl_training(wildcards):
     settings = epfl.training(CONFIG.epfl, wildcards.pool, wildcards.trained, DEVICE)
-    return study.of_block(settings, CONFIG.epfl.pools[wildcards.pool], wildcards.block)
+    return CONFIG.epfl.of_block(settings, wildcards.block)
 
 
 def epfl_measurement(pool, trained, measured, block):
     settings = epfl.measurement(CONFIG.epfl, pool, trained, measured, DEVICE)
-    return study.of_block(settings, CONFIG.epfl.pools[pool], block)
+    return CONFIG.epfl.of_block(settings, block)
 
 
 def epfl_blocks(pattern, blocks=lambda pool: CONFIG.epfl.pools[pool].blocks):

@@ -61,6 +61,20 @@ def test_weights_depend_on_the_seed_alone_not_on_the_block(tmp_path):
     assert not torch.equal(together["seed0/step60/fc1.weight"], together["seed1/step60/fc1.weight"])
 
 
+def test_a_setting_with_seeds_of_its_own_trains_those(tmp_path):
+    shared, own = (
+        small_training(setting=Setting(learning_rate=0.1, batch_size=8, first_seed=first))
+        for first in (0, 20)
+    )
+    final, _, table = run(tmp_path / "own", own, "0-1")
+    assert sorted(set(read_table(table, TrainedCheckpoint)["seed"])) == [20, 21]
+    assert run(tmp_path / "shared", shared, "20-21")[0].exists()
+    expected = load_tensors(tmp_path / "shared/final.safetensors")[0]
+    found = load_tensors(final)[0]
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
 def test_weights_before_the_end_are_kept_apart_from_the_last(tmp_path):
     final, trajectory, table = run(tmp_path / "a", small_training())
     steps = [{name.split("/")[1] for name in load_tensors(path)[0]} for path in (final, trajectory)]

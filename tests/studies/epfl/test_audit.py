@@ -16,12 +16,12 @@ from flatness.pipeline.config import validate
 from flatness.records.frozen import canonical_json, seeds_of
 from flatness.records.tables import provenance, read_table, write_table
 from flatness.records.tensors import load_tensors, save_tensors
-from flatness.studies.epfl.audit import Reference, protocol_row, ratio_of_means, reference_columns
-from flatness.studies.epfl.audit_rows import AuditedProtocol
+from flatness.studies.epfl.against_source import against_source
+from flatness.studies.epfl.audit import ratio_of_means
+from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
 from flatness.studies.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS
 from flatness.studies.epfl.draw.audit import draw_sharpness, draw_tau
 from flatness.studies.epfl.rows import MeasuredModel, PoolModel, TrainedModel
-from flatness.studies.epfl.study import AuditRun
 from studies.epfl.made_up_pool import STATISTICS
 
 
@@ -48,9 +48,10 @@ def test_every_defect_is_audited_alone_and_all_at_once(pool):
     assert len(pairs["measuring"]) == len(set(pairs["measuring"]))
     protocols = {"written", "strong", "released", *MEASURING_DEFECTS[pool]}
     assert set(pairs["measuring"]) == {("written", name) for name in protocols}
-    assert {trained for trained, _ in pairs["training"]} >= {"written", "released"}
-    if len(TRAINING_DEFECTS[pool]) > 1:
-        assert {trained for trained, _ in pairs["training"]} >= set(TRAINING_DEFECTS[pool])
+    released = {"released"} if TRAINING_DEFECTS[pool] else set()
+    assert {trained for trained, _ in pairs["training"]} == {
+        "written", *TRAINING_DEFECTS[pool], *released
+    }  # fmt: skip
     assert pairs["both"] == [("released", "released")]
 
 
@@ -110,7 +111,7 @@ def test_models_are_taken_with_their_weights_and_rows(tmp_path):
 
 def trained(seed, loss, diverged=False):
     return TrainedModel(
-        pool="gat", dataset="cora", demo=False, seed=seed, epochs=10, epoch_loss=1.0,
+        pool="gat", dataset="cora", demo=False, seed=seed, split=0, epochs=10, epoch_loss=1.0,
         train_loss=1.0, test_loss=math.nan if diverged else loss, test_accuracy=0.5 + seed / 100,
         diverged=diverged, reason="the loss became nan" if diverged else "", **provenance("abc"),
     )  # fmt: skip
@@ -148,6 +149,7 @@ def audited(tmp_path):
         + ["--training", str(tmp_path / "checkpoints"), "--output", str(tmp_path / "audit.csv")]
         + ["--measurements", str(tmp_path / "measurements")]
         + ["--models", str(tmp_path / "models.csv")]
+        + ["--released", str(tmp_path / "released.csv")]
     )
     assert code == 0
     return tmp_path, losses, noise
@@ -173,8 +175,7 @@ def test_each_protocol_is_compared_with_the_written_one_on_the_same_models(audit
     strong = table.loc["measuring", "written", "strong"]
     assert (strong["n"], strong["ratio"]) == (3, pytest.approx(3))
     assert table.loc["training", "written", "written"]["n"] == 3
-    both = table.loc["both", "released", "released"]
-    assert (both["reference_of"], both["reference"]) == ("tau", -0.027)
+    assert table.loc["both", "released", "released"]["n"] == 3
     assert set(table["description"]) >= set(MEASURING_DEFECTS["gat"].values())
 
 
@@ -236,23 +237,38 @@ def test_the_error_of_a_ratio_is_that_of_repeated_draws():
     assert np.sqrt((errors**2).mean()) == pytest.approx(ratios.std(), rel=0.05)
 
 
-def test_the_deviation_counts_both_errors():
-    tau = {"tau": 0.33, "low": 0.33 - 1.959964 * 0.1, "high": 0.33 + 1.959964 * 0.1}
-    found = reference_columns(Reference("tau", 0.13, None), tau, (0.0, 0.0), STATISTICS)
-    assert found["reference_se"] == pytest.approx(0.1)
-    assert found["deviation"] == pytest.approx(0.2 / (0.1 * math.sqrt(2)), rel=1e-5)
-    near = Reference("sharpness", 0.52, 0.01)
-    found = reference_columns(near, tau, (0.55, 0.02), STATISTICS)
-    assert found["deviation"] == pytest.approx(0.03 / math.hypot(0.01, 0.02))
-    apart = Reference("sharpness", 0.26, 0.01, comparable=False)
-    assert math.isnan(reference_columns(apart, tau, (0.5, 0.1), STATISTICS)["deviation"])
-    assert reference_columns(None, tau, (0.5, 0.1), STATISTICS)["reference_of"] == ""
+def test_the_released_protocol_is_held_against_its_source_in_mean_spread_loss_and_accuracy(audited):
+    folder, _, noise = audited
+    found = read_table(folder / "released.csv", SourceComparison)
+    figure = found[found["source"] == "published figure"].set_index("quantity")
+    assert set(figure.index) == {
+        "sharpness", "sharpness_sd", "test_loss", "test_loss_sd", "tau"
+    }  # fmt: skip
+    assert set(found["quantity"]) >= {"test_accuracy"}
+    row = figure.loc["sharpness"]
+    assert row["value"] == pytest.approx(-2 * noise[:3].mean())
+    assert row["error"] == pytest.approx(2 * stats.sem(noise[:3]))
+    assert row["source_value"] == pytest.approx(0.181, abs=1e-3)
+    error = math.hypot(row["error"], row["source_error"])
+    assert row["z"] == pytest.approx((row["value"] - row["source_value"]) / error)
+    assert row["differs"] and abs(row["z"]) > 3
+    assert figure.loc["sharpness_sd", "value"] == pytest.approx(2 * noise[:3].std(ddof=1))
 
 
-def test_demo_data_have_no_reference():
-    run = AuditRun(part="both", trained="released", measured="released", models=4, blocks=("0-3",))
-    lines = [trained(seed, 1.0 + seed).model_dump() for seed in range(4)]
-    joined = pd.DataFrame(lines).assign(used=True, sharpness=[0.4, 0.2, 0.3, 0.1])
-    for demo, reference in ((False, -0.027), (True, math.nan)):
-        row = protocol_row("gat", run, joined.assign(demo=demo), joined, STATISTICS)
-        assert row.reference == pytest.approx(reference, nan_ok=True)
+def made_up_released(scale=1.0, demo=False):
+    """Fifty models whose sharpness and loss are spread as the published dots of the GAT are."""
+    draws = np.random.default_rng(0).normal(size=(2, 50))
+    draws = (draws - draws.mean(1, keepdims=True)) / draws.std(1, ddof=1, keepdims=True)
+    lines = [trained(seed, 1.614 + 0.052 * loss) for seed, loss in enumerate(draws[0])]
+    joined = pd.DataFrame([line.model_dump() for line in lines])
+    return joined.assign(used=True, demo=demo, sharpness=0.18 + 0.2 * scale * draws[1])
+
+
+def test_a_pool_that_has_the_sources_mean_and_tau_but_not_its_spread_differs():
+    def differing(**changes):
+        rows = against_source("gat", made_up_released(**changes), STATISTICS)
+        return {row.quantity for row in rows if row.source == "published figure" and row.differs}
+
+    assert differing() == set()
+    assert differing(scale=0.4) == {"sharpness_sd"}
+    assert differing(scale=0.4, demo=True) == set()

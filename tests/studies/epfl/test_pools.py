@@ -65,6 +65,16 @@ def test_the_lost_row_is_the_first():
     assert lost.train[0].equal(FcnnPool(rest, None, ()).train[0])
 
 
+def test_another_split_trains_on_other_rows_and_standardises_by_them():
+    first, second = (FcnnPool(table(), None, (), split=split) for split in (0, 1))
+    assert first.train[0].equal(FcnnPool(table(), None, ()).train[0])
+    assert first.samples == second.samples
+    assert not first.train[1].equal(second.train[1])
+    assert second.train[0].mean(0).abs().max() < 1e-6
+    with pytest.raises(UserError, match="split must be 0"):
+        GatPool(graph(), None, (), split=1)
+
+
 def test_fewer_training_rows_and_too_many():
     assert FcnnPool(table(), 50, ()).samples == 50
     with pytest.raises(UserError, match="train_size 129"):

@@ -130,10 +130,10 @@ def test_the_mismatched_loss_is_a_sum_over_the_batches_of_an_epoch():
         for (name, values), gradient in zip(centre.items(), gradients, strict=True)
     }
     orders = [torch.randperm(40, generator=one) for one in own]
-    for index, (order, one) in enumerate(zip(orders, own, strict=True)):
-        again = order[torch.randint(32, (8,), generator=one)]
+    for index, order in enumerate(orders):
         expected = 0.0
-        for nodes in (order[:16], order[16:32], torch.cat([order[32:], again])):
+        # The last batch has what is left of 40 nodes: the notebook's padding collapses in its mask.
+        for nodes in order.split(16):
             for sign, place in ((1, there), (-1, centre)):
                 model = {name: values[index : index + 1] for name, values in place.items()}
                 expected += sign * pool.losses(model, pool.batch(nodes[None])).item()

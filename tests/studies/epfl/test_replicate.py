@@ -15,10 +15,11 @@ from flatness.records.frozen import seeds_of
 from flatness.records.tables import read_table
 from flatness.studies.epfl.config import training
 from flatness.studies.epfl.draw.replications import draw_pool, place
-from flatness.studies.epfl.replicate import tau_distribution
+from flatness.studies.epfl.replicate import spread_of_splits, tau_distribution
 from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
-from flatness.studies.epfl.study import of_block
 from studies.epfl.made_up_pool import STATISTICS, pool_tables
+
+ONE = np.zeros(100, dtype=int)
 
 
 def test_replications_have_all_seeds_once_and_keep_the_main_blocks():
@@ -42,9 +43,33 @@ def test_the_main_pools_jobs_are_the_same_with_and_without_replications():
     values["epfl"]["pools"]["fcnn"]["block"] = 25
     epfl = validate(values).epfl
     settings = training(epfl, "fcnn", "written", "cpu")
-    assert of_block(settings, epfl.pools["fcnn"], "25-49") == settings
-    larger = of_block(settings, epfl.pools["fcnn"], "50-249")
+    assert epfl.of_block(settings, "25-49") == settings
+    larger = epfl.of_block(settings, "50-249")
     assert larger == settings.model_copy(update={"block": 200})
+
+
+def test_each_split_has_as_many_pools_and_a_block_is_of_one_split():
+    changed = shipped()
+    changed["epfl"]["replications"] = {"fcnn": {"count": 6, "block": 70, "splits": 3}}
+    epfl = validate(changed).epfl
+    settings = training(epfl, "fcnn", "written", "cpu")
+    splits = {
+        seed: epfl.of_block(settings, block).split
+        for block in epfl.replication_blocks("fcnn")
+        for seed in seeds_of(block)
+    }
+    assert splits == {seed: seed // 100 for seed in range(300)}
+
+
+@pytest.mark.parametrize(
+    ("pool", "count", "message"),
+    [("gat", 4, "only fcnn draws splits"), ("fcnn", 5, "splits 2 must divide count 5")],
+)
+def test_splits_that_cannot_be_drawn_are_refused(pool, count, message):
+    wrong = shipped()
+    wrong["epfl"]["replications"] = {pool: {"count": count, "block": 50, "splits": 2}}
+    with pytest.raises(UserError, match=message):
+        validate(wrong)
 
 
 def test_replications_of_an_unknown_pool_are_refused():
@@ -93,7 +118,7 @@ def test_no_replication_with_a_tau_is_an_error(tmp_path, capsys):
 
 def test_the_intervals_are_those_of_students_t():
     taus = np.array([-0.2, 0.1, 0.05, -0.1, 0.3])
-    found = tau_distribution(taus, published=-0.1, confidence=0.9)
+    found = tau_distribution(taus, published=-0.1, confidence=0.9, splits=ONE[:5])
     mean = stats.ttest_1samp(taus, 0).confidence_interval(0.9)
     assert (found["low"], found["high"]) == pytest.approx((mean.low, mean.high))
     # (τ − mean) / (s √(1 + 1/R)) of one more τ has Student's distribution
@@ -107,13 +132,38 @@ def test_the_predictive_interval_holds_one_more_draw_as_often_as_it_says():
     draws = np.random.default_rng(0).normal(-0.1, 0.1, size=(2000, 6))
     held = 0
     for *taus, another in draws:
-        found = tau_distribution(np.array(taus), 0.0, 0.95)
+        found = tau_distribution(np.array(taus), 0.0, 0.95, splits=ONE[:5])
         held += found["predictive_low"] <= another <= found["predictive_high"]
     assert held / len(draws) == pytest.approx(0.95, abs=0.015)
 
 
+def test_the_intervals_hold_what_they_say_where_splits_differ():
+    """Five splits of two pools: τ spreads by .1 between splits and by .05 within them."""
+    rng, splits = np.random.default_rng(0), np.repeat(np.arange(5), 2)
+    means = held = 0
+    for _ in range(2000):
+        of_splits = rng.normal(0, 0.1, size=6)
+        taus = of_splits[splits] + rng.normal(0, 0.05, size=10)
+        found = tau_distribution(taus, 0.0, 0.95, splits=splits)
+        means += found["low"] <= 0 <= found["high"]
+        held += (
+            found["predictive_low"] <= rng.normal(of_splits[5], 0.05) <= found["predictive_high"]
+        )
+    assert means / 2000 == pytest.approx(0.95, abs=0.015)
+    assert held / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_spread_between_splits_is_told_from_that_within():
+    rng, splits = np.random.default_rng(0), np.repeat(np.arange(200), 4)
+    taus = rng.normal(0, 0.1, size=200)[splits] + rng.normal(0, 0.05, size=800)
+    assert spread_of_splits(taus, splits) == pytest.approx((0.1, 0.05), rel=0.15)
+    alone, within = spread_of_splits(taus, np.zeros(800))
+    assert math.isnan(alone) and within == pytest.approx(taus.std(ddof=1))
+    assert all(math.isnan(part) for part in spread_of_splits(taus[:3], np.arange(3)))
+
+
 def test_one_replication_has_a_value_and_no_interval():
-    found = tau_distribution(np.array([-0.2]), published=-0.3, confidence=0.95)
+    found = tau_distribution(np.array([-0.2]), published=-0.3, confidence=0.95, splits=ONE[:1])
     assert found["mean_tau"] == -0.2
     assert found["percentile"] == 0.5
     for name in ("low", "high", "sd", "predictive_low", "predictive_high"):
@@ -136,6 +186,7 @@ def test_replications_are_drawn_the_same_each_time_also_a_single_one(tmp_path, s
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert f"GAT on sbm, {24 // size} × {size} models" in text
     assert f"mean τ = {found['mean_tau']:+.3f}" in text
+    assert f"corrected {found['mean_tau_corrected']:+.3f}" in text
     where = place(found["percentile"], 24 // size)
     assert f"published: τ = {found['published_tau']:+.3f}, {where}" in text
 
@@ -153,8 +204,13 @@ def test_replications_are_drawn_by_their_tau(tmp_path):
 
 def test_the_published_tau_is_placed_among_the_replications_by_a_count():
     taus = np.linspace(-0.2, 0.2, 5)
-    places = [place(tau_distribution(taus, tau, 0.95)["percentile"], 5) for tau in (-1, 0.05, 1)]
+
+    def of(taus, tau):
+        found = tau_distribution(taus, tau, 0.95, splits=ONE[: len(taus)])
+        return place(found["percentile"], len(taus))
+
+    places = [of(taus, tau) for tau in (-1, 0.05, 1)]
     assert places == ["below all 5", "above 3 of 5", "above all 5"]
     alone = np.array([0.1])
-    places = [place(tau_distribution(alone, tau, 0.95)["percentile"], 1) for tau in (0, 0.2)]
+    places = [of(alone, tau) for tau in (0, 0.2)]
     assert places == ["below it", "above it"]

@@ -138,18 +138,20 @@ def scale_pixels(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return images.to(dtype) / 255
 
 
-def abalone_split(rows: int) -> tuple[Tensor, Tensor]:
-    """The 80/20 split that all FCNN models share: scikit-learn's shuffle with random state 42.
+def abalone_split(rows: int, split: int = 0) -> tuple[Tensor, Tensor]:
+    """An 80/20 split of a table: scikit-learn's shuffle.
 
     Args:
         rows: rows of the table.
+        split: 0 is the one that all FCNN models of the report share, of random state 42; others
+            have the random states after it.
 
     Returns:
         Row numbers to train on and to test on, int64, in shuffled order.
     """
     # What train_test_split(test_size=0.2, random_state=42) does: importing scikit-learn would cost
     # every job more than a second.
-    order = torch.from_numpy(np.random.RandomState(42).permutation(rows))
+    order = torch.from_numpy(np.random.RandomState(42 + split).permutation(rows))
     test_rows = math.ceil(rows / 5)
     return order[test_rows:], order[:test_rows]
 

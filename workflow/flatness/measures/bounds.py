@@ -14,7 +14,9 @@ kernel's gradient can cancel while J does not, so they are not defined: NaN. A z
 the plain form vacuous: +inf.
 
 The released code takes `||K||_F sqrt(P) / sqrt(||x||² + 1e-4)` for a convolution: a heuristic that
-can be violated (the `_released` forms). For linear layers they are the published forms.
+can be violated (the `_released` forms). For a linear layer of a convolutional network it takes the
+Frobenius norm too, `||W||_F / ||x||`, which is looser than the published form. For a network
+without convolutions the `_released` forms are the published ones.
 
 From the stretch, with means over the samples i (S counts all parameters, so mean_i Σ_l g_l² ≤ S):
 
@@ -68,10 +70,11 @@ def stretches(samples: Samples, layers: Sequence[Layer], norms: Tensor) -> list[
         Published, with bias, released.
     """
     scale, shift = norms.clone(), torch.zeros_like(norms)
-    for index, layer in enumerate(layers):
-        if isinstance(layer.module, nn.Conv2d):
-            scale[index] = float(layer.weight.double().norm()) * math.sqrt(layer.positions)
-            shift[index] = RELEASED_EPSILON
+    convolutions = [isinstance(layer.module, nn.Conv2d) for layer in layers]
+    if any(convolutions):
+        frobenius = [layer.weight.double().norm() * math.sqrt(layer.positions) for layer in layers]
+        scale.copy_(torch.stack(frobenius))
+        shift[torch.tensor(convolutions)] = RELEASED_EPSILON
     weight = samples.layer_weight_gradient[:, 0]
     both = weight + samples.layer_bias_gradient[:, 0]
     inputs = (samples.layer_input_squared + shift).sqrt()

@@ -133,7 +133,8 @@ _KINDS: dict[str, tuple[Kind, str]] = {
     "_released": (
         "heuristic",
         "for convolutions ||K||_F² times output positions in place of ||W||_2², 1e-4 added to "
-        "||x||²; may fail there; the published form for linear layers",
+        "||x||², and ||W||_F² for linear layers beside them; may fail there; the published form "
+        "for networks without convolutions",
     ),
 }
 

@@ -137,6 +137,13 @@ class Syntax(ast.NodeVisitor):
         if not self._refer(node):
             self.generic_visit(node)
 
+    def visit_Compare(self, node: ast.Compare) -> None:
+        """A comparison; asking whether a module of a fixed name is loaded finds no code."""
+        finds = self.finds
+        self.generic_visit(node)
+        if isinstance(node.left, ast.Constant) and isinstance(node.ops[0], ast.In | ast.NotIn):
+            self.finds = finds
+
     def _refer(self, node: ast.expr) -> bool:
         """Writes what is referred to; nothing where a name is the function's own."""
         targets, attributes = self._meaning(node)

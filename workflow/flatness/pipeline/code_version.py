@@ -32,10 +32,13 @@ class Closure:
 
     Args:
         roots: definitions and whole modules to begin with.
+        annotated: whether the annotations of the roots' arguments count: those of a command do.
         worded: whether the words of messages and documentation count.
     """
 
-    def __init__(self, roots: Iterable[Named | Module], *, worded: bool) -> None:
+    def __init__(
+        self, roots: Iterable[Named | Module], *, annotated: bool = False, worded: bool = False
+    ) -> None:
         self.reached: list[Definition | Module] = []
         self.finders: list[str] = []
         self.reads_words = False
@@ -45,7 +48,7 @@ class Closure:
         self._hash = hashlib.sha256()
         for root in roots:
             self._write(self._reference(root))
-        self._roots = len(self.reached)
+        self._annotated = len(self.reached) if annotated else 0
         for place in self.reached:  # grows on the way
             self._add(place)
 
@@ -70,7 +73,7 @@ class Closure:
                     text = target if isinstance(target, str) else self._reference(target)
                     self._write(f"{name}={text};")
             return
-        found = syntax(place, annotated=self._numbers[place] < self._roots, worded=self._worded)
+        found = syntax(place, annotated=self._numbers[place] < self._annotated, worded=self._worded)
         self._imported |= {place.module.name} | found.modules
         self.reads_words |= found.reads_words
         if found.finds:
@@ -110,7 +113,8 @@ def closures(roots: Iterable[str], *, worded: bool = False) -> list[Closure]:
     Raises:
         UserError: no such function or module of ours.
     """
-    first = Closure([target for root in roots for target in _targets(root)], worded=worded)
+    targets = [target for root in roots for target in _targets(root)]
+    first = Closure(targets, annotated=True, worded=worded)
     found = {None: first}
     waiting = [first]
     while waiting:

@@ -31,6 +31,7 @@ REPLICATIONS = "correlations/replications/{pool}/{trained}/{measured}/replicatio
 DISTRIBUTION = "correlations/replications/{pool}/{trained}/{measured}/distribution.csv"
 AUDITED_MODELS = "correlations/audit/{pool}/models.csv"
 AUDIT = "correlations/audit/{pool}/audit.csv"
+AUDITED_SOURCE = "correlations/audit/{pool}/released_against_source.csv"
 CHEN_CHECKPOINTS = "correlations/chen/{family}/checkpoints.csv"
 CHEN_CORRELATIONS = "correlations/chen/{family}/correlations.csv"
 BOUNDS = "correlations/chen/{family}/bounds.csv"

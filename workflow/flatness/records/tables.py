@@ -56,7 +56,10 @@ class Provenance(Row):
         "slash the most that oneDNN was allowed; joined by + where the rows it follows from differ"
     )
     device: str = column("kind of device: cpu or cuda")
-    execution: str = column("models trained or measured one by one (loop) or as one (stacked)")
+    execution: str = column(
+        "models trained or measured one by one (loop; fused where no gradient is stored) or as one "
+        "(stacked)"
+    )
 
 
 #: Columns that should have one value in rows that are put together -> what differs otherwise.
@@ -103,7 +106,7 @@ def provenance(
     Args:
         experiment: hash of the settings (`flatness.records.frozen.content_hash`).
         device: "cpu" or "cuda".
-        execution: "loop" or "stacked".
+        execution: "loop", "fused" or "stacked".
         computed_with: instruction set; None for this process's, which loads PyTorch.
 
     Returns:

@@ -10,13 +10,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from flatness.errors import UserError
 from flatness.records import layout
 from flatness.records.files import atomic_path
-from flatness.records.tables import write_table
+from flatness.records.tables import read_tables, write_table
 from flatness.report.claims import CLAIMS, PAPERS, read_claims
 from flatness.report.costs import made_by, stage_costs
 from flatness.report.gallery import figures, missing_figures
 from flatness.report.ledger import Outcome, commit_of, evaluate, tally
 from flatness.report.left_out import left_out_models
 from flatness.report.summary import holm_line, value_text, verdict_text
+from flatness.studies.epfl.audit_rows import SourceComparison
 
 LARGEST_PAGE = 10_000_000  # bytes
 SYMBOLS = {
@@ -81,12 +82,19 @@ def render(results: Path, outcomes: Sequence[Outcome], captions: Path) -> str:
         tally=tally(outcomes),
         holm=holm_line(outcomes),
         symbols=SYMBOLS,
+        sources=_released_protocols(results),
         left_out=left_out_models(results),
         galleries=_by_paper(figures(results, captions)),
         missing=missing_figures(results),
         costs=stage_costs(results).to_dict("records"),
         made_by=made_by(layout.tables(results, layout.CORRELATIONS)),
     )
+
+
+def _released_protocols(results: Path) -> list[dict[str, Any]]:
+    """Each pool as released against what its source gives, one line a number."""
+    tables = sorted(results.glob("correlations/audit/*/released_against_source.csv"))
+    return read_tables(tables, SourceComparison).to_dict("records") if tables else []
 
 
 def _by_paper(shown: Sequence[Any]) -> list[tuple[str, list[Any]]]:

@@ -15,7 +15,7 @@ from pydantic import (
 
 from flatness.datasets import DATASETS
 from flatness.networks import NAMES
-from flatness.records.frozen import Frozen, seed_blocks
+from flatness.records.frozen import Frozen, seed_blocks, seeds_of
 
 
 def _known_network(name: str) -> str:
@@ -31,13 +31,19 @@ ImageDataset = Literal[tuple(name for name, kind in DATASETS.items() if kind == 
 
 
 class Setting(Frozen):
-    """One point of the grid: how the weights move."""
+    """One point of the grid: how the weights move.
+
+    The family's seeds are counted from `first_seed`. Settings that share it share their seeds:
+    initial weights and data order, so that a seed's models differ by their setting alone. Settings
+    with seeds of their own give independent models, as in the authors' grid.
+    """
 
     learning_rate: PositiveFloat
     batch_size: PositiveInt
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: NonNegativeFloat = 0.0
+    first_seed: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _momentum_is_sgds(self) -> "Setting":
@@ -53,6 +59,11 @@ class Setting(Frozen):
         parts += [f"momentum{self.momentum:g}"] * (self.momentum > 0)
         parts += [f"decay{self.weight_decay:g}"] * (self.weight_decay > 0)
         return "_".join(parts)
+
+    def seeds(self, block: str) -> range:
+        """The seeds of the models of a block, such as "0-4"."""
+        counted = seeds_of(block)
+        return range(self.first_seed + counted.start, self.first_seed + counted.stop)
 
 
 class Checkpoints(Frozen):
@@ -86,9 +97,10 @@ class Checkpoints(Frozen):
 class Family(Frozen):
     """Models of one network on one data set, over settings and seeds.
 
-    The first `trend_seeds` seeds are kept and measured along training, the others at its end. The
-    last checkpoints of the first `trace_seeds` seeds are also measured by sampling (Hessian trace,
-    sampled adaptive sharpness), which costs many passes.
+    Blocks count seeds from 0, whatever a setting's `first_seed`. The first `trend_seeds` seeds are
+    kept and measured along training, the others at its end. The last checkpoints of the first
+    `trace_seeds` seeds are also measured by sampling (Hessian trace, sampled adaptive sharpness),
+    which costs many passes.
 
     With `together`, one job takes a block of seeds of all settings. Where trainings take seconds,
     this saves the start of a job for each. It changes no result, but a job that was killed trains

@@ -113,7 +113,8 @@ def measure_checkpoint(
         return
     model = build_network(experiment, seed=0).double()
     model.load_state_dict(weights)
-    by_sampling = columns["last"] and columns["seed"] < experiment.trace_seeds
+    counted = columns["seed"] - experiment.setting.first_seed
+    by_sampling = columns["last"] and counted < experiment.trace_seeds
     measured = measure_images(model, "train", train, by_sampling=by_sampling)
     yield measured | _trace(model, train, wanted=by_sampling and columns["interpolated"])
     for sampled, part in sampled_test_images(experiment, model, images.test).items():

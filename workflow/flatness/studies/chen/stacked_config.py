@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from flatness.records.frozen import Frozen, seeds_of
+from flatness.records.frozen import Frozen
 from flatness.studies.chen.config import (
     Activation,
     ChenSettings,
@@ -72,7 +72,7 @@ class StackedTraining(Frozen):
 
     def members(self) -> list[tuple[Training, int]]:
         """The models in the order of the stack: the loop's slice and the seed of each."""
-        return [(part, seed) for part, block in self.parts() for seed in seeds_of(block)]
+        return [(part, seed) for part, block in self.parts() for seed in part.setting.seeds(block)]
 
 
 def stacks(family: Family) -> dict[str, tuple[Setting, ...]]:

@@ -16,11 +16,9 @@ import numpy as np
 import torch
 import typer
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import SGD, Adam, Optimizer
 from tqdm import tqdm
 
-from flatness.records.frozen import content_hash, seeds_of
+from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch, save_tensors
 from flatness.studies.chen.config import Setting, Training
@@ -33,6 +31,7 @@ from flatness.studies.chen.images import (
     loss_and_accuracy,
 )
 from flatness.studies.chen.rows import TrainedCheckpoint
+from flatness.studies.chen.steps import step_of
 
 #: Steps between two looks at the loss: progress, divergence, and the clock for saving.
 STRIDE = 100
@@ -43,7 +42,7 @@ SAVE_SECONDS = 30.0
 def train_block(
     experiment: Annotated[str, typer.Option(help="training slice of the config, as JSON")],
     data: Annotated[Path, typer.Option(help="normalised data file")],
-    seeds: Annotated[str, typer.Option(help="first and last seed, such as 0-4")],
+    seeds: Annotated[str, typer.Option(help="first and last, counted from the setting's, as 0-4")],
     scratch: Annotated[Path, typer.Option(help="folder of the resumable state")],
     final: Annotated[Path, typer.Option(help="weights at the end, to write (safetensors)")],
     trajectory: Annotated[Path, typer.Option(help="weights before the end, to write")],
@@ -54,7 +53,7 @@ def train_block(
     images = load_images(data, chosen)
     name = content_hash(chosen)
     last = chosen.steps[-1]
-    everyone = seeds_of(seeds)
+    everyone = chosen.setting.seeds(seeds)
     with (
         Scratch(scratch, name) as state,
         tqdm(total=len(everyone) * last, unit="step", mininterval=2) as bar,
@@ -164,7 +163,7 @@ class Trainer:
         self.diverged_at: int | None = None
         self._inputs, self._targets = train.inputs, train.targets
         self._batch_size = setting.batch_size
-        self._optimizer = build_optimizer(model, setting)
+        self._take_step = step_of(model, setting)
 
     def advance(self, stop: int) -> float:
         """Trains up to step `stop`; returns the last batch's loss, NaN where no step was taken."""
@@ -173,19 +172,21 @@ class Trainer:
             order = data_order(len(self._targets), self._batch_size, self.seed, self.step)
             for index in islice(order, stop - self.step):
                 batch = index.to(self._targets.device)
-                loss = functional.mse_loss(self.model(self._inputs[batch]), self._targets[batch])
-                self._optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                self._optimizer.step()
+                loss = self._take_step(self._inputs[batch], self._targets[batch])
             if not math.isfinite(loss.item()):
                 self.diverged_at = stop
         self.step = stop
         return loss.item()
 
+    @property
+    def execution(self) -> str:
+        """How its steps are taken, as rows say it."""
+        return self._take_step.execution
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata from which `restore` goes on exactly."""
         tensors = {f"weight/{name}": value for name, value in self.model.named_parameters()}
-        for index, buffers in self._optimizer.state_dict()["state"].items():
+        for index, buffers in self._take_step.optimizer.state_dict()["state"].items():
             for name, value in buffers.items():
                 if value is not None:
                     tensors[f"optimizer/{index}/{name}"] = value
@@ -213,18 +214,11 @@ class Trainer:
                 else:
                     index, buffer = name.split("/")
                     buffers.setdefault(int(index), {})[buffer] = value
-        state = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({"state": buffers, "param_groups": state["param_groups"]})
+        optimizer = self._take_step.optimizer
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": buffers, "param_groups": groups})
         self.step, self.diverged_at = metadata["step"], metadata["diverged_at"]
         return self.step
-
-
-def build_optimizer(model: nn.Module, setting: Setting) -> Optimizer:
-    """The setting's optimizer, its update fused over parameters."""
-    common = {"lr": setting.learning_rate, "weight_decay": setting.weight_decay, "fused": True}
-    if setting.optimizer == "adam":
-        return Adam(model.parameters(), **common)
-    return SGD(model.parameters(), momentum=setting.momentum, **common)
 
 
 def data_order(samples: int, batch_size: int, seed: int, first_step: int) -> Iterator[Tensor]:
@@ -285,13 +279,14 @@ def _write_rows(
     experiment: Training,
     images: Images,
 ) -> None:
+    execution = step_of(build_network(experiment, next(iter(kept))), experiment.setting).execution
     common = {
         "family": experiment.family,
         "setting": experiment.setting.name,
         "dataset": experiment.dataset,
         "demo": images.demo,
         "train_size": len(images.train),
-        **provenance(content_hash(experiment), device=experiment.device),
+        **provenance(content_hash(experiment), device=experiment.device, execution=execution),
     }
     rows = [
         TrainedCheckpoint(**scratch.load(checkpoint_name(seed, step))[1], **common)

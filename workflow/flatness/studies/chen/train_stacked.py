@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flatness.errors import UserError
-from flatness.records.frozen import content_hash, seeds_of
+from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch, save_tensors
 from flatness.studies.chen.config import Training
@@ -237,7 +237,7 @@ def write_part(
         (member.setting.name, seed): state["kept"]
         for (member, seed), state in zip(experiment.members(), states, strict=True)
     }
-    for seed in seeds_of(block):
+    for seed in part.setting.seeds(block):
         for step in sorted({*part.steps, *found[part.setting.name, seed]}):
             weights, columns = scratch.load(member_checkpoint(part, seed, step))
             rows.append(TrainedCheckpoint(**columns, **common))

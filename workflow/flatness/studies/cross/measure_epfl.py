@@ -119,7 +119,14 @@ def _gats(
 def _fcnn(experiment: PoolMeasurement, dataset: Dataset) -> tuple[Callable[[], nn.Module], Tensor]:
     """How to build the network, and the samples it is measured on."""
     training = experiment.training
-    pool = FcnnPool(dataset, training.train_size, training.defects, training.device, torch.float64)
+    pool = FcnnPool(
+        dataset,
+        training.train_size,
+        training.defects,
+        training.device,
+        torch.float64,
+        split=training.split,
+    )
     inputs = pool.train[0][sample_order(pool.samples, experiment)]
     return lambda: fcnn(inputs.shape[1], elu_output=pool.elu_output), inputs
 

@@ -2,56 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 import typer
-from scipy import stats
 
 from flatness.errors import NumericalError
 from flatness.records.derived import derived_from
 from flatness.records.tables import read_tables, write_table
 from flatness.statistics.correlations import correlate
 from flatness.statistics.settings import Statistics
+from flatness.studies.epfl.against_source import against_source
 from flatness.studies.epfl.audit_rows import AuditedProtocol
 from flatness.studies.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS
-from flatness.studies.epfl.correlate import PUBLISHED, join_pool
+from flatness.studies.epfl.correlate import join_pool
+from flatness.studies.epfl.published import PUBLISHED
 from flatness.studies.epfl.rows import MeasuredModel, PoolModel, TrainedModel
 from flatness.studies.epfl.study import AuditPlan, AuditRun
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the released code gave when it was run before, on another machine.
-
-    Attributes:
-        quantity: tau or sharpness.
-        value: of one run of 50 models, or of one model.
-        error: standard error; None is that of our own τ.
-        comparable: whether it was had under the same conditions as the row it stands beside.
-    """
-
-    quantity: str
-    value: float
-    error: float | None
-    comparable: bool = True
-
-
-#: By pool, part and measuring protocol. The single defects of LeNet-5 were switched on in one
-#: ascent over the whole set, on a model trained as released.
-REFERENCES = {
-    ("fcnn", "both", "released"): Reference("tau", 0.131, None),
-    ("gat", "both", "released"): Reference("tau", -0.027, None),
-    ("lenet5", "both", "released"): Reference("sharpness", 0.52, 0.01),
-    ("lenet5", "measuring", "whole_set"): Reference("sharpness", 0.0009, 5e-5, comparable=False),
-    ("lenet5", "measuring", "moved_centre"): Reference("sharpness", 0.26, 0.01, comparable=False),
-    ("lenet5", "measuring", "train_batch_norm"): Reference(
-        "sharpness", 0.14, 0.01, comparable=False
-    ),
-}
 
 DESCRIPTIONS = {
     "written": "as the report says",
@@ -66,6 +34,7 @@ def audit_pool(
     measurements: Annotated[Path, typer.Option(help="folder of <trained>/<measured>/<block>.csv")],
     models: Annotated[Path, typer.Option(help="table of models to write")],
     output: Annotated[Path, typer.Option(help="table of protocols to write")],
+    released: Annotated[Path, typer.Option(help="table of the released protocol to write")],
 ) -> None:
     """Compares a pool's sharpness, losses and τ under each protocol with the written ones."""
     settings = Statistics.model_validate_json(statistics)
@@ -78,6 +47,10 @@ def audit_pool(
     ]
     write_table(models, model_rows(planned.runs, found))
     write_table(output, rows)
+    throughout = next(
+        joined for run, joined in zip(planned.runs, found, strict=True) if run.part == "both"
+    )
+    write_table(released, against_source(planned.pool, throughout, settings))
 
 
 def read_run(run: AuditRun, training: Path, measurements: Path) -> pd.DataFrame:
@@ -114,8 +87,6 @@ def protocol_row(
         )
     means, tau = mean_columns(used, written), tau_columns(used, settings)
     first = joined.iloc[0]
-    # Made-up data have nothing that the released code was run on.
-    known = None if first["demo"] else REFERENCES.get((pool, run.part, run.measured))
     return AuditedProtocol(
         pool=pool,
         dataset=first["dataset"],
@@ -130,7 +101,6 @@ def protocol_row(
         **tau,
         confidence=settings.confidence,
         published_tau=PUBLISHED[pool][0],
-        **reference_columns(known, tau, (means["sharpness"], means["sharpness_se"]), settings),
         **derived_from(joined, statistics=settings.model_dump(), run=run.model_dump(mode="json")),
     )
 
@@ -183,40 +153,6 @@ def tau_columns(used: pd.DataFrame, settings: Statistics) -> dict[str, float]:
     return correlate(x, y, method="kendall", **settings.model_dump()).columns("tau")
 
 
-def reference_columns(
-    reference: Reference | None,
-    tau: dict[str, float],
-    sharpness: tuple[float, float],
-    settings: Statistics,
-) -> dict[str, object]:
-    """The reference beside a line, and how far our value lies from it.
-
-    Args:
-        reference: None where there is none.
-        tau: as `tau_columns` returns them.
-        sharpness: mean and standard error.
-        settings: resampling, for the level of the τ interval.
-
-    Returns:
-        The columns `reference_of` to `deviation`.
-    """
-    if reference is None:
-        absent = dict.fromkeys(("reference", "reference_se", "deviation"), math.nan)
-        return {"reference_of": "", **absent}
-    value, error = sharpness
-    if reference.quantity == "tau":
-        width = 2 * stats.norm.ppf((1 + settings.confidence) / 2)
-        value, error = tau["tau"], (tau["high"] - tau["low"]) / width
-    of_reference = error if reference.error is None else reference.error
-    deviation = (value - reference.value) / np.hypot(error, of_reference)
-    return {
-        "reference_of": reference.quantity,
-        "reference": reference.value,
-        "reference_se": of_reference,
-        "deviation": float(deviation) if reference.comparable else math.nan,
-    }
-
-
 def describe(pool: str, run: AuditRun) -> str:
     """What a protocol does, in words."""
     if run.part == "both":
@@ -224,7 +160,7 @@ def describe(pool: str, run: AuditRun) -> str:
     name = run.trained if run.part == "training" else run.measured
     defects = (TRAINING_DEFECTS if run.part == "training" else MEASURING_DEFECTS)[pool]
     if name == "released":
-        return next(iter(defects.values())) if len(defects) == 1 else "all defects at once"
+        return "all defects at once"
     return defects[name] if name in defects else DESCRIPTIONS[name]
 
 

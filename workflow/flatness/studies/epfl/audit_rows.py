@@ -29,10 +29,27 @@ class AuditedProtocol(Provenance):
     p_value: float = column("two-sided p-value of the interval")
     p_permutation: float = column("two-sided permutation p-value")
     published_tau: float = column("the report's τ for this pool")
-    reference_of: str = column("what an earlier run of the released code gave: tau or sharpness")
-    reference: float = column("its value")
-    reference_se: float = column("its standard error; of a τ that of ours")
-    deviation: float = column(
-        "ours less the reference, in standard errors of the difference; nan where the reference "
-        "has other conditions: a model trained as released, passes over the whole set"
+
+
+class SourceComparison(Provenance):
+    """One number of a pool trained and measured as released, beside what its source gives."""
+
+    pool: str = column("fcnn, lenet5 or gat")
+    dataset: str = column("name of the data set")
+    demo: bool = column("whether the data set is a stand-in made for the demo")
+    source: str = column("published figure, or which run of the authors' code")
+    quantity: str = column(
+        "sharpness, test_loss or test_accuracy: mean over models; …_sd: their standard deviation; "
+        "tau: Kendall's τ-b of sharpness and test loss"
     )
+    value: float = column("ours")
+    error: float = column("its standard error; nan for too few models")
+    n: int = column("models behind it")
+    excluded: int = column("models left out; the models table says why")
+    source_value: float = column("the source's")
+    source_error: float = column(
+        "its standard error, for a figure with that of reading it; ours where it is not known"
+    )
+    source_n: int = column("models behind it, or dots that could be told apart")
+    z: float = column("ours less the source's, in standard errors of the difference")
+    differs: bool = column("whether |z| exceeds 3; never on made-up data")

@@ -30,9 +30,8 @@ TRAINING_DEFECTS: dict[str, dict[str, str]] = {
         "weight_decay": "weight decay 5e-3",
         "evaluation_mode": "no dropout and frozen batch norm from the second epoch on",
     },
-    "gat": {
-        "padded_batches": "the last batch is filled up with nodes drawn before",
-    },
+    # Its notebook trains as the report says: its last batch is padded, but a mask of nodes.
+    "gat": {},
 }
 
 #: The learning rate of the defect `found_learning_rate`.
@@ -116,11 +115,12 @@ class PoolTraining(Frozen):
     """All that determines the trained weights of one pool, apart from the seeds.
 
     `defects` are names from `TRAINING_DEFECTS[pool]`: none is the written protocol, all the
-    released one.
+    released one. `split` is the train/test split, 0 that of the report.
     """
 
     pool: Pool
     dataset: DatasetName
+    split: NonNegativeInt = 0
     train_size: PositiveInt | None
     learning_rate: PositiveFloat
     batch_size: PositiveInt
@@ -142,6 +142,7 @@ class PoolMeasurement(Frozen):
 
     pool: Pool
     dataset: DatasetName
+    split: NonNegativeInt = 0
     train_size: PositiveInt | None
     training_defects: tuple[str, ...]
     rho: PositiveFloat

@@ -1,5 +1,6 @@
 """Kendall's τ between adaptive sharpness and test loss, over one pool of models."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,9 @@ from flatness.records.derived import derived_from, together
 from flatness.records.tables import read_tables, write_table
 from flatness.statistics.correlations import MINIMUM_MODELS, correlate
 from flatness.statistics.settings import Statistics
+from flatness.studies.epfl.published import PUBLISHED, published_interval
+from flatness.studies.epfl.reliability import corrected_tau, reliability
 from flatness.studies.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
-
-#: τ and p of the report, section IV and figure 1.
-PUBLISHED = {"fcnn": (-0.311, 0.0014), "lenet5": (-0.180, 0.0645), "gat": (-0.185, 0.0576)}
 
 
 def correlate_pool(
@@ -44,11 +44,14 @@ def correlate_pool(
             f"a τ needs {MINIMUM_MODELS}; left out: {_reasons(joined)}"
         )
     source = derived_from(joined, statistics=settings.model_dump())
+    published_low, published_high = published_interval(pool, settings)
     tables = []
     for column in ("sharpness", "sharpness_clamped"):
         result = correlate(
             used[column], used["test_loss"], method="kendall", **settings.model_dump()
         )
+        errors = used["sharpness_se"] if column == "sharpness" else used["sharpness_se"] * math.nan
+        share = reliability(used[column], errors)
         tables.append(
             PoolCorrelation(
                 pool=pool,
@@ -61,8 +64,12 @@ def correlate_pool(
                 confidence=settings.confidence,
                 n=result.n,
                 excluded=len(joined) - result.n,
+                reliability=share,
+                tau_corrected=corrected_tau(result.estimate, share),
                 published_tau=PUBLISHED[pool][0],
                 published_p=PUBLISHED[pool][1],
+                published_low=published_low,
+                published_high=published_high,
                 **source,
             )
         )

@@ -110,7 +110,11 @@ def measure_models(
         with Scratch(scratch, content_hash(settings)) as kept:
             return _measure_lenet5s(settings, data, states, seeds, kept)
     pool = POOLS[settings.pool](
-        dataset, settings.train_size, settings.training_defects, settings.device
+        dataset,
+        settings.train_size,
+        settings.training_defects,
+        settings.device,
+        split=settings.split,
     )
     states = {name: values.to(settings.device) for name, values in states.items()}
     size = len(seeds) if settings.execution == "stacked" else 1

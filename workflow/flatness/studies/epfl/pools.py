@@ -72,6 +72,7 @@ class FcnnPool:
         defects: training defects, from `TRAINING_DEFECTS["fcnn"]`.
         device: kind of device.
         dtype: of data and parameters.
+        split: which train/test split; 0 is the report's.
     """
 
     def __init__(
@@ -81,10 +82,12 @@ class FcnnPool:
         defects: Sequence[str],
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
+        *,
+        split: int = 0,
     ) -> None:
         skipped = 1 if "lost_row" in defects else 0
         inputs, targets = (dataset.tensors[key][skipped:] for key in ("inputs", "targets"))
-        train, test = abalone_split(len(inputs))
+        train, test = abalone_split(len(inputs), split)
         if train_size is not None and train_size > len(train):
             raise UserError(
                 f"{dataset.name}: train_size {train_size} asked for, the split has {len(train)} "
@@ -157,6 +160,7 @@ class GatPool:
         defects: training defects, from `TRAINING_DEFECTS["gat"]`; they change no data.
         device: kind of device.
         dtype: of data and parameters.
+        split: must be 0, the published one.
     """
 
     def __init__(
@@ -166,7 +170,11 @@ class GatPool:
         defects: Sequence[str],
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
+        *,
+        split: int = 0,
     ) -> None:
+        if split:
+            raise UserError(f"gat on {dataset.name}: split must be 0, the published one")
         if train_size is not None:
             raise UserError(f"gat on {dataset.name}: train_size must be null, the split is fixed")
         tensors = {name: values.to(device) for name, values in dataset.tensors.items()}

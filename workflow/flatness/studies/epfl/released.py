@@ -16,7 +16,6 @@ from flatness.measures.ascent import Parameters, ascent_path, box, draw_batches
 from flatness.studies.epfl.config import PoolMeasurement
 from flatness.studies.epfl.lenet5 import Batch, evaluate
 from flatness.studies.epfl.pools import FcnnPool, GatPool
-from flatness.studies.epfl.train_stacked import pad_batch
 
 FCNN_PASSES = 6
 GAT_RESTARTS = 5
@@ -123,11 +122,16 @@ def gat_rises(
 def _all_nodes(
     pool: GatPool, settings: PoolMeasurement, generators: Sequence[torch.Generator]
 ) -> list[Tensor]:
-    """All training nodes in shuffled batches, the last one filled up with nodes drawn before."""
-    size, collapse = settings.ascent.batch_size, "collapsed_masks" in settings.defects
+    """All training nodes in shuffled batches, the last one smaller.
+
+    The notebook fills its last batch up with repeats of that batch's own last node. A batch is a
+    mask, in which repeats count once, so the filling changes nothing.
+
+    Returns:
+        Weights of the nodes, (M, nodes), one a batch.
+    """
     order = torch.stack([torch.randperm(pool.samples, generator=one) for one in generators])
-    padded = [pad_batch(part, order, size, generators) for part in order.split(size, dim=1)]
-    return [pool.batch(part, collapse=collapse) for part in padded]
+    return [pool.batch(part) for part in order.split(settings.ascent.batch_size, dim=1)]
 
 
 def lenet5_rises(

@@ -1,7 +1,8 @@
 """The sampling distribution of τ: independent replications of a pool, each correlated by itself.
 
-Replications share the data and its split, as the models of a pool do: the spread is that over
-initial weights and data orders.
+Replications on one split share the data, as the models of a pool do: their spread is that over
+initial weights and data orders. Where splits are drawn too, they are what the mean's interval
+counts: replications on one split are no independent evidence of another's.
 """
 
 import math
@@ -19,7 +20,9 @@ from flatness.records.derived import derived_from
 from flatness.records.tables import read_tables, write_table
 from flatness.statistics.correlations import MINIMUM_MODELS, correlate, mean_interval
 from flatness.statistics.settings import Statistics
-from flatness.studies.epfl.correlate import PUBLISHED, join_pool
+from flatness.studies.epfl.correlate import join_pool
+from flatness.studies.epfl.published import PUBLISHED
+from flatness.studies.epfl.reliability import corrected_tau, reliability
 from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.studies.epfl.rows import MeasuredModel, TrainedModel
 
@@ -44,8 +47,8 @@ def replicate_pool(
     joined["replication"] = joined["seed"] // size
     groups = tqdm(joined.groupby("replication"), desc=pool, unit="replication", mininterval=5)
     rows = [replication_row(group, settings) for _, group in groups]
-    taus = np.array([row.tau for row in rows if not row.reason])
-    if not len(taus):
+    kept = [row for row in rows if not row.reason]
+    if not kept:
         raise NumericalError(
             f"pool {pool} ({trained}, {measured}): none of {len(rows)} replications has a τ; "
             f"{rows[0].reason}"
@@ -57,9 +60,16 @@ def replicate_pool(
         trained=trained,
         measured=measured,
         sharpness="sharpness",
-        **tau_distribution(taus, PUBLISHED[pool][0], settings.confidence),
+        **tau_distribution(
+            np.array([row.tau for row in kept]),
+            PUBLISHED[pool][0],
+            settings.confidence,
+            splits=np.array([row.split for row in kept]),
+        ),
+        reliability=float(np.mean([row.reliability for row in kept])),
+        mean_tau_corrected=float(np.mean([row.tau_corrected for row in kept])),
         confidence=settings.confidence,
-        excluded=len(rows) - len(taus),
+        excluded=len(rows) - len(kept),
         models=size,
         published_tau=PUBLISHED[pool][0],
         **derived_from(joined, statistics=settings.model_dump(), size=size),
@@ -88,6 +98,7 @@ def replication_row(group: pd.DataFrame, settings: Statistics) -> Replication:
         "pool": first["pool"],
         "demo": first["demo"],
         "replication": first["replication"],
+        "split": first["split"],
         "n": len(used),
         "excluded": len(group) - len(used),
     }
@@ -101,35 +112,71 @@ def replication_row(group: pd.DataFrame, settings: Statistics) -> Replication:
         reason = "sharpness or test loss is constant"
     columns = found.columns("tau")
     del columns["p_value"]
-    return Replication(**shared, **columns, reason=reason)
+    share = reliability(used["sharpness"], used["sharpness_se"])
+    corrected = corrected_tau(found.estimate, share)
+    return Replication(
+        **shared, **columns, reliability=share, tau_corrected=corrected, reason=reason
+    )
 
 
-def tau_distribution(taus: np.ndarray, published: float, confidence: float) -> dict[str, float]:
+def tau_distribution(
+    taus: np.ndarray, published: float, confidence: float, *, splits: np.ndarray
+) -> dict[str, float]:
     """Mean, spread and intervals of τ over replications.
 
     Args:
         taus: one finite τ a replication, shape (R,).
         published: the report's τ.
         confidence: level of both intervals.
+        splits: train/test split of each replication, (R,).
 
     Returns:
         The columns `mean_tau` to `percentile` of `TauDistribution` that depend on the τ; for one
         replication the spread and both intervals are NaN.
     """
-    count, mean = len(taus), float(np.mean(taus))
-    deviation = float(np.std(taus, ddof=1)) if count > 1 else math.nan
-    reach = (
-        deviation * float(stats.t.ppf((1 + confidence) / 2, count - 1)) if count > 1 else math.nan
-    )
-    of_mean, of_one = reach / math.sqrt(count), reach * math.sqrt(1 + 1 / count)
+    between, within = spread_of_splits(taus, splits)
+    several = len(set(splits)) > 1
+    units = pd.Series(taus).groupby(splits).mean().to_numpy() if several else taus
+    count, mean = len(units), float(np.mean(units))
+    t = float(stats.t.ppf((1 + confidence) / 2, count - 1)) if count > 1 else math.nan
+    error = float(np.std(units, ddof=1) / math.sqrt(count)) if count > 1 else math.nan
+    # Without two replications on any split the two spreads cannot be told apart.
+    parts = between**2 + within**2 if several else within**2
+    deviation = float(np.std(units, ddof=1)) if math.isnan(parts) and several else math.sqrt(parts)
+    of_mean, of_one = t * error, t * math.hypot(deviation, error)
     return {
         "mean_tau": mean,
         "low": mean - of_mean,
         "high": mean + of_mean,
         "p_value": mean_interval(taus, confidence).p_value,
         "sd": deviation,
+        "splits": len(set(splits)),
+        "split_sd": between,
         "predictive_low": mean - of_one,
         "predictive_high": mean + of_one,
-        "replications": count,
-        "percentile": (int((taus <= published).sum()) + 1) / (count + 1),
+        "replications": len(taus),
+        "percentile": (int((taus <= published).sum()) + 1) / (len(taus) + 1),
     }
+
+
+def spread_of_splits(taus: np.ndarray, splits: np.ndarray) -> tuple[float, float]:
+    """Standard deviation of τ between splits, and between replications on one split.
+
+    The first is that of the splits' means, less what replications alone would give.
+
+    Args:
+        taus: one a replication, (R,).
+        splits: of each, (R,).
+
+    Returns:
+        Between and within; NaN for one split and where no split has two replications.
+    """
+    groups = pd.Series(taus).groupby(splits)
+    free = len(taus) - groups.ngroups
+    if not free:
+        return math.nan, math.nan
+    within = float((groups.var() * (groups.size() - 1)).sum() / free)
+    if groups.ngroups < 2:
+        return math.nan, math.sqrt(within)
+    chance = within * float((1 / groups.size()).mean())
+    return math.sqrt(max(float(groups.mean().var()) - chance, 0.0)), math.sqrt(within)

@@ -8,6 +8,7 @@ class ReplicatedModel(PoolModel):
     """One model of one replication."""
 
     replication: int = column("which replication; 0 is the main pool")
+    split: int = column("train/test split learned; 0 is that of the report")
 
 
 class Replication(Row):
@@ -20,6 +21,15 @@ class Replication(Row):
     low: float = column("lower end of its interval: jackknife-t over models on Fisher's z")
     high: float = column("upper end")
     p_permutation: float = column("two-sided permutation p-value")
+    reliability: float = column(
+        "share of the variance of sharpness between models that is not that of their restarts' "
+        "means; nan where there is one run"
+    )
+    tau_corrected: float = column(
+        "τ without the noise of restarts, approximately: sin(πτ/2) over √reliability, at most 1, "
+        "turned back into a τ"
+    )
+    split: int = column("train/test split of its models; 0 is that of the report")
     n: int = column("models in the correlation")
     excluded: int = column("models left out; the models table says why")
     reason: str = column("why there is no τ; empty otherwise")
@@ -35,18 +45,31 @@ class TauDistribution(Provenance):
     measured: str = column("measuring protocol")
     sharpness: str = column("which column of the measurements")
     mean_tau: float = column("mean of τ over replications", symbol="τ")
-    low: float = column("lower end of the mean's t-interval; nan for one replication")
+    low: float = column(
+        "lower end of the mean's t-interval, over splits where there are several, else over "
+        "replications; nan for one"
+    )
     high: float = column("upper end")
     p_value: float = column("two-sided p-value of the mean's t-test; nan for one replication")
-    sd: float = column("standard deviation of τ between replications; nan for one replication")
+    sd: float = column(
+        "standard deviation of τ between replications, on any splits; nan for one replication"
+    )
+    splits: int = column("train/test splits with a τ")
+    split_sd: float = column(
+        "standard deviation of τ between splits, that of replications on one split taken off; nan "
+        "for one split, or one replication a split"
+    )
     predictive_low: float = column(
-        "lower end of the interval of one more replication's τ: mean ± t s √(1 + 1/R)"
+        "lower end of the interval of one more replication's τ, on one more split where there are "
+        "several: mean ± t √(s² + the mean's squared standard error)"
     )
     predictive_high: float = column("upper end")
     confidence: float = column("level of both intervals")
     replications: int = column("replications with a τ, R")
     excluded: int = column("replications without a τ; their table says why")
     models: int = column("models in one replication")
+    reliability: float = column("mean over replications of the reliability of sharpness")
+    mean_tau_corrected: float = column("mean of τ without the noise of restarts, approximately")
     published_tau: float = column("the report's τ for this pool")
     percentile: float = column(
         "where the published τ falls: (k + 1)/(R + 1) for k replications with a τ not above it"

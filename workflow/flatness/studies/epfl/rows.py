@@ -10,6 +10,7 @@ class TrainedModel(Provenance):
     dataset: str = column("name of the data set")
     demo: bool = column("whether the data set is a stand-in made for the demo")
     seed: int = column("seed of initial weights and data order")
+    split: int = column("train/test split learned; 0 is that of the report")
     epochs: int = column("epochs trained until the stopping rule held")
     epoch_loss: float = column(
         "mean of the last epoch's minibatch losses, the quantity of the stopping rule"
@@ -70,5 +71,17 @@ class PoolCorrelation(Provenance):
     p_permutation: float = column("two-sided permutation p-value")
     n: int = column("models in the correlation")
     excluded: int = column("models left out; the models table says why")
+    reliability: float = column(
+        "share of the variance of sharpness between models that is not that of their restarts' "
+        "means; nan where there is one run"
+    )
+    tau_corrected: float = column(
+        "τ without the noise of restarts, approximately: sin(πτ/2) over √reliability, at most 1, "
+        "turned back into a τ"
+    )
     published_tau: float = column("the report's τ for this pool")
     published_p: float = column("the report's p-value")
+    published_low: float = column(
+        "lower end of the published τ's interval, over the dots read off its figure"
+    )
+    published_high: float = column("upper end")

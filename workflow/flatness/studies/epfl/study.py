@@ -11,7 +11,6 @@ from flatness.studies.epfl.config import (
     EpflSettings,
     Pool,
     PoolMeasurement,
-    PoolSettings,
     PoolTraining,
 )
 
@@ -25,10 +24,18 @@ class Replications(Frozen):
     Attributes:
         count: pools, the main one included as replication 0.
         block: models that one job trains and measures, beyond the main pool.
+        splits: train/test splits, each with the same number of pools; the first is the report's.
     """
 
     count: PositiveInt
     block: PositiveInt
+    splits: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _splits_have_equal_shares(self) -> "Replications":
+        if self.count % self.splits:
+            raise ValueError(f"splits {self.splits} must divide count {self.count}")
+        return self
 
 
 class Audit(Frozen):
@@ -86,6 +93,12 @@ class EpflStudy(EpflSettings):
             for pool in getattr(self, part):
                 if pool not in self.pools:
                     raise ValueError(f"{part}.{pool}: no such pool; there are {list(self.pools)}")
+        for pool, chosen in self.replications.items():
+            if chosen.splits > 1 and pool != "fcnn":
+                raise ValueError(
+                    f"replications.{pool}: splits {chosen.splits}; only fcnn draws splits, the "
+                    "data of the other pools are published with theirs: write 1"
+                )
         for pool, audit in self.audit.items():
             if not audit.few <= audit.models <= self.pools[pool].models:
                 raise ValueError(
@@ -113,12 +126,33 @@ class EpflStudy(EpflSettings):
         return [*main, *more, *audited]
 
     def replication_blocks(self, pool: str) -> list[str]:
-        """Blocks of seeds of all replications of a pool, the main pool's first."""
+        """Blocks of seeds of all replications, the main pool's first; each is of one split."""
         main, chosen = self.pools[pool], self.replications[pool]
-        end = chosen.count * main.models
-        starts = range(main.models, end, chosen.block)
-        more = [f"{start}-{min(start + chosen.block, end) - 1}" for start in starts]
+        size = chosen.count * main.models // chosen.splits
+        more = []
+        for split in range(chosen.splits):
+            first, end = max(split * size, main.models), (split + 1) * size
+            starts = range(first, end, chosen.block)
+            more += [f"{start}-{min(start + chosen.block, end) - 1}" for start in starts]
         return [*main.blocks, *more]
+
+    def of_block(self, settings: Slice, block: str) -> Slice:
+        """The settings of one job: beyond the main pool, a block is a stack of its own size.
+
+        Args:
+            settings: of the pool.
+            block: name of the block of seeds.
+
+        Returns:
+            The settings with the block's size and split.
+        """
+        main, seeds = self.pools[settings.pool], seeds_of(block)
+        if block in main.blocks:
+            return settings
+        chosen = self.replications.get(settings.pool)
+        a_split = chosen.count * main.models // chosen.splits if chosen else main.models
+        split = seeds.start // a_split
+        return settings.model_copy(update={"block": len(seeds), "split": split})
 
     def audit_plan(self, pool: str) -> AuditPlan:
         """Every protocol of a pool's audit: measuring ones, then training ones, then all at once.
@@ -177,9 +211,7 @@ def measured_protocols(pool: str) -> list[str]:
 
 
 def trained_protocols(pool: str) -> list[str]:
-    """Training protocols of a pool: written, each defect alone, released.
-
-    An only defect is the released protocol and not named twice.
+    """Training protocols of a pool that differ: written, each defect alone, released.
 
     Args:
         pool: fcnn, lenet5 or gat.
@@ -188,11 +220,4 @@ def trained_protocols(pool: str) -> list[str]:
         Their names.
     """
     alone = list(TRAINING_DEFECTS[pool])
-    return ["written", *(alone if len(alone) > 1 else []), "released"]
-
-
-def of_block(settings: Slice, pool: PoolSettings, block: str) -> Slice:
-    """The settings of one job: a block that is not of the main pool is a stack of its own size."""
-    if block in pool.blocks:
-        return settings
-    return settings.model_copy(update={"block": len(seeds_of(block))})
+    return ["written", *alone, "released"] if alone else ["written"]

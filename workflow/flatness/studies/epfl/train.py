@@ -40,6 +40,7 @@ def train_pool(
             dataset=dataset.name,
             demo=dataset.demo,
             seed=outcome.seed,
+            split=settings.split,
             epochs=len(outcome.epoch_losses),
             epoch_loss=outcome.epoch_losses[-1],
             train_loss=outcome.train_loss,
@@ -83,7 +84,9 @@ def train_models(
         images = lenet5_images(dataset, settings.train_size, settings.device)
         with Scratch(scratch, content_hash(settings)) as kept:
             return train_lenet5(images, settings, seeds, kept)
-    pool = POOLS[settings.pool](dataset, settings.train_size, settings.defects, settings.device)
+    pool = POOLS[settings.pool](
+        dataset, settings.train_size, settings.defects, settings.device, split=settings.split
+    )
     if settings.execution == "stacked":
         return train_stack(pool, settings, seeds)
     return [outcome for seed in seeds for outcome in train_stack(pool, settings, [seed])]

@@ -98,33 +98,8 @@ def step_losses(
     for indices in order.split(settings.batch_size, dim=1):
         if "full_batch_steps" in settings.defects:
             yield pool.whole
-        elif "padded_batches" in settings.defects:
-            padded = pad_batch(indices, order, settings.batch_size, generators)
-            yield partial(pool.losses, batch=pool.batch(padded, collapse=True), dropout=generators)
         else:
             yield partial(pool.losses, batch=pool.batch(indices), dropout=generators)
-
-
-def pad_batch(
-    indices: Tensor, order: Tensor, batch_size: int, generators: Sequence[torch.Generator]
-) -> Tensor:
-    """Fills an epoch's last batch up with samples drawn before, with replacement.
-
-    Args:
-        indices: (M, b) the batch, the tail of `order` where b is less than `batch_size`.
-        order: (M, n) the epoch's samples.
-        batch_size: wanted size.
-        generators: one a model.
-
-    Returns:
-        (M, batch_size); a full batch is returned as it is.
-    """
-    missing = batch_size - indices.shape[1]
-    if missing <= 0:
-        return indices
-    earlier = max(order.shape[1] - indices.shape[1], 1)
-    draws = torch.stack([torch.randint(earlier, (missing,), generator=one) for one in generators])
-    return torch.cat([indices, order.gather(1, draws)], dim=1)
 
 
 def _evaluate(pool: StackedPool, outcomes: list[Outcome]) -> list[Outcome]:

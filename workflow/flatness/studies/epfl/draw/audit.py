@@ -60,7 +60,7 @@ def draw_audit(
 
 
 def draw_sharpness(axis: Axes, lines: pd.DataFrame) -> None:
-    """Draws mean sharpness, its reference and the written protocol's value as a line.
+    """Draws mean sharpness and the written protocol's value as a line.
 
     Args:
         axis: where to draw.
@@ -69,7 +69,6 @@ def draw_sharpness(axis: Axes, lines: pd.DataFrame) -> None:
     places = np.arange(len(lines))
     axis.axvline(lines["sharpness"].iloc[0], color="0.8", lw=1, zorder=0)
     axis.errorbar(lines["sharpness"], places, xerr=lines["sharpness_se"], fmt="o", ms=4)
-    draw_references(axis, lines, "sharpness")
 
 
 def scale_sharpness(axis: Axes, values: pd.Series) -> None:
@@ -87,7 +86,7 @@ def scale_sharpness(axis: Axes, values: pd.Series) -> None:
 
 
 def draw_tau(axis: Axes, lines: pd.DataFrame) -> None:
-    """Draws τ with its interval, its reference, zero and the published τ; likewise."""
+    """Draws τ with its interval, zero and the published τ; likewise."""
     places = np.arange(len(lines))
     axis.axvline(0, color="0.6", lw=0.6, zorder=0)
     published = lines["published_tau"].iloc[0]
@@ -99,20 +98,6 @@ def draw_tau(axis: Axes, lines: pd.DataFrame) -> None:
             axis.text(0.5, place, "too few models", transform=axis.get_yaxis_transform(),
                       ha="center", va="center", fontsize=7, color="0.5",
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
-    draw_references(axis, lines, "tau")
-
-
-def draw_references(axis: Axes, lines: pd.DataFrame, quantity: str) -> None:
-    """Marks what the released code gave when it was run before."""
-    values = references(lines, quantity)
-    places = np.flatnonzero(lines["reference_of"] == quantity)
-    label = "released code, run before"
-    axis.plot(values, places, "x", color="C3", ms=7, mew=1.6, zorder=3, label=label)
-
-
-def references(lines: pd.DataFrame, quantity: str) -> pd.Series:
-    """The references of one quantity, in the order of the lines."""
-    return lines.loc[lines["reference_of"] == quantity, "reference"]
 
 
 def label_protocols(axis: Axes, lines: pd.DataFrame) -> None:

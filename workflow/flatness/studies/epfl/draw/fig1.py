@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 import typer
 from matplotlib.axes import Axes
 
 from flatness.records.tables import read_tables
+from flatness.studies.epfl.published import scatter
 from flatness.studies.epfl.rows import PoolCorrelation, PoolModel
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure, title
 
@@ -27,7 +29,7 @@ def draw_fig1(
     table = table[table["sharpness"] == "sharpness"]
     with figure_style():
         figure, axes = plt.subplots(
-            1, len(table), figsize=(3.6 * len(table), 3.7), layout="constrained", squeeze=False
+            1, len(table), figsize=(3.6 * len(table), 4.1), layout="constrained", squeeze=False
         )
         for axis, (_, correlation) in zip(axes[0], table.iterrows(), strict=True):
             draw_pool(axis, points[points["pool"] == correlation["pool"]], correlation)
@@ -42,6 +44,8 @@ def draw_pool(axis: Axes, points: pd.DataFrame, correlation: pd.Series) -> None:
         points: rows of `PoolModel` of one pool.
         correlation: the pool's row of `PoolCorrelation`.
     """
+    if not correlation["demo"]:
+        draw_published(axis, correlation["pool"])
     used = points[points["used"]]
     axis.errorbar(
         used["sharpness"],
@@ -61,6 +65,36 @@ def draw_pool(axis: Axes, points: pd.DataFrame, correlation: pd.Series) -> None:
         f"{title(correlation['pool'])} on {title(correlation['dataset'])}, "
         f"{correlation['n']} models{left_out}\n"
         f"τ = {correlation['tau']:+.3f} [{correlation['low']:+.2f}, {correlation['high']:+.2f}], "
-        f"p = {correlation['p_value']:.2g}\n"
-        f"published: τ = {correlation['published_tau']:+.3f}, p = {correlation['published_p']:.2g}"
+        f"p = {correlation['p_value']:.2g}{reliable(correlation)}\n"
+        f"published: τ = {correlation['published_tau']:+.3f} "
+        f"[{correlation['published_low']:+.2f}, {correlation['published_high']:+.2f}], "
+        f"p = {correlation['published_p']:.2g}"
     )
+
+
+def reliable(correlation: pd.Series) -> str:
+    """The line on reliability and corrected τ; nothing where one run gives no error."""
+    if np.isnan(correlation["reliability"]):
+        return ""
+    return (
+        f"\nreliability {correlation['reliability']:.2f}, "
+        f"so about {correlation['tau_corrected']:+.3f} without noise"
+    )
+
+
+def draw_published(axis: Axes, pool: str) -> None:
+    """Draws the published scatter behind ours, its sharpness on an axis of its own at the top.
+
+    The published sharpness is that of the released code, up to 500 times the written one.
+
+    Args:
+        axis: where our scatter is drawn.
+        pool: fcnn, lenet5 or gat.
+    """
+    dots = scatter(pool)
+    top = axis.twiny()
+    top.plot(dots["sharpness"], dots["test_loss"], "x", color="C3", ms=4, mew=0.9, alpha=0.6)
+    top.tick_params(axis="x", colors="C3", labelsize="small")
+    top.set_xlabel("published sharpness (crosses)", color="C3", fontsize="small")
+    axis.set_zorder(top.get_zorder() + 1)
+    axis.patch.set_visible(False)

@@ -88,10 +88,19 @@ def describe(summary: pd.Series) -> str:
     return (
         f"{title(summary['pool'])} on {title(summary['dataset'])}, "
         f"{summary['replications']} × {summary['models']} models{left_out}\n"
-        f"mean τ = {summary['mean_tau']:+.3f}{interval(summary['low'], summary['high'])}\n"
+        f"mean τ = {summary['mean_tau']:+.3f}{interval(summary['low'], summary['high'])}, "
+        f"corrected {summary['mean_tau_corrected']:+.3f}{splits(summary)}\n"
         f"published: τ = {summary['published_tau']:+.3f}, "
         f"{place(summary['percentile'], summary['replications'])}"
     )
+
+
+def splits(summary: pd.Series) -> str:
+    """Such as ", 12 splits (sd .05)"; nothing for the report's alone."""
+    if summary["splits"] == 1:
+        return ""
+    part = f" (sd {summary['split_sd']:.2f})" if np.isfinite(summary["split_sd"]) else ""
+    return f", {summary['splits']} splits{part}"
 
 
 def place(percentile: float, replications: int) -> str:

@@ -1,0 +1,99 @@
+"""What is published of the EPFL pools: τ and p, the scatter plots as numbers, runs of the code."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from flatness.statistics.correlations import correlate
+from flatness.statistics.settings import Statistics
+
+FOLDER = Path(__file__).parent / "published"
+#: τ and p of the report, section IV and figure 1.
+PUBLISHED = {"fcnn": (-0.311, 0.0014), "lenet5": (-0.180, 0.0645), "gat": (-0.185, 0.0576)}
+#: Half a dot, as a share of the range of a plot's dots.
+HALF_DOT = {"sharpness": 0.012, "test_loss": 0.037}
+
+
+@dataclass(frozen=True)
+class SourceValue:
+    """One number that a protocol as released should give.
+
+    Attributes:
+        source: where it is from.
+        quantity: sharpness, sharpness_sd, test_loss, test_loss_sd, test_accuracy or tau.
+        value: the number.
+        error: its standard error; NaN where it is not known.
+        models: behind it.
+    """
+
+    source: str
+    quantity: str
+    value: float
+    error: float
+    models: int
+
+
+def scatter(pool: str) -> pd.DataFrame:
+    """The published scatter of a pool, one row a dot: columns sharpness and test_loss."""
+    return pd.read_csv(FOLDER / f"{pool}.csv")
+
+
+def reading_error(pool: str, column: str) -> float:
+    """How far a dot may be misplaced, the same way for all dots of a plot."""
+    return HALF_DOT[column] * float(np.ptp(scatter(pool)[column]))
+
+
+def published_interval(pool: str, settings: Statistics) -> tuple[float, float]:
+    """Interval of the published τ, over the dots of its plot as over our models."""
+    dots = scatter(pool)
+    found = correlate(
+        dots["sharpness"], dots["test_loss"], method="kendall", **settings.model_dump()
+    )
+    return found.low, found.high
+
+
+def source_values(pool: str, settings: Statistics) -> Iterator[SourceValue]:
+    """All that is known of a pool under the released protocol.
+
+    Args:
+        pool: fcnn, lenet5 or gat.
+        settings: resampling of the published τ.
+
+    Yields:
+        Mean and spread of the published scatter, its τ, then what the code gave when run again.
+    """
+    dots, source = scatter(pool), "published figure"
+    for column in ("sharpness", "test_loss"):
+        (mean, error), (spread, spread_error) = mean_and_spread(dots[column])
+        error = float(np.hypot(error, reading_error(pool, column)))
+        yield SourceValue(source, column, mean, error, len(dots))
+        yield SourceValue(source, f"{column}_sd", spread, spread_error, len(dots))
+    error = interval_error(*published_interval(pool, settings), settings.confidence)
+    yield SourceValue(source, "tau", PUBLISHED[pool][0], error, len(dots))
+    again = pd.read_csv(FOLDER / "run_again.csv")
+    for line in again[again["pool"] == pool].itertuples():
+        yield SourceValue(line.run, line.quantity, line.value, line.error, line.models)
+
+
+def mean_and_spread(values: pd.Series) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Mean and standard deviation over models, each with its standard error.
+
+    Args:
+        values: one a model.
+
+    Returns:
+        The mean with its error, and the deviation with that of the jackknife; NaN for too few.
+    """
+    count = len(values)
+    without = pd.Series([values.drop(index).std() for index in values.index])
+    error = float(np.sqrt((count - 1) ** 2 / count * without.var())) if count > 2 else np.nan
+    return (float(values.mean()), float(values.sem())), (float(values.std()), error)
+
+
+def interval_error(low: float, high: float, confidence: float) -> float:
+    """The standard error that an interval of this level would have if it were normal."""
+    return (high - low) / (2 * float(stats.norm.ppf((1 + confidence) / 2)))
