@@ -7,12 +7,12 @@ rule draw_epfl_fig1:
         correlations=epfl_tables(rules.correlate_epfl.output.table),
     output:
         png=report(
-            f"{RESULTS}/figures/epfl_fig1.png",
+            picture("epfl_fig1"),
             caption="../report/epfl_fig1.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_fig1"},
         ),
-        svg=f"{RESULTS}/figures/epfl_fig1.svg",
+        svg=drawing("epfl_fig1"),
     log:
         f"{LOGS}/draw/epfl_fig1.log",
     conda:
@@ -44,12 +44,12 @@ rule draw_epfl_replications:
         ),
     output:
         png=report(
-            f"{RESULTS}/figures/epfl_replications.png",
+            picture("epfl_replications"),
             caption="../report/epfl_replications.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_replications"},
         ),
-        svg=f"{RESULTS}/figures/epfl_replications.svg",
+        svg=drawing("epfl_replications"),
     log:
         f"{LOGS}/draw/epfl_replications.log",
     conda:
@@ -76,12 +76,12 @@ rule draw_epfl_audit:
         rules.audit_epfl.output.table,
     output:
         png=report(
-            f"{RESULTS}/figures/epfl_audit_{{pool}}.png",
+            picture("epfl_audit_{pool}"),
             caption="../report/epfl_audit.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_audit_{pool}"},
         ),
-        svg=f"{RESULTS}/figures/epfl_audit_{{pool}}.svg",
+        svg=drawing("epfl_audit_{pool}"),
     log:
         f"{LOGS}/draw/epfl_audit_{{pool}}.log",
     conda:
@@ -153,9 +153,7 @@ def chen_steps(figures):
     for figure in figures:
         verb = CHEN_FIGURES[figure][0]
         options = [f"--dpi={CONFIG.figures.dpi}"]
-        options += [
-            f"--{kind}={RESULTS}/figures/{figure}.{kind}" for kind in ("png", "svg")
-        ]
+        options += [f"--png={picture(figure)}", f"--svg={drawing(figure)}"]
         options += [
             f"--checkpoints={path}" for path in chen_tables([figure], "checkpoints")
         ]
@@ -172,7 +170,7 @@ def chen_steps(figures):
 def chen_picture(figure):
     """A figure's picture, for Snakemake's own report."""
     return report(
-        f"{RESULTS}/figures/{figure}.png",
+        picture(figure),
         caption="../report/chen.rst",
         category="Loss flatness and compressed representations",
         labels={"figure": figure},
@@ -187,7 +185,7 @@ if CONFIG.figures.together:
             correlations=chen_tables(CHEN_FIGURES, "correlations"),
         output:
             png=[chen_picture(figure) for figure in CHEN_FIGURES],
-            svg=expand(f"{RESULTS}/figures/{{figure}}.svg", figure=CHEN_FIGURES),
+            svg=[drawing(figure) for figure in CHEN_FIGURES],
         log:
             f"{LOGS}/draw/chen.log",
         conda:
@@ -213,7 +211,7 @@ else:
             ),
         output:
             png=chen_picture("{figure}"),
-            svg=f"{RESULTS}/figures/{{figure}}.svg",
+            svg=result(layout.DRAWING),
         log:
             f"{LOGS}/draw/{{figure}}.log",
         wildcard_constraints:
@@ -234,11 +232,7 @@ else:
 
 rule chen:
     input:
-        expand(
-            f"{RESULTS}/figures/{{figure}}.{{kind}}",
-            figure=CHEN_FIGURES,
-            kind=["png", "svg"],
-        ),
+        [kind(figure) for figure in CHEN_FIGURES for kind in (picture, drawing)],
     localrule: True
 
 
@@ -248,12 +242,12 @@ rule draw_chen_fig4:
         correlations=rules.correlate_transformers.output.table,
     output:
         png=report(
-            f"{RESULTS}/figures/chen_fig4.png",
+            picture("chen_fig4"),
             caption="../report/chen_fig4.rst",
             category="Loss flatness and compressed representations",
             labels={"figure": "chen_fig4"},
         ),
-        svg=f"{RESULTS}/figures/chen_fig4.svg",
+        svg=drawing("chen_fig4"),
     log:
         f"{LOGS}/draw/chen_fig4.log",
     conda:
@@ -284,12 +278,12 @@ rule draw_cross_measures:
         rules.correlate_cross.output.table,
     output:
         png=report(
-            f"{RESULTS}/figures/cross_measures.png",
+            picture("cross_measures"),
             caption="../report/cross_measures.rst",
             category="Both papers",
             labels={"figure": "cross_measures"},
         ),
-        svg=f"{RESULTS}/figures/cross_measures.svg",
+        svg=drawing("cross_measures"),
     log:
         f"{LOGS}/draw/cross_measures.log",
     conda:

@@ -6,7 +6,7 @@ rule measure_epfl:
         data=rules.train_epfl.input.data,
         checkpoints=rules.train_epfl.output.checkpoints,
     output:
-        f"{RESULTS}/measurements/epfl/{{pool}}/{{trained}}/{{measured}}/{{block}}.csv",
+        result(layout.EPFL_MEASURED),
     log:
         f"{LOGS}/measure/epfl/{{pool}}/{{trained}}/{{measured}}/{{block}}.log",
     benchmark:
@@ -77,11 +77,11 @@ for family in CONFIG.chen.families:
             f"measure_chen_{family}"
         input:
             data=chen_data(family),
-            final=chen_files(f"{CHEN_TRAINED}.safetensors", family),
-            trajectory=chen_files(f"{CHEN_TRAINED}.trajectory.safetensors", family),
-            training=chen_files(f"{CHEN_TRAINED}.csv", family),
+            final=chen_files(layout.CHEN_WEIGHTS, family),
+            trajectory=chen_files(layout.CHEN_TRAJECTORY, family),
+            training=chen_files(layout.CHEN_TRAINED, family),
         output:
-            chen_files(CHEN_MEASURED, family),
+            chen_files(layout.CHEN_MEASURED, family),
         log:
             f"{LOGS}/measure/chen/{CHEN_JOB[family]}.log",
         benchmark:
@@ -113,7 +113,7 @@ rule measure_transformers:
             else {}
         ),
     output:
-        f"{RESULTS}/measurements/transformers/{{block}}.csv",
+        result(layout.VIT_MEASURED),
     log:
         f"{LOGS}/measure/transformers/{{block}}.log",
     benchmark:
@@ -151,10 +151,10 @@ for family in CONFIG.cross.families:
             f"measure_cross_chen_{family}"
         input:
             data=chen_data(family),
-            final=chen_files(f"{CHEN_TRAINED}.safetensors", family),
-            training=chen_files(f"{CHEN_TRAINED}.csv", family),
+            final=chen_files(layout.CHEN_WEIGHTS, family),
+            training=chen_files(layout.CHEN_TRAINED, family),
         output:
-            chen_files(CROSS_CHEN_MEASURED, family),
+            chen_files(layout.CROSS_CHEN_MEASURED, family),
         log:
             f"{LOGS}/measure/cross/chen/{CHEN_JOB[family]}.log",
         benchmark:
@@ -180,7 +180,7 @@ rule measure_cross_epfl:
         data=rules.train_epfl.input.data,
         checkpoints=rules.train_epfl.output.checkpoints,
     output:
-        f"{RESULTS}/measurements/cross/epfl/{{pool}}/{{trained}}/{{block}}.csv",
+        result(layout.CROSS_EPFL_MEASURED),
     log:
         f"{LOGS}/measure/cross/epfl/{{pool}}/{{trained}}/{{block}}.log",
     benchmark:

@@ -89,6 +89,11 @@ EPFL_PARTS = {
 }
 
 
+def epfl_part(pattern, part):
+    """A file of a block that pool, protocol and seeds name together."""
+    return result(pattern).replace("{pool}/{trained}/{block}", part)
+
+
 # The same for the rules of Chen, Recanatesi and Shea-Brown.
 
 
@@ -109,7 +114,7 @@ def chen_files(pattern, family):
     """One kind of file of a family's job, one a setting."""
     together = CONFIG.chen.families[family].together
     settings = CHEN_SETTINGS[family] if together else ["{setting}"]
-    return expand(pattern, family=family, setting=settings, allow_missing=True)
+    return expand(result(pattern), family=family, setting=settings, allow_missing=True)
 
 
 def chen_slices(of_setting, family, wildcards):
@@ -151,15 +156,6 @@ def chen_code(verb, family):
     return version_of(verb, f"flatness.networks.{network}")
 
 
-# Files of one block's training, without their endings, whichever rule makes them.
-CHEN_TRAINED = f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}"
-# And of its measurements.
-CHEN_MEASURED = f"{RESULTS}/measurements/chen/{{family}}/{{setting}}/{{block}}.csv"
-CROSS_CHEN_MEASURED = (
-    f"{RESULTS}/measurements/cross/chen/{{family}}/{{setting}}/{{block}}.csv"
-)
-
-
 def chen_data(family):
     return data_file(CONFIG.chen.families[family].dataset)
 
@@ -182,11 +178,11 @@ def chen_stack(family, stack):
     return stacked_training(CONFIG.chen, family, stack, DEVICE)
 
 
-def chen_stack_files(family, stack, ending):
+def chen_stack_files(pattern, family, stack):
     """One kind of file of all settings and blocks of a stack."""
     chosen = chen_stack(family, stack)
     return expand(
-        f"{CHEN_TRAINED}.{ending}",
+        result(pattern),
         family=family,
         setting=[setting.name for setting in chosen.settings],
         block=chosen.blocks,
@@ -218,7 +214,7 @@ def chen_measuring_steps(family):
 def chen_blocks(wildcards):
     family = CONFIG.chen.families[wildcards.family]
     return expand(
-        CHEN_MEASURED,
+        result(layout.CHEN_MEASURED),
         family=wildcards.family,
         setting=[setting.name for setting in family.settings],
         block=family.blocks,
@@ -280,7 +276,7 @@ def cross_tables(wildcards):
         for name in CONFIG.cross.families
         for family in [CONFIG.chen.families[name]]
         for path in expand(
-            CROSS_CHEN_MEASURED,
+            result(layout.CROSS_CHEN_MEASURED),
             family=name,
             setting=[setting.name for setting in family.settings],
             block=family.blocks,

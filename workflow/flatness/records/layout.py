@@ -53,8 +53,9 @@ NOTEBOOK = "notebooks/{paper}.html"
 
 # What a run says of itself. A job's name may have folders.
 MANIFEST = "manifest.json"
-LOG = "logs/{job}.log"
-BENCHMARK = "benchmarks/{job}.tsv"
+LOGS, BENCHMARKS = "logs", "benchmarks"
+LOG = f"{LOGS}/{{job}}.log"
+BENCHMARK = f"{BENCHMARKS}/{{job}}.tsv"
 
 
 def results_of(name: str) -> Path:
@@ -97,4 +98,4 @@ def tables(results: Path, stage: str) -> list[Path]:
 
 def job_of(results: Path, benchmark: Path) -> tuple[str, ...]:
     """The folders of the job behind a benchmark file: stage, study and what else names it."""
-    return benchmark.relative_to(results / "benchmarks").parts[:-1]
+    return benchmark.relative_to(results / BENCHMARKS).parts[:-1]

@@ -93,7 +93,7 @@ def render(results: Path, outcomes: Sequence[Outcome], captions: Path) -> str:
 
 def _released_protocols(results: Path) -> list[dict[str, Any]]:
     """Each pool as released against what its source gives, one line a number."""
-    tables = sorted(results.glob("correlations/audit/*/released_against_source.csv"))
+    tables = layout.files(results, layout.AUDITED_SOURCE)
     return read_tables(tables, SourceComparison).to_dict("records") if tables else []
 
 
