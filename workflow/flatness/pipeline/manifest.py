@@ -219,7 +219,9 @@ def _describe(path: Path, key: Path | None) -> File:
     if key is None:
         return File(**found)
     record = json.loads((RECORDS / key).read_text(encoding="utf-8"))
-    record.pop("conda_env", None)  # the whole lock file again, and never a reason to run
+    # The whole lock file again, and the parameters again; neither is a reason to run.
+    for name in ("conda_env", "shellcmd"):
+        record.pop(name, None)
     return File(**found, record_path=str(key), record=record)
 
 

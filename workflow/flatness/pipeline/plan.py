@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import pandas as pd
 import typer
 from rich.table import Table
 
@@ -25,6 +24,7 @@ from flatness.pipeline.reference import BENCHMARK, CONFIG, REFERENCE
 from flatness.pipeline.run import dry_run, load_config
 from flatness.records import layout
 from flatness.records.frozen import seeds_of
+from flatness.report.costs import read_benchmark
 from flatness.studies.chen.config import Family
 from flatness.studies.epfl.config import PoolSettings
 from flatness.studies.epfl.study import EpflStudy
@@ -135,7 +135,7 @@ def unit_seconds(kept: Path, start: float) -> dict[str, float]:
     seconds = Counter()
     for path in layout.files(kept, layout.BENCHMARK):
         parts = layout.job_of(kept, path)
-        took = pd.read_csv(path, sep="\t", na_values="-")["cpu_time"].sum()
+        took = read_benchmark(path)["cpu_time"].sum()
         seconds[kind_of(parts, config)] += max(took - start, 0)
     return {kind: seconds[kind] / units[kind] for kind in seconds if kind in units}
 

@@ -6,6 +6,19 @@ from pathlib import Path
 import pandas as pd
 
 from flatness.records import layout
+from flatness.records.tables import read_text
+
+
+def read_benchmark(path: Path) -> pd.DataFrame:
+    """Reads what Snakemake measured of one job.
+
+    Args:
+        path: the benchmark file.
+
+    Returns:
+        One row a repetition: `s` and `cpu_time` in seconds, `max_rss` in MB, and others.
+    """
+    return pd.read_csv(path, sep="\t", na_values="-")
 
 
 def job_minutes(paths: Iterable[Path]) -> float:
@@ -17,7 +30,7 @@ def job_minutes(paths: Iterable[Path]) -> float:
     Returns:
         Minutes; 0 without files.
     """
-    return sum(pd.read_csv(path, sep="\t", na_values="-")["s"].sum() for path in paths) / 60
+    return sum(read_benchmark(path)["s"].sum() for path in paths) / 60
 
 
 def stage_costs(results: Path) -> pd.DataFrame:
@@ -31,7 +44,7 @@ def stage_costs(results: Path) -> pd.DataFrame:
         core_minutes (0 where not recorded), memory_mb; empty without benchmarks.
     """
     rows = [
-        pd.read_csv(path, sep="\t", na_values="-")[["s", "cpu_time", "max_rss"]].assign(
+        read_benchmark(path)[["s", "cpu_time", "max_rss"]].assign(
             **dict(zip(("stage", "study"), layout.job_of(results, path), strict=False))
         )
         for path in layout.files(results, layout.BENCHMARK)
@@ -65,10 +78,9 @@ def made_by(paths: Iterable[Path]) -> list[str]:
     names = ["commit", "dirty", "torch_version", "python_version", "instruction_set", "device"]
     lines = {}
     for path in paths:
-        header = pd.read_csv(path, nrows=0).columns
-        if set(names) <= set(header):
-            table = pd.read_csv(path, usecols=names, dtype=str, keep_default_na=False)
-            for row in table.drop_duplicates().itertuples():
+        table = read_text(path)
+        if set(names) <= set(table.columns):
+            for row in table[names].drop_duplicates().itertuples():
                 changed = " (files changed)" if row.dirty == "True" else ""
                 versions = f"PyTorch {row.torch_version}, Python {row.python_version}"
                 hardware = f"{row.device}, {row.instruction_set}"

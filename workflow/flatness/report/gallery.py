@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 from jinja2 import ChainableUndefined, Environment
 
 from flatness.records import layout
+from flatness.records.tables import read_values
 from flatness.report.costs import job_minutes, made_by
 
 
@@ -190,7 +190,7 @@ def _matches(results: Path, patterns: tuple[str, ...], family: str) -> list[Path
 def _counts(kind: Kind, tables: list[Path], results: Path) -> Iterator[str]:
     """Such as "vgg11: 97 models, 3 left out", one a table."""
     for path in tables:
-        table = pd.read_csv(path, keep_default_na=False)
+        table = read_values(path)
         rows = table[table["over"] == kind.over] if kind.over else table
         if len(rows):
             largest = rows.loc[rows[kind.count].idxmax()]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from flatness.records import layout
+from flatness.records.tables import read_text
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _tables(results: Path) -> Iterator[pd.DataFrame]:
 
 def _read(path: Path, names: list[str]) -> pd.DataFrame:
     """The models of a table that were not used."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=names)
+    table = read_text(path)[names]
     return table[table["used"] == "False"] if "used" in names else table
 
 

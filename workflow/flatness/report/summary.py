@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flatness.records import layout
+from flatness.records.tables import read_text
 from flatness.report.claims import CLAIMS, PAPERS, read_claims
 from flatness.report.ledger import Outcome, commit_of, decided, evaluate, stands, tally
 from flatness.report.left_out import LeftOut, left_out_models
@@ -73,7 +74,7 @@ def trained_lines(results: Path) -> list[str]:
     parts = []
     for study, (pattern, kind, name) in TRAINED.items():
         tables = [
-            pd.read_csv(path, usecols=[kind, name], dtype=str).assign(job=path.parent.name)
+            read_text(path)[[kind, name]].assign(job=path.parent.name)
             for path in layout.files(results, pattern)
         ]
         if tables:
