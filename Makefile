@@ -58,9 +58,9 @@ test-isa: $(READY) ## tests of training and measuring, under each lower instruct
 	@$(ACTIVATE) if python -m flatness machine | grep -q 'set AVX512'; then \
 	    export $(AVX2) && python -m flatness machine && $(PYTEST) $(TRAINING); fi
 
-check: $(READY) ## style of the code and of the workflow
+check: $(READY) ## style of the code and of the workflow, types of the measures
 	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && \
-	    snakemake --lint
+	    snakemake --lint && basedpyright
 
 bench: $(READY) ## the benchmarks: ratios in one run, on a quiet machine; needs the published data
 	@$(ACTIVATE) snakemake --quiet all --configfile config/laptop.yaml -- \

@@ -12,13 +12,14 @@ LIBRARY = ROOT / "workflow/flatness"
 #: side, but for `cross`, which measures the models of two of them.
 ROOMS = (
     ("errors",),
+    ("extras",),
     ("terminal",),
     ("records",),
     ("measures",),
     ("statistics",),
     ("datasets",),
     ("networks",),
-    ("studies.figures",),
+    ("studies.figures", "studies.quantity_columns"),
     ("studies.chen", "studies.epfl", "studies.transformers"),
     ("studies.cross",),
     ("studies.checkpoint_row",),

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from flatness.errors import NumericalError, UserError
+from flatness.measures.hessian import hessian as hessian_of
 from flatness.measures.hessian import hessian_trace, top_eigenvalue
 from flatness.measures.measure import measure
 from measures.test_average_case import case, hessian
@@ -47,6 +48,18 @@ def test_top_eigenvalue_is_the_largest_not_the_largest_in_size():
     assert -values[0] > values[-1] > 0  # strong negative curvature, away from interpolation
     found = top_eigenvalue(model, inputs, -30 * targets, tolerance=1e-8)
     assert found == pytest.approx(values[-1].item(), rel=1e-6)
+
+
+def test_one_object_gives_trace_and_top_eigenvalue_of_the_loss_it_names():
+    model, inputs, targets = case()
+    H = hessian(model, inputs, targets)[0]
+    found = hessian_of(model, inputs, targets, seed=1)
+    trace = found.trace(estimates=40, products=10)
+    assert abs(trace.value - torch.trace(H).item()) < 3 * trace.standard_error
+    assert trace == hessian_trace(model, inputs, targets, estimates=40, products=10, seed=1)
+    largest = torch.linalg.eigvalsh(H)[-1].item()
+    assert found.top_eigenvalue(tolerance=1e-8) == pytest.approx(largest, rel=1e-6)
+    assert "1/(2n) Σ" in found.convention
 
 
 def test_chunks_of_samples_do_not_matter(monkeypatch):

@@ -348,6 +348,7 @@ def test_shared_weights_are_measured_as_one_parameter():
     assert any("shares a parameter" in flag for flag in found.flags)
 
 
+@pytest.mark.usefixtures("as_for_users")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -366,6 +367,7 @@ def test_wrong_arguments(arguments, message):
         measure(dense(4, 2), rand(3, 4), **arguments)
 
 
+@pytest.mark.usefixtures("as_for_users")
 def test_inputs_of_another_type_are_refused():
     with pytest.raises(UserError, match=r"inputs are torch.uint8, .* make both float32"):
         measure(dense(4, 2), torch.ones(3, 4, dtype=torch.uint8))

@@ -13,6 +13,7 @@ from flatness.measures.worst_case import (
     adaptive_sharpness,
     strong_adaptive_sharpness,
     summarise,
+    worst_case_sharpness,
 )
 from measures.small_networks import mlp, table
 
@@ -41,6 +42,29 @@ def test_a_loss_linear_in_the_weights_rises_by_the_closed_form(seed):
     )
     assert plain.value == pytest.approx(exact, rel=1e-10)
     assert strong.value == pytest.approx(exact, rel=1e-10)
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_the_box_is_relative_to_the_weights_if_adaptive(adaptive):
+    torch.manual_seed(5)
+    model = nn.Linear(4, 1).double()
+    inputs = torch.randn(30, 4, dtype=torch.float64)
+    found = worst_case_sharpness(
+        model,
+        inputs,
+        inputs,
+        loss=lambda outputs, _: outputs.mean(),
+        rho=RHO,
+        adaptive=adaptive,
+        restarts=3,
+        batch_size=8,
+        seed=5,
+    )
+    batches = draw_batches(30, 3, 8, [torch.Generator().manual_seed(5)])[0]
+    slope = inputs[batches].mean(1).abs()
+    weight, bias = (model.weight.abs(), model.bias.abs()) if adaptive else (1, torch.ones(1))
+    exact = RHO * ((slope * weight).sum(1) + bias).mean().item()
+    assert found.value == pytest.approx(exact, rel=1e-10)
 
 
 def test_plain_ascent_is_the_written_definition():
@@ -199,6 +223,7 @@ def test_settings_out_of_range_are_named(changes):
         measure(Noisy(), **changes)
 
 
+@pytest.mark.usefixtures("as_for_users")
 def test_inputs_and_targets_of_different_length_are_refused():
     inputs, targets = table()
     with pytest.raises(UserError, match="40 inputs but 39 targets"):

@@ -3,16 +3,13 @@ import base64
 import pytest
 
 import made_up_results
-from checkout import ROOT
 from flatness.report.gallery import KINDS, caption, figures, missing_figures
-
-CAPTIONS = ROOT / "workflow/report"
 
 
 def test_figures_come_in_the_papers_order_unknown_ones_last(tmp_path):
     for name in ("new_figure", "epfl_fig1", "chen_scatter_vgg11", "chen_fig3"):
         made_up_results.picture(tmp_path, name)
-    shown = figures(tmp_path, CAPTIONS)
+    shown = figures(tmp_path)
     names = [figure.name for figure in shown]
     assert names == ["chen_fig3", "chen_scatter_vgg11", "epfl_fig1", "new_figure"]
     assert shown[1].heading == "Every pair of quantities: vgg11"
@@ -29,7 +26,7 @@ def test_a_figure_says_what_stands_behind_it(tmp_path):
     made_up_results.pool(tmp_path, "gat", lost=(1,))
     made_up_results.benchmark(tmp_path, "train/chen/vgg11/a/0-4", 60)
     made_up_results.benchmark(tmp_path, "train/chen/lenet5/a/0-4", 600)
-    scatter, fig1 = figures(tmp_path, CAPTIONS)
+    scatter, fig1 = figures(tmp_path)
     assert scatter.counts == ("vgg11: 97 models, 3 left out",)
     assert scatter.tables == ("correlations/chen/vgg11/correlations.csv",)
     assert scatter.minutes == 1
@@ -39,7 +36,7 @@ def test_a_figure_says_what_stands_behind_it(tmp_path):
 def test_replications_are_counted_as_such(tmp_path):
     made_up_results.picture(tmp_path, "epfl_replications")
     made_up_results.replications(tmp_path, "gat", count=7)
-    [figure] = figures(tmp_path, CAPTIONS)
+    [figure] = figures(tmp_path)
     assert figure.counts == ("gat written written: 7 replications",)
     assert "replication" in figure.caption
 
@@ -48,7 +45,7 @@ def test_each_pools_audit_counts_its_own_models(tmp_path):
     made_up_results.picture(tmp_path, "epfl_audit_gat")
     made_up_results.audit(tmp_path, "fcnn")
     made_up_results.audit(tmp_path, "gat", lost=(2,))
-    [figure] = figures(tmp_path, CAPTIONS)
+    [figure] = figures(tmp_path)
     assert figure.counts == ("gat: 9 models, 1 left out",)
     assert figure.heading == "Written, strong, released: gat"
     assert "defect" in figure.caption
@@ -56,12 +53,12 @@ def test_each_pools_audit_counts_its_own_models(tmp_path):
 
 def test_a_partial_run_shows_what_it_has(tmp_path):
     made_up_results.picture(tmp_path, "chen_fig3")
-    [figure] = figures(tmp_path, CAPTIONS)
+    [figure] = figures(tmp_path)
     assert (figure.counts, figure.tables, figure.minutes) == ((), (), 0)
     missing = missing_figures(tmp_path)
     assert "chen_fig3" not in missing
     assert {"epfl_fig1", "chen_scatter_*"} <= set(missing)
-    assert figures(tmp_path / "nowhere", CAPTIONS) == []
+    assert figures(tmp_path / "nowhere") == []
 
 
 @pytest.fixture
@@ -87,7 +84,7 @@ FAMILIES = {"chen_scatter_*": "chen_scatter_vgg11", "epfl_audit_*": "epfl_audit_
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_every_figure_of_the_project_has_a_caption_of_one_paragraph(kind):
-    text = caption(FAMILIES.get(kind.name, kind.name), "demo", CAPTIONS)
+    text = caption(FAMILIES.get(kind.name, kind.name), "demo")
     assert text.endswith(".")
     assert len(text) > 40
     assert "{" not in text

@@ -4,13 +4,11 @@ from html.parser import HTMLParser
 import pytest
 
 import made_up_results
-from checkout import ROOT
 from flatness.errors import UserError
 from flatness.records.tables import read_table
 from flatness.report.ledger import Outcome
 from flatness.report.page import report
 
-CAPTIONS = ROOT / "workflow/report"
 VOID = {"meta", "link", "br", "img", "line", "circle", "path"}
 
 
@@ -43,7 +41,6 @@ def made(results):
         results=results,
         ledger=results / "report/claims.csv",
         html=results / "report.html",
-        captions=CAPTIONS,
     )
     return (results / "report.html").read_text(encoding="utf-8")
 

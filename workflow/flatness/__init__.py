@@ -1,1 +1,35 @@
-"""Sharpness of the loss and compression of representations: measures, bounds, two replications."""
+"""Sharpness of the loss and compression of representations: measures, bounds, two replications.
+
+`__all__` is the promise: these names stay. Each is imported when it is first asked for, so that
+`import flatness` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flatness.measures.hessian import hessian
+    from flatness.measures.measure import measure
+    from flatness.measures.quantities import QUANTITIES
+    from flatness.measures.worst_case import worst_case_sharpness
+
+__version__ = "0.1.0"
+__all__ = ["QUANTITIES", "__version__", "hessian", "measure", "worst_case_sharpness"]
+
+_HOMES = {
+    "QUANTITIES": "flatness.measures.quantities",
+    "hessian": "flatness.measures.hessian",
+    "measure": "flatness.measures.measure",
+    "worst_case_sharpness": "flatness.measures.worst_case",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'flatness' has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | set(__all__))

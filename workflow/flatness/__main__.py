@@ -13,10 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from pydantic import ValidationError
-
 from flatness.errors import UserError
+from flatness.extras import explain
+
+try:
+    import typer
+    from pydantic import ValidationError
+except ModuleNotFoundError as error:  # only the measures were asked for
+    print(f"error: {explain(error)}", file=sys.stderr)
+    raise SystemExit(UserError.exit_code) from None
 
 #: verb -> module and function: what a user calls
 COMMANDS = {
@@ -98,14 +103,12 @@ def _run_verb(arguments: list[str]) -> int:
         name="flatness", add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
     )
     application.callback()(_describe)
-    if arguments and arguments[0] in VERBS:
-        application.command(arguments[0])(_function(arguments[0]))
-    else:
-        for verb in VERBS:
-            panel = "Commands" if verb in COMMANDS else "Steps of the workflow, called by its rules"
-            application.command(verb, rich_help_panel=panel)(_namesake(verb))
     try:
+        _add_verbs(application, arguments)
         application(arguments, standalone_mode=True)
+    except ModuleNotFoundError as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return UserError.exit_code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -117,6 +120,16 @@ def _run_verb(arguments: list[str]) -> int:
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
     return 0
+
+
+def _add_verbs(application: typer.Typer, arguments: list[str]) -> None:
+    """The verb that is called; without one all of them, unimported."""
+    if arguments and arguments[0] in VERBS:
+        application.command(arguments[0])(_function(arguments[0]))
+        return
+    for verb in VERBS:
+        panel = "Commands" if verb in COMMANDS else "Steps of the workflow, called by its rules"
+        application.command(verb, rich_help_panel=panel)(_namesake(verb))
 
 
 def _function(verb: str) -> Callable[..., None]:

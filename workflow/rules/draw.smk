@@ -8,7 +8,7 @@ rule draw_epfl_fig1:
     output:
         png=report(
             picture("epfl_fig1"),
-            caption="../report/epfl_fig1.rst",
+            caption="../flatness/report/captions/epfl_fig1.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_fig1"},
         ),
@@ -45,7 +45,7 @@ rule draw_epfl_replications:
     output:
         png=report(
             picture("epfl_replications"),
-            caption="../report/epfl_replications.rst",
+            caption="../flatness/report/captions/epfl_replications.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_replications"},
         ),
@@ -77,7 +77,7 @@ rule draw_epfl_audit:
     output:
         png=report(
             picture("epfl_audit_{pool}"),
-            caption="../report/epfl_audit.rst",
+            caption="../flatness/report/captions/epfl_audit.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_audit_{pool}"},
         ),
@@ -171,7 +171,7 @@ def chen_picture(figure):
     """A figure's picture, for Snakemake's own report."""
     return report(
         picture(figure),
-        caption="../report/chen.rst",
+        caption="../flatness/report/captions/chen.rst",
         category="Loss flatness and compressed representations",
         labels={"figure": figure},
     )
@@ -243,7 +243,7 @@ rule draw_chen_fig4:
     output:
         png=report(
             picture("chen_fig4"),
-            caption="../report/chen_fig4.rst",
+            caption="../flatness/report/captions/chen_fig4.rst",
             category="Loss flatness and compressed representations",
             labels={"figure": "chen_fig4"},
         ),
@@ -279,7 +279,7 @@ rule draw_cross_measures:
     output:
         png=report(
             picture("cross_measures"),
-            caption="../report/cross_measures.rst",
+            caption="../flatness/report/captions/cross_measures.rst",
             category="Both papers",
             labels={"figure": "cross_measures"},
         ),

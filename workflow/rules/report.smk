@@ -12,7 +12,7 @@ rule report:
         ],
         comparisons=expand(rules.contrast_chen.output, family=CONFIG.chen.families),
         claims=str(LIBRARY / "flatness/report/claims.yaml"),
-        captions=sorted(map(str, (LIBRARY / "report").glob("*.rst"))),
+        captions=sorted(map(str, (LIBRARY / "flatness/report/captions").glob("*.rst"))),
         template=str(LIBRARY / "flatness/report/page.html.j2"),
     output:
         ledger=result(layout.LEDGER),
@@ -26,14 +26,13 @@ rule report:
         runtime="10m",
     params:
         results=lambda wildcards, output: Path(output.html).parent,
-        captions=lambda wildcards, input: Path(input.captions[0]).parent,
         code=version_of("report"),
     message:
         "Report: ledger and page"
     shell:
         step(
             "report --results {params.results:q} --claims {input.claims:q}"
-            " --captions {params.captions:q} --ledger {output.ledger:q} --html {output.html:q}"
+            " --ledger {output.ledger:q} --html {output.html:q}"
         )
 
 

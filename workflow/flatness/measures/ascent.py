@@ -1,4 +1,4 @@
-"""Maximising a loss in the box |δ| ≤ ρ|w|, for a stack of models at once.
+"""Maximising a loss in the box |δ| ≤ ρ|w|, or |δ| ≤ ρ, for a stack of models at once.
 
 Parameters carry a leading dimension M, and a loss function maps them to the M models' losses, so
 that one implementation serves a single module (a stack of one) and pools of small networks.
@@ -7,6 +7,7 @@ that one implementation serves a single module (a stack of one) and pools of sma
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from flatness.errors import NumericalError
@@ -25,7 +26,7 @@ STRONG_CORNERS = 2
 
 def draw_batches(
     samples: int, restarts: int, batch_size: int, generators: Sequence[torch.Generator]
-) -> Tensor:
+) -> Int[Tensor, "M {restarts} {batch_size}"]:
     """Draws batches uniformly with replacement, each model from its own generator.
 
     Args:
@@ -44,9 +45,9 @@ def draw_batches(
 def loss_rises(
     losses: Callable[[Parameters, Tensor], Tensor],
     centre: Parameters,
-    batches: Tensor,
+    batches: Shaped[Tensor, "M restarts ..."],
     maximise: Maximiser,
-) -> Tensor:
+) -> Float[Tensor, "M restarts"]:
     """Maximises the loss rise on every batch.
 
     Args:
@@ -66,7 +67,7 @@ def loss_rises(
 
 def plain_rise(
     losses: Losses, centre: Parameters, *, rho: float, step_size: float, steps: int
-) -> Tensor:
+) -> Float[Tensor, " M"]:
     """Highest loss after updates 1 to `steps` of projected ascent, less the loss at the centre."""
     path = ascent_path(
         losses, centre, box(centre, rho), lambda _, gradient, __: step_size * gradient, steps
@@ -82,11 +83,13 @@ def strong_rise(
     steps: int = STRONG_STEPS,
     corners: int = STRONG_CORNERS,
     generators: Sequence[torch.Generator],
-) -> Tensor:
+    adaptive: bool = True,
+) -> Float[Tensor, " M"]:
     """Highest loss ever seen by sign ascent, less the loss at the centre.
 
-    From δ = 0 and from random corners of the box, step t of T moves by 2 (1 − t/T) ρ|w| sign(∇L):
-    the first step reaches the corner the gradient points to from anywhere in the box.
+    From δ = 0 and from random corners of the box, step t of T moves by 2 (1 − t/T) h sign(∇L), with
+    h the half width: the first step reaches the corner the gradient points to from anywhere in the
+    box.
 
     Args:
         losses: parameters (M, ...) to losses (M,).
@@ -95,11 +98,12 @@ def strong_rise(
         steps: updates from each start.
         corners: random corners to start from.
         generators: one a model; they draw the corners.
+        adaptive: whether h is ρ|w|, or ρ.
 
     Returns:
         (M,), never negative.
     """
-    half_width = box(centre, rho)
+    half_width = box(centre, rho, adaptive=adaptive)
 
     def move(step: int, gradient: Tensor, half: Tensor) -> Tensor:
         return 2 * (1 - step / steps) * half * gradient.sign()
@@ -113,9 +117,11 @@ def strong_rise(
     return highest - path[0]
 
 
-def box(centre: Parameters, rho: float) -> Parameters:
-    """Half widths ρ|w| of the box that δ may move in."""
-    return {name: rho * weights.abs() for name, weights in centre.items()}
+def box(centre: Parameters, rho: float, *, adaptive: bool = True) -> Parameters:
+    """Half widths of the box that δ may move in: ρ|w|, or ρ if it is not adaptive."""
+    if adaptive:
+        return {name: rho * weights.abs() for name, weights in centre.items()}
+    return {name: torch.full_like(weights, rho) for name, weights in centre.items()}
 
 
 def ascent_path(
@@ -127,7 +133,7 @@ def ascent_path(
     *,
     start: Parameters | None = None,
     score: Losses | None = None,
-) -> Tensor:
+) -> Float[Tensor, "{steps}+1 M"]:
     """Losses along a projected ascent. δ itself is held, since w + δ in float32 breaks the box.
 
     Args:
@@ -169,7 +175,7 @@ def require_inside(delta: Parameters, half_width: Parameters) -> None:
     """Raises a NumericalError naming the tensor where |δ| exceeds |half width|; NaN passes."""
     for name, half in half_width.items():
         if (delta[name].abs() > half.abs()).any():
-            raise NumericalError(f"{name}: δ left its box |δ| ≤ ρ|w|; the projection is wrong")
+            raise NumericalError(f"{name}: δ left its box; the projection is wrong")
 
 
 def _random_corner(half_width: Parameters, generators: Sequence[torch.Generator]) -> Parameters:

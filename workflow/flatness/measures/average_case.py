@@ -9,6 +9,7 @@ gradient's part of the noise and leaves the mean as it is.
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from flatness.measures._jacobians import evaluate
@@ -25,8 +26,8 @@ class AverageCaseSharpness:
         by_sample: mean over pairs for each sample, (n,), float64.
     """
 
-    by_perturbation: Tensor
-    by_sample: Tensor
+    by_perturbation: Float[Tensor, " pairs"]
+    by_sample: Float[Tensor, " n"]
 
     @property
     def for_these_samples(self) -> Estimate:
@@ -42,8 +43,8 @@ class AverageCaseSharpness:
 
 def adaptive_sharpness_sampled(
     model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Float[Tensor, "n ..."],
+    targets: Float[Tensor, "n N"],
     *,
     rho: float,
     pairs: int,

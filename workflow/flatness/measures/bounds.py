@@ -33,6 +33,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from flatness.measures._layers import Layer
@@ -54,11 +55,13 @@ class Stretch:
     """
 
     suffix: str
-    ratios: Tensor
-    gradient: Tensor
+    ratios: Float[Tensor, "n L"]
+    gradient: Float[Tensor, " n"]
 
 
-def stretches(samples: Samples, layers: Sequence[Layer], norms: Tensor) -> list[Stretch]:
+def stretches(
+    samples: Samples, layers: Sequence[Layer], norms: Float[Tensor, " L"]
+) -> list[Stretch]:
     """The three kinds of stretch.
 
     Args:
@@ -140,7 +143,7 @@ def bounds_by_layers(
     }
 
 
-def volume_bound_by_jacobian(jacobian_squared: Tensor, outputs: int) -> Estimate:
+def volume_bound_by_jacobian(jacobian_squared: Float[Tensor, " n"], outputs: int) -> Estimate:
     """log(N^(-N/2) mean_i ||J_i||_F^N), the middle form of the bound on LVR.
 
     The geometric mean of the N squared singular values is at most their arithmetic mean.

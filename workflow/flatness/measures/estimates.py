@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -24,7 +25,7 @@ class Estimate:
 UNDEFINED = Estimate(math.nan, math.nan)
 
 
-def jackknife(function: Callable[..., np.ndarray], *columns: Tensor) -> Estimate:
+def jackknife(function: Callable[..., np.ndarray], *columns: Float[Tensor, " n"]) -> Estimate:
     """The value of a smooth function of means over samples, and its jackknife standard error.
 
         SE² = (n−1)/n · Σ_i (T_(i) − mean T_(·))²,   T_(i) the value without sample i
@@ -47,7 +48,7 @@ def jackknife(function: Callable[..., np.ndarray], *columns: Tensor) -> Estimate
     return Estimate(float(value), math.sqrt(variance) if n > 1 else math.nan)
 
 
-def mean(column: Tensor) -> Estimate:
+def mean(column: Float[Tensor, " n"]) -> Estimate:
     """The mean over samples, (n,), and its standard error s/√n; NaN at n = 1."""
     values = _array(column)
     with np.errstate(invalid="ignore"):
@@ -55,7 +56,7 @@ def mean(column: Tensor) -> Estimate:
         return Estimate(float(values.mean()), error)
 
 
-def log_mean_exp(column: Tensor) -> Estimate:
+def log_mean_exp(column: Float[Tensor, " n"]) -> Estimate:
     """The log of the mean of exponentials of (n,) logs; −inf where all of them are."""
     column = column.double()
     top = float(column.max())

@@ -5,10 +5,12 @@ Loss convention: L = 1/(2n) Σ ||f(x_i) − y_i||², which is N/2 times PyTorch'
 """
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from curvlinops import HessianLinearOperator, hutchpp_trace, xtrace
+from jaxtyping import Float
 from scipy.sparse.linalg import ArpackError, eigsh
 from torch import Tensor, nn
 
@@ -25,6 +27,7 @@ from flatness.measures._jacobians import flat_outputs
 from flatness.measures._repeatable import require_function_of_one_sample
 from flatness.measures.estimates import Estimate
 from flatness.measures.measuring import measuring
+from flatness.measures.quantities import LOSS
 
 #: Samples in one backward pass.
 CHUNK = 500
@@ -34,10 +37,69 @@ DENSE_SIZE = 20
 ASYMMETRY = {torch.float32: 1e-3, torch.float64: 1e-9}
 
 
+@dataclass(frozen=True)
+class Hessian:
+    """The Hessian of the loss of a model on samples, at the model's present weights.
+
+    Attributes:
+        model: maps (n, ...) to (n, N) or (n,).
+        inputs: (n, ...).
+        targets: (n, N).
+        seed: of the random vectors.
+        convention: the loss.
+    """
+
+    model: nn.Module
+    inputs: Float[Tensor, "n ..."]
+    targets: Float[Tensor, "n ..."]
+    seed: int = 0
+    convention: str = field(default=LOSS, init=False)
+
+    def trace(self, *, estimates: int = 5, products: int = 30) -> Estimate:
+        """Its trace with a standard error: `hessian_trace`."""
+        return hessian_trace(
+            self.model,
+            self.inputs,
+            self.targets,
+            estimates=estimates,
+            products=products,
+            seed=self.seed,
+        )
+
+    def top_eigenvalue(self, *, tolerance: float = 1e-4) -> float:
+        """Its largest eigenvalue, to a relative tolerance: `top_eigenvalue`."""
+        return top_eigenvalue(
+            self.model, self.inputs, self.targets, tolerance=tolerance, seed=self.seed
+        )
+
+
+def hessian(
+    model: nn.Module,
+    inputs: Float[Tensor, "n ..."],
+    targets: Float[Tensor, "n ..."],
+    *,
+    seed: int = 0,
+) -> Hessian:
+    """The Hessian of the loss by a model's parameters.
+
+    Nothing is computed, or checked, before one of its methods is called.
+
+    Args:
+        model: maps (n, ...) to (n, N) or (n,), in evaluation mode if that matters to it.
+        inputs: (n, ...), of the parameters' floating-point type.
+        targets: (n, N), also (n,) if the outputs are, of the same type; one-hot rows for classes.
+        seed: of the random vectors that estimates draw.
+
+    Returns:
+        What gives its trace and its largest eigenvalue.
+    """
+    return Hessian(model, inputs, targets, seed)
+
+
 def hessian_trace(
     model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Float[Tensor, "n ..."],
+    targets: Float[Tensor, "n ..."],
     *,
     estimates: int = 5,
     products: int = 30,
@@ -102,7 +164,12 @@ def _require_finite_hessian(values: Tensor) -> None:
 
 
 def top_eigenvalue(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, tolerance: float = 1e-4, seed: int = 0
+    model: nn.Module,
+    inputs: Float[Tensor, "n ..."],
+    targets: Float[Tensor, "n ..."],
+    *,
+    tolerance: float = 1e-4,
+    seed: int = 0,
 ) -> float:
     """Largest eigenvalue of the Hessian of the loss, by Lanczos iterations (ARPACK).
 

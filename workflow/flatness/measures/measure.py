@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from flatness.errors import UserError
@@ -58,7 +59,7 @@ class Measurements(Mapping[str, Estimate]):
     estimates: dict[str, Estimate]
     samples: Samples
     layers: tuple[str, ...]
-    norms: Tensor
+    norms: Float[Tensor, " L"]
     flags: tuple[str, ...]
 
     def __getitem__(self, name: str) -> Estimate:
@@ -91,8 +92,8 @@ class Measurements(Mapping[str, Estimate]):
 
 def measure(
     model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor | None = None,
+    inputs: Float[Tensor, "n ..."],
+    targets: Float[Tensor, "n N"] | None = None,
     *,
     quantities: Collection[str] | None = None,
     chunk: int | None = None,

@@ -5,9 +5,7 @@ The registry is the only source of the tables' columns and of the data dictionar
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from flatness.records.tables import column
+from typing import Literal
 
 #: definition: as written. theorem: an inequality that always holds. heuristic: a bound that may
 #: fail. released: as the authors' code computes it.
@@ -161,23 +159,3 @@ QUANTITIES: dict[str, Quantity] = dict(_quantities())
 
 #: Quantities that need the layers' operator norms.
 BOUND_NAMES = frozenset(name + suffix for suffix in _KINDS for name in _BOUNDS)
-
-
-def columns() -> dict[str, tuple[type, Any]]:
-    """Fields of a row model: each quantity, and its standard error as `<name>_se`."""
-    found: dict[str, tuple[type, Any]] = {}
-    for name, quantity in QUANTITIES.items():
-        found[name] = (
-            float,
-            column(
-                f"{quantity.description} ({quantity.kind})",
-                unit=quantity.unit,
-                symbol=quantity.symbol,
-                convention=quantity.convention,
-            ),
-        )
-        found[f"{name}_se"] = (
-            float,
-            column(f"standard error of {name}, jackknife over samples", unit=quantity.unit),
-        )
-    return found

@@ -1,6 +1,6 @@
-"""Adaptive worst-case sharpness: how far the loss rises within ρ|w| of the weights w.
+"""Worst-case sharpness: how far the loss rises in a box around the weights w.
 
-    S_max^ρ(w) = E_S max_{|δ_p| ≤ ρ|w_p|} L_S(w + δ) − L_S(w)
+    S_max^ρ(w) = E_S max_{|δ_p| ≤ ρ|w_p|} L_S(w + δ) − L_S(w)          (adaptive; else |δ_p| ≤ ρ)
 
 S is a batch of m samples drawn with replacement. *Plain* projected gradient ascent keeps the
 highest loss after its updates, so its value may be negative; *strong* ascent moves in units of
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from flatness.errors import NumericalError, UserError
@@ -40,8 +41,8 @@ from flatness.measures.workarounds import mended, never_alone
 
 
 @dataclass(frozen=True)
-class AdaptiveSharpness:
-    """Adaptive worst-case sharpness of one model.
+class WorstCaseSharpness:
+    """Worst-case sharpness of one model.
 
     Attributes:
         value: mean over restarts of the highest loss reached less the loss at the centre.
@@ -56,10 +57,64 @@ class AdaptiveSharpness:
     restarts: int
 
 
+def worst_case_sharpness(
+    model: nn.Module,
+    inputs: Shaped[Tensor, "n ..."],
+    targets: Shaped[Tensor, "n ..."],
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    rho: float,
+    adaptive: bool = True,
+    steps: int = STRONG_STEPS,
+    corners: int = STRONG_CORNERS,
+    restarts: int = 50,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> WorstCaseSharpness:
+    """How far the loss can rise in a box around the weights, on average over batches.
+
+    By `strong_rise`: sign ascent from δ = 0 and from random corners of the box. A lower bound on
+    the maximum, never negative. The adaptive value is unchanged by rescalings of the weights that
+    leave the network's function unchanged.
+
+    Args:
+        model: maps inputs (b, ...) to outputs; all its parameters are perturbed.
+        inputs: (n, ...), on the model's device.
+        targets: (n, ...).
+        loss: maps outputs and targets of a batch to its mean loss, a scalar.
+        rho: ρ, the box's half width: relative to each weight if adaptive, else in their unit.
+        adaptive: whether the box is |δ_p| ≤ ρ|w_p|, or |δ_p| ≤ ρ.
+        steps: updates from each start.
+        corners: random corners of the box to start from, besides δ = 0.
+        restarts: independent batches.
+        batch_size: samples a batch, drawn with replacement.
+        seed: of the batches and corners.
+
+    Returns:
+        The sharpness, in units of the loss.
+
+    Raises:
+        UserError: a setting is out of range, or the same batch gives two losses.
+        NumericalError: the sharpness is not finite.
+    """
+    return strong_adaptive_sharpness(
+        model,
+        loss,
+        (inputs, targets),
+        rho=rho,
+        steps=steps,
+        corners=corners,
+        restarts=restarts,
+        batch_size=batch_size,
+        seed=seed,
+        adaptive=adaptive,
+    )
+
+
 def adaptive_sharpness(
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
-    data: tuple[Tensor, Tensor],
+    data: tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]],
     *,
     rho: float,
     step_size: float,
@@ -67,7 +122,7 @@ def adaptive_sharpness(
     restarts: int = 50,
     batch_size: int = 64,
     seed: int = 0,
-) -> AdaptiveSharpness:
+) -> WorstCaseSharpness:
     """Adaptive worst-case sharpness by plain projected gradient ascent.
 
     Per restart: draw a batch, take `steps` steps δ ← clamp(δ + step_size ∇L, −ρ|w|, ρ|w|) from
@@ -106,7 +161,7 @@ def adaptive_sharpness(
 def strong_adaptive_sharpness(
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
-    data: tuple[Tensor, Tensor],
+    data: tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]],
     *,
     rho: float,
     steps: int = STRONG_STEPS,
@@ -114,7 +169,8 @@ def strong_adaptive_sharpness(
     restarts: int = 50,
     batch_size: int = 64,
     seed: int = 0,
-) -> AdaptiveSharpness:
+    adaptive: bool = True,
+) -> WorstCaseSharpness:
     """Adaptive worst-case sharpness by sign ascent from δ = 0 and from random corners.
 
     As `adaptive_sharpness`, on the same batches for the same seed, with `strong_rise` as the
@@ -130,6 +186,7 @@ def strong_adaptive_sharpness(
         restarts: independent batches.
         batch_size: samples a batch, drawn with replacement.
         seed: of the batches and corners.
+        adaptive: whether the box is |δ| ≤ ρ|w|, or |δ| ≤ ρ.
 
     Returns:
         The sharpness, in units of the loss.
@@ -144,17 +201,22 @@ def strong_adaptive_sharpness(
         require_counts(0, corners=corners)
         generator = torch.Generator().manual_seed(seed)
         maximise = partial(
-            strong_rise, rho=rho, steps=steps, corners=corners, generators=[generator]
+            strong_rise,
+            rho=rho,
+            steps=steps,
+            corners=corners,
+            generators=[generator],
+            adaptive=adaptive,
         )
         return _of_module(model, loss, data, maximise, restarts, batch_size, generator)
 
 
-def summarise(rises: Tensor) -> AdaptiveSharpness:
+def summarise(rises: Float[Tensor, " restarts"]) -> WorstCaseSharpness:
     """Averages one model's loss rises, shape (restarts,), with the standard error of the mean."""
     rises = rises.double()
     count = len(rises)
     error = float(rises.std() / count**0.5) if count > 1 else float("nan")
-    return AdaptiveSharpness(float(rises.mean()), error, float(rises.clamp(min=0).mean()), count)
+    return WorstCaseSharpness(float(rises.mean()), error, float(rises.clamp(min=0).mean()), count)
 
 
 def _of_module(
@@ -165,7 +227,7 @@ def _of_module(
     restarts: int,
     batch_size: int,
     generator: torch.Generator,
-) -> AdaptiveSharpness:
+) -> WorstCaseSharpness:
     """Measures one module as a stack of one."""
     require_counts(restarts=restarts, batch_size=batch_size)
     data = check_data(model, data)

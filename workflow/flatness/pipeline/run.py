@@ -16,6 +16,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from flatness.errors import DataError, UserError
+from flatness.extras import program
 from flatness.pipeline.config import Config, validate
 from flatness.pipeline.manifest import write_manifest
 from flatness.pipeline.progress import run_with_bar
@@ -42,7 +43,7 @@ def run(
     settings = load_config(config)
     results = layout.results_of(settings.name)
     check_before_start(config, settings, targets or [])
-    command = ["snakemake", "--configfile", str(config)]
+    command = [program("snakemake"), "--configfile", str(config)]
     command += ["--workflow-profile", str(profile)] if profile else []
     with sole_run():
         require_writable(results)
@@ -94,7 +95,7 @@ def check_before_start(config: Path, settings: Config, targets: Sequence[str]) -
 
 def dry_run(config: Path, *targets: str) -> subprocess.CompletedProcess[str]:
     """Lets Snakemake plan, which starts nothing and takes no lock."""
-    command = ["snakemake", "--configfile", str(config), "--dry-run", "--nolock"]
+    command = [program("snakemake"), "--configfile", str(config), "--dry-run", "--nolock"]
     return subprocess.run(
         [*command, "--quiet", "rules", "--", *targets],
         capture_output=True,

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from flatness.errors import DataError, UserError
+from flatness.extras import program
 from flatness.pipeline.config import Config
 from flatness.pipeline.manifest import (
     RECORDS,
@@ -98,8 +99,8 @@ def fetch_data(manifest: Manifest, config: Path) -> None:
         path for path in manifest.files if path.startswith("data/") and not Path(path).exists()
     ]
     if missing:
-        command = ["snakemake", "--configfile", str(config), "--quiet", "all", "--", *missing]
-        if subprocess.run(command, check=False).returncode:
+        command = [program("snakemake"), "--configfile", str(config), "--quiet", "all"]
+        if subprocess.run([*command, "--", *missing], check=False).returncode:
             raise DataError(f"{missing[0]}: cannot be fetched; data/logs says why")
     verify(manifest, Path())
 

@@ -80,6 +80,8 @@ def commit_here() -> tuple[str, bool]:
         ).stdout.strip()
 
     try:
+        # Installed into an environment inside another repository, it has no commit.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "--short=12", "HEAD"), bool(changed)
     except (OSError, subprocess.CalledProcessError):

@@ -13,6 +13,9 @@ from flatness.records import layout
 from flatness.records.tables import read_values
 from flatness.report.costs import job_minutes, made_by
 
+#: Folder of one-sentence captions, `<figure>.rst`.
+CAPTIONS = Path(__file__).with_name("captions")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -141,12 +144,11 @@ class Figure:
     minutes: float
 
 
-def figures(results: Path, captions: Path) -> list[Figure]:
+def figures(results: Path) -> list[Figure]:
     """All figures of a run, in the order of `KINDS`, others after them.
 
     Args:
         results: folder of one config.
-        captions: folder of one-sentence captions, `<figure>.rst`.
 
     Returns:
         Those whose picture exists.
@@ -155,7 +157,7 @@ def figures(results: Path, captions: Path) -> list[Figure]:
     order = [(kind, name) for kind in KINDS for name in found if kind.family(name) is not None]
     named = {name for _, name in order}
     order += [(Kind(name, name, (), ()), name) for name in found if name not in named]
-    return [_figure(kind, found[name], results, captions) for kind, name in order]
+    return [_figure(kind, found[name], results) for kind, name in order]
 
 
 def missing_figures(results: Path) -> list[str]:
@@ -164,7 +166,7 @@ def missing_figures(results: Path) -> list[str]:
     return [kind.name for kind in KINDS if all(kind.family(name) is None for name in found)]
 
 
-def _figure(kind: Kind, picture: Path, results: Path, captions: Path) -> Figure:
+def _figure(kind: Kind, picture: Path, results: Path) -> Figure:
     family = kind.family(picture.stem)
     groups = (_matches(results, patterns, family) for patterns in kind.tables)
     tables = next((paths for paths in groups if paths), [])
@@ -172,7 +174,7 @@ def _figure(kind: Kind, picture: Path, results: Path, captions: Path) -> Figure:
     return Figure(
         name=picture.stem,
         heading=kind.heading.format(family=family),
-        caption=caption(picture.stem, results.name, captions),
+        caption=caption(picture.stem, results.name),
         image="data:image/png;base64," + base64.b64encode(png).decode(),
         size=struct.unpack(">II", png[16:24]),
         counts=tuple(_counts(kind, tables, results)),
@@ -199,7 +201,7 @@ def _counts(kind: Kind, tables: list[Path], results: Path) -> Iterator[str]:
             yield f"{group}: {largest[kind.count]} {kind.unit}{left_out}"
 
 
-def caption(figure: str, config: str, captions: Path) -> str:
+def caption(figure: str, config: str, captions: Path = CAPTIONS) -> str:
     """A figure's caption, filled in as Snakemake's own report does.
 
     Args:

@@ -61,11 +61,7 @@ def show_figures(results: Path, prefix: str) -> None:
         results: folder of one config.
         prefix: such as "chen_fig".
     """
-    chosen = [
-        figure
-        for figure in figures(results, PROJECT / "workflow/report")
-        if figure.name.startswith(prefix)
-    ]
+    chosen = [figure for figure in figures(results) if figure.name.startswith(prefix)]
     for figure in chosen:
         display(HTML(f'<img src="{figure.image}" alt="{figure.name}" style="max-width:100%">'))
         counts = "; ".join(figure.counts)

@@ -35,12 +35,11 @@ def report(
     results: Annotated[Path, typer.Option(help="folder of one config, as results/demo")],
     ledger: Annotated[Path, typer.Option(help="table of claims and verdicts to write")],
     html: Annotated[Path, typer.Option(help="page to write, beside the folders it links to")],
-    captions: Annotated[Path, typer.Option(help="folder of the figures' captions")],
     claims: Annotated[Path, typer.Option(help="what the papers claim")] = CLAIMS,
 ) -> None:
     """Judges the papers' claims by a run's tables and writes ledger and page."""
     outcomes = evaluate(read_claims(claims), results, commit_of(claims))
-    page = render(results, outcomes, captions)
+    page = render(results, outcomes)
     if len(page.encode()) > LARGEST_PAGE:
         raise UserError(
             f"{html}: the page would have {len(page.encode()) / 1e6:.1f} MB, more than 10; "
@@ -51,13 +50,12 @@ def report(
         temporary.write_text(page, encoding="utf-8")
 
 
-def render(results: Path, outcomes: Sequence[Outcome], captions: Path) -> str:
+def render(results: Path, outcomes: Sequence[Outcome]) -> str:
     """The page as text.
 
     Args:
         results: folder of one config.
         outcomes: the ledger.
-        captions: folder of the figures' captions.
 
     Returns:
         HTML with styles and pictures inside; links lead to tables in `results`.
@@ -84,7 +82,7 @@ def render(results: Path, outcomes: Sequence[Outcome], captions: Path) -> str:
         symbols=SYMBOLS,
         sources=_released_protocols(results),
         left_out=left_out_models(results),
-        galleries=_by_paper(figures(results, captions)),
+        galleries=_by_paper(figures(results)),
         missing=missing_figures(results),
         costs=stage_costs(results).to_dict("records"),
         made_by=made_by(layout.tables(results, layout.CORRELATIONS)),

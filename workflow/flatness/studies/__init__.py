@@ -3,5 +3,6 @@
 `chen` is Chen, Recanatesi and Shea-Brown's grid of networks, `transformers` their vision
 transformers, `epfl` the pools of Hammoud, Liossatos and Nicollier, `cross` the measures of each
 paper on the models of the other. Each has its `config`, `train`, `measure`, `correlate` and `draw`.
-`figures` is what all figures share; `measure_checkpoint` measures one saved network.
+`figures` is what all figures share, `quantity_columns` the columns of measured quantities;
+`measure_checkpoint` measures one saved network.
 """

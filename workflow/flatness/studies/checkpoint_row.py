@@ -2,8 +2,8 @@
 
 from pydantic import create_model
 
-from flatness.measures.quantities import columns
 from flatness.records.tables import Provenance, column
+from flatness.studies.quantity_columns import quantity_columns
 
 CheckpointRow = create_model(
     "CheckpointRow",
@@ -21,5 +21,5 @@ CheckpointRow = create_model(
     rho=(float, column("noise relative to a weight, adaptive_sharpness_sampled", symbol="ρ")),
     pairs=(int, column("pairs ±δ of perturbations, adaptive_sharpness_sampled")),
     flags=(str, column("what a reader of the numbers should know")),
-    **columns(),
+    **quantity_columns(),
 )

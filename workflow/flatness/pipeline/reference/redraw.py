@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from flatness.errors import DataError, UserError
+from flatness.extras import program
 from flatness.pipeline.config import OWNER_VARIABLE
 from flatness.pipeline.reference import CONFIG, REFERENCE
 from flatness.records import layout
@@ -28,10 +29,10 @@ def redraw(
     config = reference / CONFIG
     if not config.exists():
         raise DataError(f"{config}: no such file; `python -m flatness keep` writes such a folder")
+    command = [program("snakemake"), "--configfile", str(config), "--config", f"name={NAME}"]
     results = layout.results_of(NAME)
     for folder in ("correlations", "benchmarks"):
         shutil.copytree(reference / folder, results / folder, dirs_exist_ok=True)
-    command = ["snakemake", "--configfile", str(config), "--config", f"name={NAME}"]
     done = subprocess.run(
         [*command, "--allowed-rules", *downstream_rules(), "--", "all"],
         env=os.environ | {OWNER_VARIABLE: NAME},

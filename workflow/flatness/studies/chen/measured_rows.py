@@ -2,9 +2,9 @@
 
 from pydantic import create_model
 
-from flatness.measures.quantities import columns
 from flatness.records.tables import Provenance, column
 from flatness.studies.chen.rows import Checkpoint
+from flatness.studies.quantity_columns import quantity_columns
 
 
 class _MeasuredCheckpoint(Checkpoint):
@@ -32,7 +32,7 @@ MeasuredCheckpoint = create_model(
     "MeasuredCheckpoint",
     __base__=_MeasuredCheckpoint,
     __doc__="One model at one step of its training, measured.",
-    **columns(),
+    **quantity_columns(),
 )
 
 
