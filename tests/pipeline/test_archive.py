@@ -16,13 +16,12 @@ from flatness.errors import DataError, UserError
 from flatness.pipeline.archive import pack, unpack
 from flatness.pipeline.config import validate
 from flatness.pipeline.manifest import (
-    RECORDS,
-    manifest_path,
     read_manifest,
     require_untouched,
     verify,
     write_manifest,
 )
+from flatness.pipeline.snakemake_records import RECORDS, manifest_path
 from flatness.pipeline.take_over import check_device, restore, take_over_if_foreign
 from workflow.tiny import tiny_values, write_config
 

@@ -31,6 +31,7 @@ from flatness.errors import UserError
 from flatness.records import layout
 from flatness.records.frozen import canonical_json, content_hash
 from flatness.pipeline.snakemake_messages import hide_commands
+from flatness.pipeline.snakemake_records import came_from_elsewhere
 from flatness.studies.transformers import config as transformers
 
 try:
@@ -64,6 +65,11 @@ shell.prefix(
 RESULTS = str(layout.results_of(CONFIG.name))
 LOGS = f"{RESULTS}/{layout.LOGS}"
 BENCHMARKS = f"{RESULTS}/{layout.BENCHMARKS}"
+if came_from_elsewhere(CONFIG.name):
+    raise WorkflowError(
+        f"{RESULTS}: these results came without Snakemake's records, so that nothing would tell "
+        "what is out of date; take them over by `python -m flatness adopt` with their config"
+    )
 DEVICE = settle_device(CONFIG)
 # GPUs that a job asks a cluster for.
 GPUS = int(DEVICE == "cuda")

@@ -10,7 +10,6 @@ import typer
 from flatness.errors import DataError, UserError
 from flatness.pipeline.manifest import (
     Manifest,
-    manifest_path,
     read_manifest,
     require_untouched,
     verify,
@@ -18,6 +17,7 @@ from flatness.pipeline.manifest import (
 )
 from flatness.pipeline.plan import jobs_to_run
 from flatness.pipeline.run import load_config, sole_run
+from flatness.pipeline.snakemake_records import manifest_path
 from flatness.pipeline.take_over import take_over
 from flatness.records.files import atomic_path
 

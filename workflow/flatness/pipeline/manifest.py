@@ -11,7 +11,6 @@ record. Whether what was measured on them still stands is judged by it, not by t
 import hashlib
 import json
 import platform
-from base64 import urlsafe_b64decode
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,12 +20,12 @@ from tqdm import tqdm
 
 from flatness.errors import DataError
 from flatness.pipeline.config import Config
+from flatness.pipeline.snakemake_records import RECORDS, manifest_path, recorded
 from flatness.records import layout
 from flatness.records.files import atomic_path
 from flatness.records.frozen import Frozen, canonical_json, content_hash
 from flatness.records.tables import commit_here
 
-RECORDS = Path(".snakemake/metadata")
 #: Stages whose files results are computed from: nothing may lie there that no job made.
 TRUSTED = (layout.CHECKPOINTS, layout.MEASUREMENTS, layout.CORRELATIONS)
 #: Seconds by which clocks of file systems round.
@@ -84,11 +83,6 @@ class Manifest(Frozen):
         return files
 
 
-def manifest_path(name: str) -> Path:
-    """Where the manifest of a configuration lies."""
-    return layout.results_of(name) / layout.MANIFEST
-
-
 def write_manifest(settings: Config) -> Manifest:
     """Describes what a run left, in `results/<name>/manifest.json`.
 
@@ -134,11 +128,6 @@ def require_untouched(manifest: Manifest) -> None:
             raise DataError(
                 f"{path}: changed after the job that made it had ended; delete it and run again"
             )
-
-
-def has_records(name: str) -> bool:
-    """Whether Snakemake keeps a record here of any output of a configuration."""
-    return any(path.startswith(f"{layout.results_of(name)}/") for path in _recorded())
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -194,22 +183,11 @@ def _outputs(name: str) -> dict[str, Path | None]:
     results = layout.results_of(name)
     found = {
         path: key
-        for path, key in sorted(_recorded().items())
+        for path, key in sorted(recorded())
         if path.startswith((f"{results}/", "data/"))
         and (Path(path).is_file() or path.startswith(f"{results}/{layout.CHECKPOINTS}/"))
     }
     return found | {str(path): None for path in layout.files(results, layout.BENCHMARK)}
-
-
-def _recorded() -> dict[str, Path]:
-    """All outputs that Snakemake keeps a record of here, and its path below `RECORDS`."""
-    keys = (file.relative_to(RECORDS) for file in RECORDS.rglob("*") if file.is_file())
-    return {_output_of(key): key for key in keys}
-
-
-def _output_of(key: Path) -> str:
-    """The output that a record's path stands for: base64, long names in pieces marked by @."""
-    return urlsafe_b64decode("".join(part.removeprefix("@") for part in key.parts)).decode()
 
 
 def _describe(path: Path, key: Path | None) -> File:

@@ -14,14 +14,8 @@ from pathlib import Path
 from flatness.errors import DataError, UserError
 from flatness.extras import program
 from flatness.pipeline.config import Config
-from flatness.pipeline.manifest import (
-    RECORDS,
-    Manifest,
-    has_records,
-    manifest_path,
-    read_manifest,
-    verify,
-)
+from flatness.pipeline.manifest import Manifest, read_manifest, verify
+from flatness.pipeline.snakemake_records import RECORDS, came_from_elsewhere, manifest_path
 from flatness.records.files import atomic_path
 
 
@@ -43,15 +37,14 @@ def take_over(settings: Config, config: Path) -> Manifest:
     manifest = read_manifest(manifest_path(settings.name))
     check_device(manifest, settings, config)
     verify(manifest, Path())
+    restore(manifest)  # first, since the workflow refuses results without records
     fetch_data(manifest, config)
     restore(manifest)
     return manifest
 
 
 def take_over_if_foreign(settings: Config, config: Path) -> None:
-    """Takes over results that came with a manifest and without Snakemake's records, as in a clone.
-
-    Snakemake takes a file without a record for up to date, whatever made it.
+    """Takes over results that `came_from_elsewhere`.
 
     Args:
         settings: the configuration.
@@ -61,7 +54,7 @@ def take_over_if_foreign(settings: Config, config: Path) -> None:
         DataError: as `take_over`.
         UserError: as `take_over`.
     """
-    if manifest_path(settings.name).exists() and not has_records(settings.name):
+    if came_from_elsewhere(settings.name):
         take_over(settings, config)
 
 
