@@ -98,6 +98,23 @@ def test_more_seeds_train_the_new_blocks_only(finished):
     }  # fmt: skip
 
 
+def test_another_length_of_training_trains_again(finished):
+    def change(values):
+        values["chen"]["families"]["mlp_tanh"]["iterations"] *= 2
+
+    assert planned_with(finished, change)["train_chen_mlp_tanh"] == 2
+
+
+def test_other_samples_are_measured_without_training(finished):
+    def change(values):
+        values["chen"]["families"]["mlp_tanh"]["samples"] += 1
+
+    assert planned_with(finished, change) == {
+        "measure_chen_mlp_tanh": 2, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
+        **CROSS, **REPORT,
+    }  # fmt: skip
+
+
 def test_figures_style_redraws_only(finished):
     def change(values):
         values["figures"]["dpi"] += 1
@@ -162,13 +179,19 @@ def tables_only(clone):
     return clone
 
 
+def blocks_made(jobs):
+    """Of the planned jobs, those that train or measure."""
+    return {rule: count for rule, count in jobs.items() if rule.startswith(("train", "measure"))}
+
+
 def test_tables_outlive_checkpoints(tables_only):
     """Only blocks of which a table is missing are made again, their weights with them."""
     assert planned(tables_only) == {}
-    measured = tables_only / "results/tiny/measurements"
-    (measured / "chen/mlp_tanh/lr0.1_batch20/0-1.csv").unlink()
-    grid = {"correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3, **CROSS, **REPORT}
-    assert planned(tables_only) == grid | {
+    results = tables_only / "results/tiny"
+    shutil.rmtree(results / "correlations")
+    assert blocks_made(planned(tables_only)) == {}
+    (results / "measurements/chen/mlp_tanh/lr0.1_batch20/0-1.csv").unlink()
+    assert blocks_made(planned(tables_only)) == {
         "train_chen_mlp_tanh": 1, "measure_chen_mlp_tanh": 1, "measure_cross_chen_mlp_tanh": 1,
     }  # fmt: skip
 

@@ -62,6 +62,9 @@ if EPFL_AUDITED_TOGETHER:
             runtime="4h",
             gpu=GPUS,
         params:
+            experiment=[
+                canonical_json(epfl_measurement(*one)) for one in EPFL_AUDITED_TOGETHER
+            ],
             steps=epfl_audit_steps,
             code=version_of("measure-epfl"),
         message:
@@ -94,6 +97,7 @@ for family in CONFIG.chen.families:
             runtime="4h",
             gpu=GPUS,
         params:
+            experiment=chen_experiment(chen_measurement, family),
             steps=chen_measuring_steps(family),
             code=chen_code("measure-chen", family),
         message:
@@ -167,6 +171,7 @@ for family in CONFIG.cross.families:
             runtime="2h",
             gpu=GPUS,
         params:
+            experiment=chen_experiment(cross_family, family),
             steps=cross_family_steps(family),
             code=chen_code("measure-cross-chen", family),
         message:

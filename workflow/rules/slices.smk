@@ -124,6 +124,13 @@ def chen_slices(of_setting, family, wildcards):
     return [of_setting(family, setting, wildcards.block) for setting in settings]
 
 
+def chen_experiment(of_setting, family):
+    """The slices of a job as a parameter. Snakemake keeps none that is made from input or output."""
+    return lambda wildcards: [
+        canonical_json(one) for one in chen_slices(of_setting, family, wildcards)
+    ]
+
+
 def chen_training(family, setting, block):
     return chen.training(CONFIG.chen, family, setting, block, DEVICE)
 

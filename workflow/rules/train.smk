@@ -97,6 +97,7 @@ for family in CONFIG.chen.families if DEVICE == "cpu" else []:
             mem_mb=2000,
             runtime="12h",
         params:
+            experiment=chen_experiment(chen_training, family),
             steps=chen_training_steps(family),
             code=chen_code("train-chen", family),
         message:
