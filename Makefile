@@ -17,8 +17,10 @@ TRAINING := tests/measures tests/networks \
     tests/studies/transformers/test_slopes.py tests/studies/transformers/test_perturb.py
 LOWEST := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
+# Schemas come with the package: none is downloaded.
+SCHEMA := check-jsonschema -q --builtin-schema vendor.
 .PHONY: demo laptop paper plan figures compare archive adopt machine test coverage test-slow test-isa \
-    check bench clean help
+    check docs wheel bench clean help
 
 demo: $(READY) ## the whole pipeline on an embedded demo (default)
 laptop: $(READY) ## on the published data, at a size for two cores
@@ -58,9 +60,21 @@ test-isa: $(READY) ## tests of training and measuring, under each lower instruct
 	@$(ACTIVATE) if python -m flatness machine | grep -q 'set AVX512'; then \
 	    export $(AVX2) && python -m flatness machine && $(PYTEST) $(TRAINING); fi
 
-check: $(READY) ## style of the code and of the workflow, types of the measures
-	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow/rules && \
+check: $(READY) ## style and types of the code, style of the workflow, schemas of configs and of what hosts read
+	@$(ACTIVATE) ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && \
 	    snakemake --lint && basedpyright
+	@$(ACTIVATE) $(SCHEMA)github-workflows .github/workflows/*.yml && \
+	    $(SCHEMA)dependabot .github/dependabot.yml && \
+	    $(SCHEMA)github-issue-config .github/ISSUE_TEMPLATE/config.yml && \
+	    $(SCHEMA)github-issue-forms .github/ISSUE_TEMPLATE/{fault,number}.yml && \
+	    $(SCHEMA)citation-file-format CITATION.cff && \
+	    check-jsonschema -q --schemafile config/schema.json config/*.yaml
+
+docs: $(READY) ## the documentation site, into site/
+	@$(ACTIVATE) NO_MKDOCS_2_WARNING=1 mkdocs build -q
+
+wheel: $(READY) ## the package, into dist/
+	@$(ACTIVATE) pip wheel --disable-pip-version-check -q --no-deps --wheel-dir dist .
 
 bench: $(READY) ## the benchmarks: ratios in one run, on a quiet machine; needs the published data
 	@$(ACTIVATE) snakemake --quiet all --configfile config/laptop.yaml -- \

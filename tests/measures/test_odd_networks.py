@@ -26,6 +26,9 @@ from measures.odd_networks import (
     slope,
 )
 
+#: Wrong types are handed over on purpose.
+pytestmark = pytest.mark.usefixtures("as_for_users")
+
 HOW = {"rho": 0.05, "restarts": 2, "batch_size": 4, "seed": 1}
 ASCENT = HOW | {"step_size": 0.05, "steps": 3}
 

@@ -1,5 +1,6 @@
 """The Snakefile imported by another, as a Snakemake module: its own code, the other's folder."""
 
+import pytest
 import yaml
 
 from checkout import ROOT
@@ -17,9 +18,9 @@ use rule * from sharpness as {names}
 """
 
 
-def importing(folder, names="*"):
+def importing(folder, names="*", name="Snakefile"):
     """A folder with a Snakefile that imports this one, and a config."""
-    snakefile = IMPORTING.format(snakefile=ROOT / "Snakefile", names=names)
+    snakefile = IMPORTING.format(snakefile=ROOT / name, names=names)
     (folder / "Snakefile").write_text(snakefile, encoding="utf-8")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny_values()))
     return folder
@@ -31,14 +32,15 @@ def plan(folder, *targets):
     return job_counts(done.stdout + done.stderr)
 
 
-def test_it_plans_what_it_plans_alone(tmp_path):
+@pytest.mark.parametrize("name", ["Snakefile", "workflow/Snakefile"])
+def test_it_plans_what_it_plans_alone(tmp_path, name):
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "tiny.yaml").write_text(yaml.safe_dump(tiny_values()))
     done = snakemake(alone, "--dry-run", "--quiet", "rules", config=alone / "tiny.yaml")
     expected = job_counts(done.stdout + done.stderr)
     assert len(expected) > 15
-    assert plan(importing(tmp_path), "all") == expected
+    assert plan(importing(tmp_path, name=name), "all") == expected
 
 
 def test_its_rules_may_be_renamed(tmp_path):

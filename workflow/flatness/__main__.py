@@ -34,6 +34,7 @@ COMMANDS = {
     "archive": "flatness.pipeline.archive:archive",
     "adopt": "flatness.pipeline.archive:adopt",
     "keep": "flatness.pipeline.reference.keep:keep",
+    "describe-config": "flatness.pipeline.config_reference:describe_config",
     "pin-transformers": "flatness.studies.transformers.models:pin_models",
 }
 #: the same of what the workflow's rules call, in the order data flows

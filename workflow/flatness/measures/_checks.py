@@ -146,7 +146,12 @@ def check_data(model: nn.Module, data: tuple[Tensor, Tensor]) -> tuple[Tensor, T
         real = tensor.is_floating_point() or tensor.is_complex()
         if real and tensor.dtype not in TYPES:
             raise UserError(f"{name} are {tensor.dtype}; make them float32 or float64")
-    return tuple(t.clone() if t.is_inference() else t.detach() for t in (inputs, targets))
+    return _usable(inputs), _usable(targets)
+
+
+def _usable(tensor: Tensor) -> Tensor:
+    """The same numbers without a graph, where gradients can be taken."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def _require_samples(name: str, tensor: Any, model: nn.Module) -> None:

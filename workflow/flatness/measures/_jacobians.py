@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -162,7 +163,9 @@ def take_apart(model: nn.Module, sample: Tensor) -> Network:
         if _matters(model, parameters, candidates[name], sample):
             reasons[name] = "is not called, but its parameters are used"
     layers = [
-        _layer(candidates[call.name], call, parameters) for call in calls if not reasons[call.name]
+        _layer(cast("nn.Linear | nn.Conv2d", candidates[call.name]), call, parameters)
+        for call in calls
+        if not reasons[call.name]
     ]
     own = {id(p) for layer in layers for p in layer.module.parameters(recurse=False)}
     others = tuple(name for name, p in model.named_parameters() if id(p) not in own)
@@ -314,7 +317,8 @@ def _rows(
     count, width = outputs.shape
     units = torch.eye(width, dtype=outputs.dtype, device=outputs.device)
     units = units.unsqueeze(1).expand(width, count, width)
-    grad = partial(torch.autograd.grad, outputs, list(ends), retain_graph=True, allow_unused=True)
+    mixed = cast("list[Tensor]", list(ends))  # tensors and edges, which PyTorch's types keep apart
+    grad = partial(torch.autograd.grad, outputs, mixed, retain_graph=True, allow_unused=True)
     try:
         found = grad(units, is_grads_batched=True)
     except RuntimeError:  # no rule to batch an operation, or a checkpoint computed again
@@ -395,21 +399,22 @@ def _recorded(modules: Mapping[str, nn.Module]) -> Iterator[list[_Call]]:
     calls: list[_Call] = []
     pending: dict[str, Tensor] = {}
 
-    def enter(name: str, args: tuple) -> tuple:
+    def enter(name: str, _: nn.Module, args: tuple) -> tuple:
         if not args:
             raise UserError(f"layer {name} is called by keyword; pass it its input by position")
         pending[name] = args[0].view_as(args[0])
         return (pending[name], *args[1:])
 
-    def leave(name: str, output: Tensor) -> None:
+    def leave(name: str, _: nn.Module, __: tuple, output: Tensor) -> None:
         seen = pending.pop(name)
-        edges = tuple(get_gradient_edge(t) for t in (seen, output)) if output.requires_grad else ()
+        depends = output.requires_grad
+        edges = (get_gradient_edge(seen), get_gradient_edge(output)) if depends else ()
         calls.append(_Call(name, seen, output.shape, seen._version, edges))
 
     handles = []
     for name, module in modules.items():
-        handles.append(module.register_forward_pre_hook(lambda _m, args, n=name: enter(n, args)))
-        handles.append(module.register_forward_hook(lambda _m, _a, out, n=name: leave(n, out)))
+        handles.append(module.register_forward_pre_hook(partial(enter, name)))
+        handles.append(module.register_forward_hook(partial(leave, name)))
     try:
         yield calls
     finally:

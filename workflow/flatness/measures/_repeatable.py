@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ def _generator_states() -> tuple:
     """The states of all global generators, to be compared."""
     on_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     states = [torch.get_rng_state(), *on_cuda]
-    _, keys, position, *_ = np.random.get_state()
+    _, keys, position, *_ = cast("tuple[str, np.ndarray, int, int, float]", np.random.get_state())
     by_torch = tuple(state.numpy().tobytes() for state in states)
     return by_torch, keys.tobytes(), position, random.getstate()
 

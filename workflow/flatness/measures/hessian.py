@@ -272,9 +272,9 @@ def _require_symmetric(
 
 def _asymmetric(operator: HessianLinearOperator, u: list[Tensor], v: list[Tensor]) -> bool:
     images = operator @ u, operator @ v
-    u, v, Hu, Hv = (torch.cat([t.flatten() for t in ts]).double() for ts in (u, v, *images))
-    scale = torch.maximum(u.norm() * Hv.norm(), v.norm() * Hu.norm())
-    return bool((u @ Hv - v @ Hu).abs() > ASYMMETRY[operator.dtype] * scale)
+    a, b, Ha, Hb = (torch.cat([t.flatten() for t in ts]).double() for ts in (u, v, *images))
+    scale = torch.maximum(a.norm() * Hb.norm(), b.norm() * Ha.norm())
+    return bool((a @ Hb - b @ Ha).abs() > ASYMMETRY[operator.dtype] * scale)
 
 
 def _only(parts: list[Tensor], index: int) -> list[Tensor]:

@@ -41,27 +41,39 @@ class Data(Frozen):
     """Where published data come from."""
 
     mirror: str | None = None
+    """A folder with the published files; null downloads them from their publishers."""
 
 
 class Figures(Frozen):
-    """How figures are written; `together`: all of the Chen families by one job, none alone."""
+    """How figures are written."""
 
     dpi: PositiveInt
+    """Resolution of the PNG pictures, in dots per inch."""
     together: bool = False
+    """One job draws all figures of the Chen families; false lets each be redrawn alone."""
 
 
 class Config(Frozen):
     """Everything a run depends on."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    """Name of the run: its results stand in `results/<name>`."""
     device: Literal["auto", "cpu", "cuda"]
+    """Where networks run; `auto` takes a GPU if this machine has one."""
     data: Data
+    """The source of published data."""
     statistics: Statistics
+    """How intervals and p-values are made."""
     figures: Figures
+    """The form of figures."""
     epfl: EpflStudy
+    """The second paper: pools of models, their replications and the audit of the released code."""
     chen: ChenSettings
+    """The first paper: families of networks over a grid of settings."""
     transformers: TransformersSettings
+    """Figure 4 of the first paper: transformers, trained here or pretrained."""
     cross: CrossSettings
+    """Each paper's measures on the other paper's models."""
 
     @field_validator("name")
     @classmethod

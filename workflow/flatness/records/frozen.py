@@ -13,7 +13,7 @@ from flatness.errors import UserError
 class Frozen(BaseModel):
     """Settings that cannot change once read; unknown keys and silent conversions are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def canonical_json(value: BaseModel | Mapping[str, Any]) -> str:

@@ -11,5 +11,8 @@ class Statistics(Frozen):
     """Resampling behind intervals and p-values."""
 
     resamples: Annotated[int, Field(ge=100)]
+    """Bootstrap resamples of an interval, and permutations of a p-value."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    """Level of every interval, such as 0.95."""
     seed: NonNegativeInt
+    """Seed of the resampling."""

@@ -39,11 +39,17 @@ class Setting(Frozen):
     """
 
     learning_rate: PositiveFloat
+    """Learning rate."""
     batch_size: PositiveInt
+    """Samples a step."""
     optimizer: Literal["sgd", "adam"] = "sgd"
+    """Optimiser."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Momentum of `sgd`."""
     weight_decay: NonNegativeFloat = 0.0
+    """Weight decay."""
     first_seed: NonNegativeInt = 0
+    """First of its seeds; settings that share it share initial weights and data order."""
 
     @model_validator(mode="after")
     def _momentum_is_sgds(self) -> "Setting":
@@ -67,15 +73,18 @@ class Setting(Frozen):
 
 
 class Checkpoints(Frozen):
-    """When the weights along training are kept: step 0, then `count` steps up to the last.
+    """When the weights along training are kept: step 0, then some steps up to the last.
 
     With `losses`, models of every seed are also kept where their training loss is first seen at or
     below each of them, and where they first interpolate.
     """
 
     schedule: Literal["even", "logarithmic"]
+    """Whether kept steps are equally far apart, or grow by a factor."""
     count: PositiveInt
+    """How many steps after step 0 are kept."""
     losses: tuple[PositiveFloat, ...] = ()
+    """Training losses: models are also kept where they first reach each of them."""
 
     def steps(self, iterations: int) -> tuple[int, ...]:
         """The schedule's steps, ascending, 0 and `iterations` among them.
@@ -97,10 +106,8 @@ class Checkpoints(Frozen):
 class Family(Frozen):
     """Models of one network on one data set, over settings and seeds.
 
-    Blocks count seeds from 0, whatever a setting's `first_seed`. The first `trend_seeds` seeds are
-    kept and measured along training, the others at its end. The last checkpoints of the first
-    `trace_seeds` seeds are also measured by sampling (Hessian trace, sampled adaptive sharpness),
-    which costs many passes.
+    Blocks count seeds from 0, whatever a setting's `first_seed`. Measuring the first `trace_seeds`
+    seeds by sampling (Hessian trace, sampled adaptive sharpness) costs many passes.
 
     With `together`, one job takes a block of seeds of all settings. Where trainings take seconds,
     this saves the start of a job for each. It changes no result, but a job that was killed trains
@@ -108,22 +115,39 @@ class Family(Frozen):
     """
 
     network: Network
+    """Name of a module in `workflow/flatness/networks/`."""
     activation: Activation = "relu"
+    """Activation; `tanh` is for `mlp` only."""
     dataset: ImageDataset
+    """Images to train on."""
     classes: tuple[NonNegativeInt, ...] | None = None
+    """Labels that are kept; null keeps all."""
     train_size: PositiveInt | None = None
+    """Training images; null takes all."""
     settings: Annotated[tuple[Setting, ...], Field(min_length=1)]
+    """Points of the grid: a model is trained for each setting and seed."""
     seeds: PositiveInt
+    """Models of each setting."""
     block: PositiveInt
+    """Seeds that one job trains."""
     together: bool = False
+    """One job takes a block of seeds of all settings."""
     trend_seeds: NonNegativeInt
+    """The first so many seeds are measured along training, the others at its end."""
     trend_block: PositiveInt = 1
+    """Seeds that one job trains, among those measured along training."""
     iterations: PositiveInt
+    """Steps of training."""
     checkpoints: Checkpoints
+    """When weights are kept."""
     measure_every: PositiveInt = 1
+    """One in so many kept steps is measured, counted back from the last."""
     samples: Annotated[int, Field(ge=2)]
+    """Training images that are measured, the same for every model."""
     trace_seeds: NonNegativeInt = 0
+    """The first so many seeds are measured by sampling too, at their end."""
     test_samples: NonNegativeInt | None = 0
+    """Test images that are measured along training; null takes all."""
 
     @field_validator("settings")
     @classmethod
@@ -172,7 +196,9 @@ class ChenSettings(Frozen):
     """The whole study."""
 
     families: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Family]
+    """Families of models, by name."""
     keep_trajectories: bool
+    """Whether weights along training stay on disk once they are measured."""
 
 
 class Training(Frozen):

@@ -10,18 +10,18 @@ from flatness.studies.epfl import config as epfl
 
 
 class CrossSettings(Frozen):
-    """What is measured on the other paper's models.
-
-    `samples` training samples of each pool are behind the compression measures; adaptive worst-case
-    sharpness on the families' last checkpoints takes `restarts` batches of `batch_size` and
-    radius `rho`.
-    """
+    """What is measured on the other paper's models: compression of pools, sharpness of families."""
 
     families: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Families whose last checkpoints get an adaptive worst-case sharpness."""
     samples: Annotated[int, Field(ge=2)]
+    """Training samples of each pool behind the compression measures."""
     rho: PositiveFloat
+    """Radius ρ of that sharpness."""
     batch_size: PositiveInt
+    """Samples in one of its batches."""
     restarts: Annotated[int, Field(ge=2)]
+    """Batches a model; the sharpness is their mean."""
 
 
 class FamilyMeasurement(Frozen):

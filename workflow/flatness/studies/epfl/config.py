@@ -64,24 +64,38 @@ class Ascent(Frozen):
     """Projected gradient ascent of adaptive worst-case sharpness."""
 
     steps: PositiveInt
+    """Gradient steps of one ascent."""
     restarts: Annotated[int, Field(ge=2)]
+    """Ascents a model, each on a new batch."""
     batch_size: PositiveInt
+    """Training samples in one batch, drawn with replacement."""
 
 
 class PoolSettings(Frozen):
     """One pool: models that differ in initial weights and data order only."""
 
     dataset: DatasetName
+    """Data of the pool: a table for `fcnn`, images for `lenet5`, a graph for `gat`."""
     models: PositiveInt
+    """Models of the pool."""
     block: PositiveInt
+    """Models that one job trains and measures."""
     learning_rate: PositiveFloat
+    """Learning rate of training, and step size of the ascent."""
     rho: PositiveFloat
+    """Radius ρ: each weight w moves by ρ|w| at most."""
     batch_size: PositiveInt
+    """Samples a step."""
     min_epochs: PositiveInt
+    """Epochs before training may stop."""
     max_epochs: PositiveInt
+    """Epochs after which training stops."""
     train_size: PositiveInt | None = None
+    """Training samples; null takes all."""
     execution: Execution
+    """Whether a job's models take each step together or one after the other."""
     ascent: Ascent
+    """How the maximum is searched."""
 
     @model_validator(mode="after")
     def _epochs_are_ordered(self) -> "PoolSettings":
@@ -99,8 +113,11 @@ class EpflSettings(Frozen):
     """The whole study."""
 
     protocol: TrainingProtocol
+    """The protocol of the report, or that of the published notebooks with their defects."""
     tolerance: PositiveFloat
+    """Training stops when the epoch's mean loss moves less than this, relatively."""
     pools: dict[Pool, PoolSettings]
+    """Pools of models, by name."""
 
     @model_validator(mode="after")
     def _datasets_fit(self) -> "EpflSettings":

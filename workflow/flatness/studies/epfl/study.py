@@ -19,17 +19,14 @@ Part = Literal["measuring", "training", "both"]
 
 
 class Replications(Frozen):
-    """Independent pools of the same settings: replication r of M models has seeds rM … (r+1)M−1.
-
-    Attributes:
-        count: pools, the main one included as replication 0.
-        block: models that one job trains and measures, beyond the main pool.
-        splits: train/test splits, each with the same number of pools; the first is the report's.
-    """
+    """Independent pools of the same settings: replication r of M models has seeds rM … (r+1)M−1."""
 
     count: PositiveInt
+    """Pools, the main one included as replication 0."""
     block: PositiveInt
+    """Models that one job trains and measures, beyond the main pool."""
     splits: PositiveInt = 1
+    """Train/test splits, each with the same number of pools; the first is the report's."""
 
     @model_validator(mode="after")
     def _splits_have_equal_shares(self) -> "Replications":
@@ -41,19 +38,18 @@ class Replications(Frozen):
 class Audit(Frozen):
     """How many of a pool's models are audited, counted from seed 0.
 
-    Attributes:
-        models: measured under every protocol that is not costly.
-        few: measured under the costly ones, and retrained with each training defect.
-        costly: measuring protocols that take long.
-        together: one job measures all that the audit needs, together with the other pools whose
-            audit says so. Where measuring takes seconds, this saves the start of a job for each
-            protocol. It changes no result.
+    With `together`, one job measures all that the audits of such pools need. Where measuring takes
+    seconds, this saves the start of a job for each protocol. It changes no result.
     """
 
     models: PositiveInt
+    """Models that are measured under every protocol that is not costly."""
     few: PositiveInt
+    """Models measured under the costly protocols, and retrained with each training defect."""
     costly: tuple[str, ...]
+    """Measuring protocols that take long."""
     together: bool = False
+    """One job measures all audits that say so."""
 
 
 class AuditRun(Frozen):
@@ -85,7 +81,9 @@ class EpflStudy(EpflSettings):
     """The pools and what is done around them; a pool that a part does not name has no such part."""
 
     replications: dict[Pool, Replications]
+    """Independent pools of the same settings, by pool."""
     audit: dict[Pool, Audit]
+    """The written protocol against the released one, defect by defect, by pool."""
 
     @model_validator(mode="after")
     def _parts_fit_the_pools(self) -> "EpflStudy":

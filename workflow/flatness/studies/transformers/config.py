@@ -30,31 +30,42 @@ class VitModel(Frozen):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    """Name of the model in tables."""
     constructor: str
+    """Name that timm registers."""
     image_size: PositiveInt | None = None
+    """Side in pixels that images are scaled to; null leaves them as they are."""
     arguments: dict[str, Any] = Field(default_factory=dict)
+    """Exact arguments of the constructor."""
 
 
 class Adam(Frozen):
     """The released MLS: how far a perturbed output moves, maximised over the perturbation."""
 
     steps: PositiveInt
+    """Steps of Adam."""
     learning_rate: PositiveFloat
+    """Learning rate of Adam."""
     start: PositiveFloat
+    """Standard deviation of the first perturbation of a pixel."""
 
 
 class PowerIteration(Frozen):
     """The defined MLS: largest singular value of the Jacobian."""
 
     tolerance: PositiveFloat
+    """Relative residual below which the iteration ends."""
     limit: PositiveInt
+    """Most iterations."""
 
 
 class Counts(Frozen):
-    """How often to draw: `least` times, then as long as needed, `most` times in all."""
+    """How often to draw: at least, then as long as needed."""
 
     least: Annotated[int, Field(ge=2)]
+    """Draws at least."""
     most: PositiveInt
+    """Draws at most."""
 
     @model_validator(mode="after")
     def _are_ordered(self) -> "Counts":
@@ -64,68 +75,83 @@ class Counts(Frozen):
 
 
 class Rounds(Counts):
-    """The better adaptive sharpness: rounds of one pair ±δ and `images` images, all of them new.
-
-    They end once the standard error over rounds is below `tolerance`, relatively.
-    """
+    """The better adaptive sharpness: rounds of one pair ±δ and some images, all of them new."""
 
     images: PositiveInt
+    """New images a round."""
     tolerance: PositiveFloat
+    """Relative standard error over rounds at which drawing ends."""
 
 
 class Perturbations(Frozen):
-    """Adaptive sharpness: Gaussian perturbations of relative size `rho`.
-
-    `single` is the released estimator, `pairs` the better one. `stack` bounds memory: perturbed
-    copies of the model held and run at once.
-    """
+    """Adaptive sharpness: Gaussian perturbations of relative size `rho`."""
 
     rho: PositiveFloat
+    """Standard deviation of the noise, relative to each weight."""
     stack: PositiveInt
+    """Perturbed copies of the model that are held and run at once: bounds memory."""
     single: Counts
+    """The released estimator: a new perturbation for each image."""
     pairs: Rounds
+    """The better estimator: rounds of one pair ±δ and new images."""
 
 
 class Measuring(Frozen):
-    """Both quantities, by the released estimator and by the better one.
-
-    `images` are behind MLS and the released sharpness, `evaluated` (all where null) behind test
-    loss and accuracy. `chunk` bounds memory: images in one pass.
-    """
+    """Both quantities, by the released estimator and by the better one."""
 
     images: Annotated[int, Field(ge=2)]
+    """Images behind MLS and the released sharpness."""
     evaluated: PositiveInt | None
+    """Test images behind loss and accuracy; null takes all."""
     chunk: PositiveInt
+    """Images in one pass: bounds memory."""
     seed: NonNegativeInt
+    """Seed of images and perturbations."""
     quality: Share
+    """Largest relative standard error of a model that is kept."""
     untrained_below: Share
+    """Models with a test accuracy below this count as untrained."""
     adam: Adam
+    """The released estimator of MLS."""
     power: PowerIteration
+    """The estimator of MLS as defined."""
     perturbations: Perturbations
+    """Estimators of adaptive sharpness."""
 
 
 class Training(Frozen):
-    """Training from scratch: AdamW on `images` images, the learning rate rises and falls.
+    """Training from scratch by AdamW; the learning rate rises and falls.
 
-    Targets are smoothed, or outputs saturate on most images and few carry all of MLS.
+    Without smoothed targets, outputs saturate on most images: a few make up most of MLS.
     """
 
     images: PositiveInt
+    """Images that a model sees, repeats counted."""
     batch_size: Annotated[int, Field(ge=2)]
+    """Images a step."""
     learning_rate: PositiveFloat
+    """Highest learning rate."""
     weight_decay: NonNegativeFloat
+    """Weight decay."""
     rise: Share
+    """Share of the training in which the learning rate rises."""
     smoothing: Share
+    """Share of the one-hot targets that is spread over all classes."""
     flip: bool
+    """Whether images are mirrored at random."""
     seed: NonNegativeInt
+    """Seed of initial weights and data order."""
 
 
 class Trained(Frozen):
     """Small models, trained here."""
 
     dataset: DatasetName
+    """Images to train on."""
     models: Annotated[tuple[VitModel, ...], Field(min_length=1)]
+    """The models."""
     training: Training
+    """How they are trained."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> "Trained":
@@ -140,9 +166,13 @@ class Pretrained(Frozen):
     """Models with weights from timm's hub or a folder, measured on ImageNet's validation images."""
 
     models_file: str
+    """File of timm's tags, one a line, from the folder above `config/`."""
     images_dir: str | None
+    """ImageNet's validation images: a folder for each class."""
     weights_dir: str | None
+    """Folder of `<model>.safetensors`; null takes timm's hub."""
     download: bool
+    """Whether the hub may be asked."""
 
     @property
     def exports(self) -> dict[str, str]:
@@ -157,9 +187,13 @@ class TransformersSettings(Frozen):
     """The whole study: either `trained` or `pretrained` models."""
 
     block: PositiveInt
+    """Models that one job trains or measures."""
     trained: Trained | None = None
+    """Models trained here; or give `pretrained`."""
     pretrained: Pretrained | None = None
+    """Models with published weights; or give `trained`."""
     measuring: Measuring
+    """What is measured and how."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "TransformersSettings":

@@ -1,0 +1,171 @@
+"""The site's pages against the code: examples run, and what the pages name exists."""
+
+import re
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from checkout import ROOT
+from flatness.measures.quantities import QUANTITIES
+from flatness.report.claims import read_claims
+from flatness.report.ledger import evaluate
+from workflow import tiny
+from workflow.real_snakefile import job_counts
+
+DOCS = ROOT / "docs"
+MAP = (DOCS / "map.md").read_text(encoding="utf-8")
+REFERENCE = ROOT / "results/reference"
+#: Suffixes of the other forms of a bound, which the map names once for all.
+FORMS = ("_bias", "_released")
+
+
+def blocks(text):
+    """Language, title and text of every block of code."""
+    pattern = r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$'
+    return re.findall(pattern, text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["index", "measure"])
+def test_the_examples_run_in_their_order(page):
+    examples = [
+        text
+        for language, _, text in blocks((DOCS / f"{page}.md").read_text(encoding="utf-8"))
+        if language == "python"
+    ]
+    assert examples
+    names = {}
+    for example in examples:
+        exec(compile(example, f"{page}.md", "exec"), names)
+    assert names["found"]["sharpness"].value > 0
+
+
+# the map
+
+FUNCTIONS = sorted(set(re.findall(r"`(flatness(?:\.\w+)+)`", MAP)))
+FIGURES = re.findall(
+    r"^\| `(\w+)` \| [^|]+ \| `(\w+)` \| `flatness\.[\w.]+` \|$", MAP, re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_that_the_map_names_exists(name):
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found = import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for attribute in parts[end:]:
+            found = getattr(found, attribute)
+        return
+    pytest.fail(f"no module of {name}")
+
+
+def test_the_map_leaves_out_no_quantity():
+    first_column = set(re.findall(r"^\| `(\w+)` \|", MAP, re.MULTILINE))
+    plain = {name for name in QUANTITIES if not name.endswith(FORMS)}
+    assert plain - first_column == set()
+
+
+def test_the_map_names_every_kept_figure_and_rules_that_exist():
+    rules = {
+        name
+        for path in (ROOT / "workflow/rules").glob("*.smk")
+        for name in re.findall(r"^ *rule (\w+):", path.read_text(), re.MULTILINE)
+    }
+    assert {figure for figure, _ in FIGURES} == {
+        path.stem for path in (REFERENCE / "figures").glob("*.png")
+    }
+    assert {rule for _, rule in FIGURES} <= rules
+
+
+# the worked examples
+
+
+def extended(folder, *headings):
+    """A checkout with the examples below some headings of the page."""
+    checkout = tiny.check_out(folder / "checkout")
+    page = (DOCS / "extend.md").read_text(encoding="utf-8")
+    for heading in headings:
+        section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+        titled = [block for block in blocks(section) if block[1]]
+        assert titled
+        for language, title, text in titled:
+            apply(checkout / title, language, text)
+    return checkout
+
+
+def apply(path, language, text):
+    """Writes a new file, or adds the lines with + after the others, which are there once."""
+    if language != "diff":
+        assert not path.exists()
+        path.write_text(text, encoding="utf-8")
+        return
+    lines = text.splitlines()
+    before = "\n".join(line[1:] for line in lines if not line.startswith("+"))
+    after = "\n".join(line[1:] for line in lines)
+    content = path.read_text(encoding="utf-8")
+    assert content.count(f"\n{before}\n") == 1, f"{path.name} has changed; mend docs/extend.md"
+    path.write_text(content.replace(f"\n{before}\n", f"\n{after}\n"), encoding="utf-8")
+
+
+def python(checkout, script):
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=checkout,
+        env=tiny.environment(checkout),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+
+
+def planned(checkout, *targets):
+    done = tiny.call(checkout, "snakemake", "--dry-run", "--quiet", "rules", "--", *targets)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return job_counts(done.stdout + done.stderr)
+
+
+NEW_NETWORK = """
+from pathlib import Path
+import torch
+from flatness.datasets.fetch import fetch
+from flatness.datasets.normalised import load
+from flatness.measures.measure import measure
+from flatness.networks.build import build
+
+fetch("stripes", Path("stripes.safetensors"))
+images = load(Path("stripes.safetensors")).tensors["train_inputs"]
+model = build("narrow", seed=0).eval().double()
+found = measure(model, images[:5].double() / 255)
+print(*images.shape, found["stable_rank"].value, found["rank"].value)
+"""
+
+
+def test_a_new_data_set_network_and_measure_work_together(tmp_path):
+    checkout = extended(tmp_path, "A data set", "A network", "A measure")
+    *shape, stable, rank = python(checkout, NEW_NETWORK)
+    assert shape == ["200", "1", "28", "28"]
+    assert 1 <= float(stable) <= float(rank) == 10
+    jobs = planned(checkout, "results/demo/correlations/chen/narrow/correlations.csv")
+    assert jobs["train_chen_narrow"] == jobs["measure_chen_narrow"] == jobs["fetch"] == 1
+
+
+def test_a_new_figure_is_drawn_and_planned(tmp_path):
+    checkout = extended(tmp_path, "A figure")
+    table = REFERENCE / "correlations/chen/vgg11/checkpoints.csv"
+    options = ("--checkpoints", table, "--png", "new.png", "--svg", "new.svg")
+    done = tiny.flatness(checkout, "draw-chen-spread", *options)
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "new.png").stat().st_size > 5000
+    assert planned(checkout, "results/demo/figures/chen_spread.png")["draw_chen"] == 1
+
+
+def test_a_new_claim_gets_a_verdict(tmp_path):
+    checkout = extended(tmp_path, "A claim")
+    claims = read_claims(checkout / "workflow/flatness/report/claims.yaml")
+    verdicts = {found.id: found.verdict for found in evaluate(claims, REFERENCE, "now")}
+    assert len(verdicts) == 1 + len({found.id for found in evaluate(read_claims(), REFERENCE, "")})
+    assert verdicts["mls-volume-vgg11"] == "reproduced"
