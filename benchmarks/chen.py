@@ -26,7 +26,7 @@ from tqdm import tqdm
 from benchmarks.common import SHAPES, cpu_seconds
 from flatness.measures.measure import measure
 from flatness.records.tensors import Scratch
-from flatness.studies.chen.config import Setting, Training
+from flatness.studies.chen.config import GridTraining, Setting
 from flatness.studies.chen.images import Images, Labelled, build_network, memory_format
 from flatness.studies.chen.steps import step_of
 from flatness.studies.chen.train import train_seed
@@ -66,7 +66,7 @@ def time_network(
     network: str, steps: int, repeats: int, iterations: int, rate: float
 ) -> dict[str, object]:
     """Times of one network; `rate` is the machine's, in GFLOP a second."""
-    experiment = Training(
+    experiment = GridTraining(
         family="benchmark",
         network=network,
         activation="relu",
@@ -114,7 +114,7 @@ def made_up_images(network: str, count: int, device: str = "cpu") -> Labelled:
     return Labelled(inputs.to(device).to(memory_format=memory_format(network)), labels.to(device))
 
 
-def gflop_of_step(experiment: Training) -> float:
+def gflop_of_step(experiment: GridTraining) -> float:
     """Floating-point operations of the matrix products of one step, in units of 1e9."""
     model = build_network(experiment, seed=0)
     with FlopCounterMode(display=False) as counter:
@@ -129,7 +129,7 @@ def product_rate(size: int = 1000, turns: int = 9) -> float:
     return 2 * size**3 / 1e9 / min(cpu_seconds(torch.mm, matrix, matrix) for _ in range(turns))
 
 
-def bare_loop(experiment: Training, train: Labelled, steps: int) -> None:
+def bare_loop(experiment: GridTraining, train: Labelled, steps: int) -> None:
     """The same steps with nothing around them."""
     model: nn.Module = build_network(experiment, seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=experiment.setting.learning_rate)
@@ -142,7 +142,7 @@ def bare_loop(experiment: Training, train: Labelled, steps: int) -> None:
         optimizer.step()
 
 
-def through_library(experiment: Training, images: Images) -> None:
+def through_library(experiment: GridTraining, images: Images) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         Scratch(Path(folder), "benchmark") as scratch,

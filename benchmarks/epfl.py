@@ -88,15 +88,15 @@ def lenet5_against_bare_loop(turns: int, steps: int = 60) -> dict[str, float]:
     targets = torch.randint(10, (64 * steps,), generator=generator)
     training, _ = settings_of("lenet5", "fashion_mnist")
     ours, bare = (initial_lenet5(0).to(memory_format=torch.channels_last) for _ in range(2))
-    optimiser = torch.optim.SGD(bare.parameters(), 0.05)
+    optimizer = torch.optim.SGD(bare.parameters(), 0.05)
 
     def bare_epoch() -> None:
         bare.train()
         for batch in torch.randperm(len(targets)).split(64):
             loss = functional.cross_entropy(bare(inputs[batch]), targets[batch])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
 
     bare_epoch()
     times = [

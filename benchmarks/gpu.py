@@ -15,7 +15,7 @@ import typer
 
 from benchmarks.chen import made_up_images
 from benchmarks.common import SHAPES
-from flatness.studies.chen.config import Setting, Training
+from flatness.studies.chen.config import GridTraining, Setting
 from flatness.studies.chen.images import build_network
 from flatness.studies.chen.stack import SEGMENT, Stack
 from flatness.studies.chen.train import Trainer
@@ -55,7 +55,7 @@ def measured(network: str, batch_size: int, device: str, segments: int) -> dict[
     train = made_up_images(network, IMAGES, device)
     settings = [Setting(learning_rate=rate, batch_size=batch_size) for rate in GRID[batch_size]]
     members = [(setting, seed) for setting in settings for seed in range(SEEDS)]
-    experiment = Training(
+    experiment = GridTraining(
         family="benchmark", network=network, activation="relu", dataset="cifar10", classes=None,
         train_size=IMAGES, setting=settings[0], steps=(SEGMENT,), device=device,
     )  # fmt: skip

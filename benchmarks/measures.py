@@ -67,7 +67,7 @@ def sample_loop(model: nn.Sequential, sample: Tensor, *, norms: bool) -> dict[st
     squares = values[0].square()
     found = {
         "sharpness": sharpness.double(),
-        "adaptive_sharpness": adaptive.double() / 2,
+        "average_case_sharpness": adaptive.double() / 2,
         "mls": values[0][0],
         "nmls": sum(v[0] for v in values),
         "jacobian_norm_squared": squares.sum(),

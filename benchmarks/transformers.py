@@ -26,10 +26,18 @@ from flatness.datasets.images import digits32
 from flatness.datasets.normalised import Dataset
 from flatness.records.files import atomic_path
 from flatness.records.tensors import Scratch
-from flatness.studies.transformers.config import Measuring, Training, TransformersSettings, VitModel
+from flatness.studies.transformers.config import (
+    Measuring,
+    TrainingFromScratch,
+    TransformersSettings,
+    VitModel,
+)
 from flatness.studies.transformers.images import draw_index, endless_batches, small_images
 from flatness.studies.transformers.models import build, family
-from flatness.studies.transformers.perturb import adaptive_sharpness, released_adaptive_sharpness
+from flatness.studies.transformers.perturb import (
+    average_case_sharpness,
+    released_average_case_sharpness,
+)
 from flatness.studies.transformers.slopes import adam_slopes, jacobian_norms
 from flatness.studies.transformers.train import start_at_base_rate, train
 
@@ -39,7 +47,7 @@ def digits() -> Dataset:
     return Dataset("digits32", True, digits32.make())
 
 
-def trained(model: VitModel, training: Training) -> tuple[nn.Module, float]:
+def trained(model: VitModel, training: TrainingFromScratch) -> tuple[nn.Module, float]:
     """The model in evaluation mode, and CPU seconds of its training."""
     images = small_images(digits(), "train", model.image_size, "cpu")
     module = build(model, 10, training.seed)
@@ -55,7 +63,9 @@ def explicit_norms(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tens
     return torch.linalg.matrix_norm(rows.flatten(2), 2)
 
 
-def measure_model(model: VitModel, training: Training, how: Measuring) -> dict[str, float | str]:
+def measure_model(
+    model: VitModel, training: TrainingFromScratch, how: Measuring
+) -> dict[str, float | str]:
     module, seconds = trained(model, training)
     images = small_images(digits(), "test", model.image_size, "cpu")
 
@@ -71,10 +81,10 @@ def measure_model(model: VitModel, training: Training, how: Measuring) -> dict[s
     exact, exact_seconds = timed(lambda: jacobian_norms(squashed, inputs, how.power, **options))
     slopes, adam_seconds = timed(lambda: adam_slopes(squashed, inputs, how.adam, **options))
     pairs, pairs_seconds = timed(
-        lambda: adaptive_sharpness(module, rounds, how.perturbations, seed=how.seed)
+        lambda: average_case_sharpness(module, rounds, how.perturbations, seed=how.seed)
     )
     single, single_seconds = timed(
-        lambda: released_adaptive_sharpness(
+        lambda: released_average_case_sharpness(
             module, inputs, targets, how.perturbations, seed=how.seed
         )
     )

@@ -31,15 +31,16 @@ def pool(results, name="fcnn", tau=-0.3, low=-0.5, high=-0.1, lost=(), demo=Fals
     folder = results / f"correlations/epfl/{name}/written/written"
     shared = {"pool": name, "trained": "written", "measured": "written", "demo": demo}
     correlation = made_up(
-        PoolCorrelation, **shared, sharpness="sharpness", tau=tau, low=low, high=high,
+        PoolCorrelation, **shared, measure="worst_case_sharpness", tau=tau, low=low, high=high,
         dataset="abalone", confidence=0.95, p_value=0.01, n=50 - len(lost), excluded=len(lost),
         published_tau=-0.311, published_p=0.001,
     )  # fmt: skip
-    clamped = correlation.model_copy(update={"sharpness": "sharpness_clamped", "tau": 0.9})
+    clamped = correlation.model_copy(update={"measure": "worst_case_sharpness_clamped", "tau": 0.9})
     write_table(folder / "correlations.csv", [correlation, clamped])
     models = [
         made_up(
-            PoolModel, **shared, seed=seed, used=seed not in lost, test_loss=0.5, sharpness=0.1,
+            PoolModel, **shared, seed=seed, used=seed not in lost, test_loss=0.5,
+            worst_case_sharpness=0.1,
             reason="the loss became nan in epoch 2" if seed in lost else "",
         )
         for seed in range(50)
@@ -57,8 +58,10 @@ def replications(results, name="fcnn", mean=-0.1, reach=0.05, count=20, publishe
     """Tables of the replications of one EPFL pool: one distribution, some models."""
     folder = results / f"correlations/replications/{name}/written/written"
     distribution = made_up(
-        TauDistribution, pool=name, trained="written", measured="written", sharpness="sharpness",
-        mean_tau=mean, low=mean - reach, high=mean + reach, replications=count, models=50,
+        TauDistribution, pool=name, trained="written", measured="written",
+        measure="worst_case_sharpness",
+        mean_tau=mean, low=mean - reach, high=mean + reach, replications=count,
+        replication_size=50,
         dataset="abalone", p_value=1e-3,
         predictive_low=mean - 4 * reach, predictive_high=mean + 4 * reach, published_tau=published,
     )  # fmt: skip
@@ -103,7 +106,7 @@ def family(
     correlation = made_up(
         FamilyCorrelation, family=name, over="models", x="mls", y="bound_d_released",
         at="end of training", sampled="train", method="pearson", estimate=estimate, low=low,
-        high=high, confidence=0.95, p_value=1e-6, n=n, interpolated=n - 2, train_size=10_000,
+        high=high, confidence=0.95, p_value=1e-6, n=n, interpolating=n - 2, train_size=10_000,
         steps=steps, dataset=dataset, excluded=3,
         reasons="3 × training loss not finite by step 400",
     )  # fmt: skip
@@ -113,7 +116,7 @@ def family(
         folder / "bounds.csv",
         [
             made_up(
-                BoundTightness, family=name, value=value, bound=bound, kind=kind,
+                BoundTightness, family=name, quantity=value, bound=bound, standing=kind,
                 median_log10_ratio=1.0, violations=broken, n=200,
             )
             for value, bound, kind, broken in bounds
@@ -135,8 +138,8 @@ def transformers(results):
     """Tables of the transformer study: one correlation, two models."""
     folder = results / "correlations/transformers"
     correlation = made_up(
-        VitCorrelation, estimator="exact", x="nmls", y="adaptive_sharpness", group="all",
-        method="kendall", estimate=0.1, low=-0.2, high=0.4, n=13, excluded=1,
+        VitCorrelation, estimator="exact", x="normalized_mls", y="average_case_sharpness",
+        group="all", method="kendall", estimate=0.1, low=-0.2, high=0.4, n=13, excluded=1,
     )  # fmt: skip
     write_table(folder / "correlations.csv", [correlation])
     models = [

@@ -72,12 +72,12 @@ def test_sbm_is_learnable_but_not_easy_for_a_gat(epochs):
     for seed in range(3):
         torch.manual_seed(seed)
         net = GAT(200, 8, num_layers=2, out_channels=7, dropout=0.6, act="elu")
-        optimiser = torch.optim.SGD(net.parameters(), lr=0.236)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.236)
         for _ in range(epochs):
             for batch in train[torch.randperm(140)].split(64):
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 cross_entropy(net(inputs, edges)[batch], targets[batch]).backward()
-                optimiser.step()
+                optimizer.step()
         net.eval()
         right = net(inputs, edges).argmax(1) == targets
         assert 0.6 < right[tensors["test_mask"]].double().mean() < 0.95

@@ -169,7 +169,7 @@ def oracle(model: nn.Module, inputs: Tensor) -> dict[str, float]:
         "log_nvr": math.log(np.mean([sum(a["volume"] for a in p["layers"]) for p in parts])),
         "normalized_mls": np.mean([p["x2"] * float(p["values"][0]) ** 2 for p in parts]),
         "input_invariant_mls": np.mean([p["invariant"] for p in parts]),
-        "adaptive_sharpness": np.mean([p["adaptive"] for p in parts]),
+        "average_case_sharpness": np.mean([p["adaptive"] for p in parts]),
         "relative_flatness": parts[0]["layers"][-1]["weight"].square().sum().item()
         * np.mean([p["layers"][-1]["input"] for p in parts]),
         "log_lvr_bound_jacobian": math.log(

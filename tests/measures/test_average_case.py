@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from flatness.measures.average_case import adaptive_sharpness_sampled
+from flatness.measures.average_case import average_case_sharpness_sampled
 from flatness.measures.measure import measure
 
 
@@ -35,7 +35,7 @@ def test_converges_to_the_hessians_value_within_its_standard_error():
     model, inputs, targets = case()
     H, w = hessian(model, inputs, targets)
     exact = (w.square() * H.diag()).sum().item() / 2
-    found = adaptive_sharpness_sampled(
+    found = average_case_sharpness_sampled(
         model, inputs, targets, rho=1e-3, pairs=2000, seed=0, chunk=3
     ).for_these_samples
     assert found.standard_error < 0.1 * abs(exact)
@@ -48,21 +48,23 @@ def test_at_interpolation_the_leading_term_is_the_hessians():
         targets = model(inputs)
     H, w = hessian(model, inputs, targets)
     found = measure(model, inputs, targets, rho=1e-3, pairs=1000)
-    assert found["adaptive_sharpness"].value == pytest.approx(
+    assert found["average_case_sharpness"].value == pytest.approx(
         (w.square() * H.diag()).sum().item() / 2, rel=1e-9
     )
     assert found["sharpness"].value == pytest.approx(H.trace().item(), rel=1e-9)
-    sampled = adaptive_sharpness_sampled(
+    sampled = average_case_sharpness_sampled(
         model, inputs, targets, rho=1e-3, pairs=1000, seed=0, chunk=5
     )
-    difference = abs(sampled.for_these_samples.value - found["adaptive_sharpness"].value)
+    difference = abs(sampled.for_these_samples.value - found["average_case_sharpness"].value)
     assert difference < 3 * sampled.for_these_samples.standard_error
-    assert found["adaptive_sharpness_sampled"] == sampled.estimate
+    assert found["average_case_sharpness_sampled"] == sampled.estimate
 
 
 def test_the_standard_error_covers_samples_and_perturbations():
     model, inputs, targets = case()
-    drawn = adaptive_sharpness_sampled(model, inputs, targets, rho=0.1, pairs=20, seed=0, chunk=5)
+    drawn = average_case_sharpness_sampled(
+        model, inputs, targets, rho=0.1, pairs=20, seed=0, chunk=5
+    )
     by_sample = drawn.by_sample.std() / math.sqrt(5)
     expected = math.hypot(by_sample, drawn.for_these_samples.standard_error)
     assert drawn.estimate.standard_error == pytest.approx(expected)
@@ -73,7 +75,7 @@ def test_the_seed_decides_the_perturbations_and_nothing_else_does():
     model, inputs, targets = case()
 
     def draw(seed):
-        return adaptive_sharpness_sampled(
+        return average_case_sharpness_sampled(
             model, inputs, targets, rho=0.1, pairs=3, seed=seed, chunk=2
         ).estimate.value
 

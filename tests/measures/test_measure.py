@@ -12,7 +12,7 @@ from measures.measures_oracle import oracle
 
 SHAPES = {"mlp": (1, 28, 28), "lenet5": (3, 32, 32), "vgg11": (3, 32, 32)}
 NETWORKS = [("mlp", "relu"), ("mlp", "tanh"), ("lenet5", None), ("vgg11", None)]
-SAMPLED = "adaptive_sharpness_sampled"
+SAMPLED = "average_case_sharpness_sampled"
 
 
 def network(name, activation, dtype=torch.float64):
@@ -116,7 +116,7 @@ def test_layers_add_up_to_the_network():
     model, inputs = network("lenet5", None)
     found = measure(model, inputs)
     assert list(found.per_layer) == ["conv1", "conv2", "fc1", "fc2", "fc3"]
-    for name in ("sharpness", "nmls", "adaptive_sharpness"):
+    for name in ("sharpness", "nmls", "average_case_sharpness"):
         total = sum(layer[name].value for layer in found.per_layer.values())
         assert total == pytest.approx(found[name].value, rel=1e-12)
     assert found.samples.layer_mls.shape == (2, 5)

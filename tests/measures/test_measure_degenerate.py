@@ -239,7 +239,7 @@ class Dropping(Idle):
 def test_a_layer_without_effect_adds_nothing(kind):
     model, inputs = kind().double(), rand(3, 4)
     found, alone = measure(model, inputs), measure(model.fc, inputs)
-    for name in ("sharpness", "mls", "nmls", "adaptive_sharpness", "bound_d"):
+    for name in ("sharpness", "mls", "nmls", "average_case_sharpness", "bound_d"):
         assert found[name].value == pytest.approx(alone[name].value, rel=1e-12), name
 
 
@@ -353,7 +353,7 @@ def test_shared_weights_are_measured_as_one_parameter():
     ("arguments", "message"),
     [
         ({"quantities": ["mls", "flatness"]}, "no flatness; there are sharpness"),
-        ({"quantities": ["adaptive_sharpness_sampled"]}, "needs targets"),
+        ({"quantities": ["average_case_sharpness_sampled"]}, "needs targets"),
         ({"targets": torch.zeros(3)}, "pass class labels as one-hot rows"),
         ({"targets": torch.zeros(2, 2), "chunk": 1}, r"targets: shape \(2, 2\)"),
         ({"targets": torch.full((3, 2), torch.nan)}, "targets are not finite"),

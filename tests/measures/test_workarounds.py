@@ -60,7 +60,7 @@ targets = torch.rand(25, 4)
 MEASURED = {
     "a user's model": MODEL
     + """
-from flatness.measures.worst_case import adaptive_sharpness
+from flatness.measures.worst_case import worst_case_sharpness
 from flatness.measures.hessian import hessian_trace, top_eigenvalue
 from flatness.measures.measure import measure
 
@@ -70,8 +70,8 @@ def all_of(dtype):
     found = measure(model, data[0])
     options = dict(rho=0.1, step_size=0.1, steps=3, restarts=2, batch_size=25)
     return [
-        *(found[name].value for name in ("sharpness", "adaptive_sharpness", "mls")),
-        adaptive_sharpness(model, functional.mse_loss, data, **options).value,
+        *(found[name].value for name in ("sharpness", "average_case_sharpness", "mls")),
+        worst_case_sharpness(model, functional.mse_loss, data, **options).value,
         top_eigenvalue(model, *data),
     ], hessian_trace(model, *data, estimates=2, products=4)
 
@@ -251,7 +251,7 @@ def test_a_network_that_begins_with_a_norm_is_measured_as_defined(norm, chunk):
     right = literal_sharpness(net, inputs)
     found = measure(net, inputs, chunk=chunk)
     assert found["sharpness"].value == pytest.approx(right[0], rel=1e-6)
-    assert found["adaptive_sharpness"].value == pytest.approx(right[1], rel=1e-6)
+    assert found["average_case_sharpness"].value == pytest.approx(right[1], rel=1e-6)
     rows = torch.autograd.functional.jacobian(lambda x: net(x).sum(0), inputs)  # (N, n, ...)
     norms = torch.linalg.matrix_norm(rows.transpose(0, 1).flatten(2), 2)
     assert found["mls"].value == pytest.approx(float(norms.mean()), rel=1e-9)

@@ -56,7 +56,8 @@ def test_no_other_code_spells_paths_of_results(folder):
     found = {
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in (ROOT / folder).rglob("*.[ps][ym]*")
-        if path.name != "layout.py"
+        if path.name
+        not in ("layout.py", "rename.py")  # which knows kept tables of earlier versions
         for line in path.read_text(encoding="utf-8").splitlines()
         if WRITTEN_OUT.search(line) and "../report" not in line
     }

@@ -7,7 +7,7 @@ import pytest
 
 import flatness
 from checkout import ROOT
-from flatness.records.tables import Provenance, Row
+from flatness.records.tables import Provenance, Row, data_dictionary
 from flatness.report.dictionary import OTHER_TABLES, TABLES, dictionary, row_of
 from flatness.studies.checkpoint_row import CheckpointRow
 
@@ -51,6 +51,12 @@ def test_one_line_a_column(tmp_path):
     line = found[(found["column"] == "mls") & found["files"].str.contains("chen")].iloc[0]
     assert line["symbol"]
     assert "correlations/chen/*/checkpoints.csv" in line["files"]
+
+
+def test_a_name_has_one_description():
+    found = data_dictionary(ROWS)
+    several = found.groupby("column")["description"].unique()
+    assert not {name: list(texts) for name, texts in several.items() if len(texts) > 1}
 
 
 def test_a_users_own_table_is_there_and_below_no_results(tmp_path):

@@ -24,7 +24,7 @@ def test_a_claim_takes_its_row(tmp_path):
     found = ledger(tmp_path)["tau-fcnn"]
     assert found.verdict == "reproduced"
     assert (found.estimate, found.low, found.high) == (-0.3, -0.5, -0.1)
-    assert (found.n, found.excluded, found.interpolated) == (48, 2, -1)
+    assert (found.n, found.excluded, found.interpolating) == (48, 2, -1)
     assert found.published == -0.311
     assert found.fixed_in == "abc1234"
     assert not found.demo

@@ -62,12 +62,12 @@ def test_the_sentences_follow_from_the_verdicts(tmp_path):
 
     first = sentences()
     found = next(line for line in first.values() if "adaptive sharpness" in line)
-    assert "1 came out as claimed (τ(sharpness, loss) < 0, FCNN)" in found
-    assert "1 came out the other way (τ(sharpness, loss) < 0, GAT)" in found
+    assert "1 came out as claimed, such as τ(sharpness, loss) < 0, FCNN: -0.30 [-0.50" in found
+    assert "1 came out the other way, such as τ(sharpness, loss) < 0, GAT: +0.40 [+0.20" in found
     assert any("violated in 2 of" in line for line in first.values())
     assert not any("demo data" in line for line in first.values())
     made_up_results.pool(tmp_path, tau=0.3, low=0.1, high=0.5)
-    assert any("0 came out as claimed, 2 came out the other way" in s for s in sentences().values())
+    assert any("0 came out as claimed; 2 came out the other way" in s for s in sentences().values())
 
 
 def test_networks_are_counted_once_where_a_part_of_a_block_was_taken(tmp_path):

@@ -59,18 +59,18 @@ def test_prints_a_table_and_writes_a_row(files, capsys):
     model = build("lenet5", seed=2).double()
     inputs = images(12, 3, 32, 32)[0].double() / 255
     expected = measure(model, inputs)
-    for name in set(QUANTITIES) - {"adaptive_sharpness_sampled"}:
+    for name in set(QUANTITIES) - {"average_case_sharpness_sampled"}:
         assert row[name] == pytest.approx(expected[name].value, rel=1e-9, nan_ok=True), name
         error = expected[name].standard_error
         assert row[f"{name}_se"] == pytest.approx(error, rel=1e-6, nan_ok=True), name
-    assert math.isfinite(row["adaptive_sharpness_sampled"])
+    assert math.isfinite(row["average_case_sharpness_sampled"])
     assert (row["samples"], row["dataset"], row["demo"]) == (12, "cifar10", False)
 
 
 def test_reads_one_model_of_many_and_test_images(files):
     assert command(files, "many.safetensors", prefix="seed1/step9/", part="test", samples=4) == 0
     row = read_table(files / "row.csv", CheckpointRow).iloc[0]
-    assert (row["prefix"], row["part"], row["samples"]) == ("seed1/step9/", "test", 4)
+    assert (row["prefix"], row["sampled"], row["samples"]) == ("seed1/step9/", "test", 4)
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def measured(folder, *arguments, **options):
 
 def test_the_row_says_what_made_it(files):
     row = measured(files, seed=3)
-    assert (row["seed"], row["activation"]) == (3, "")
+    assert (row["draw_seed"], row["activation"]) == (3, "")
     data = files / "data.safetensors"
-    inputs, labels = draw_images(data, load(data).tensors, "train", 4, int(row["seed"]))
+    inputs, labels = draw_images(data, load(data).tensors, "train", 4, int(row["draw_seed"]))
     model, targets = build("lenet5", seed=2).double(), one_hot(labels, 10).double()
     found = measure(model, inputs, targets, rho=row["rho"], pairs=int(row["pairs"]))
-    again = found["adaptive_sharpness_sampled"].value
-    assert row["adaptive_sharpness_sampled"] == pytest.approx(again, rel=1e-9)
+    again = found["average_case_sharpness_sampled"].value
+    assert row["average_case_sharpness_sampled"] == pytest.approx(again, rel=1e-9)
 
 
 def test_the_row_names_the_activation(files):

@@ -168,12 +168,12 @@ def test_more_replications_train_only_new_blocks(tmp_path):
     values["epfl"]["audit"] = {}
     config = tmp_path / "config.yaml"
     trained = []
-    for count in (1, 3, 5):
+    for count in (1, 5):
         values["epfl"]["replications"] = {"fcnn": {"count": count, "block": 100}}
         config.write_text(yaml.safe_dump(values), encoding="utf-8")
         done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
         trained.append(job_counts(done.stdout + done.stderr)["train_epfl"])
-    assert trained == [1, 2, 3]
+    assert trained == [1, 3]
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")

@@ -47,7 +47,7 @@ def test_every_model_is_in_the_tables_and_the_figure_is_there(finished):
         models = read_table(tables / "models.csv", PoolModel)
         assert models["seed"].tolist() == [0, 1, 2, 3]
         assert models["used"].all()
-        assert models["sharpness"].nunique() == 4
+        assert models["worst_case_sharpness"].nunique() == 4
         correlation = read_table(tables / "correlations.csv", PoolCorrelation)
         assert (correlation["n"] == 4).all()
         assert not correlation["demo"].any()

@@ -92,9 +92,9 @@ def test_more_seeds_train_the_new_blocks_only(finished):
 
     assert planned_with(finished, change) == {
         "train_epfl": 1, "measure_epfl": 1, "correlate_epfl": 1, "draw_epfl_fig1": 1,
-        "train_chen_mlp_tanh": 2, "measure_chen_mlp_tanh": 2, "correlate_chen": 1,
+        "train_chen_mlp_tanh": 1, "measure_chen_mlp_tanh": 1, "correlate_chen": 1,
         "contrast_chen": 1, "draw_chen": 3, "measure_cross_epfl": 1,
-        "measure_cross_chen_mlp_tanh": 2, **CROSS, **REPORT,
+        "measure_cross_chen_mlp_tanh": 1, **CROSS, **REPORT,
     }  # fmt: skip
 
 
@@ -137,8 +137,8 @@ def test_the_shared_plotting_module_redraws_all_figures(finished):
 def test_a_measures_formula_measures_again_without_training(finished):
     edit(finished / "workflow/flatness/measures/measure.py", *FORMULA)
     assert planned(finished) == {
-        "measure_chen_mlp_tanh": 2, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
-        "measure_cross_epfl": 2, **CROSS, **REPORT,
+        "measure_chen_mlp_tanh": 1, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
+        "measure_cross_epfl": 1, **CROSS, **REPORT,
     }  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def test_adopted_results_are_as_if_made_here(clone):
     assert "taken over; 0 jobs left to run" in done.stdout
     assert planned(clone) == {}
     edit(clone / "workflow/flatness/measures/measure.py", *FORMULA)
-    assert planned(clone)["measure_chen_mlp_tanh"] == 2
+    assert planned(clone)["measure_chen_mlp_tanh"] == 1
     assert "train_chen_mlp_tanh" not in planned(clone)
 
 
@@ -214,7 +214,7 @@ def test_results_of_other_code_and_settings_are_not_passed_off_as_ours(clone, fi
     done = tiny.flatness(clone, "adopt", "tiny.yaml")
     assert done.returncode == 0, done.stderr
     assert planned(clone) == {
-        "measure_epfl": 3, "correlate_epfl": 1, "replicate_epfl": 1, **CROSS, **FIGURES, **REPORT
+        "measure_epfl": 2, "correlate_epfl": 1, "replicate_epfl": 1, **CROSS, **FIGURES, **REPORT
     }  # fmt: skip
 
 
@@ -250,12 +250,12 @@ def test_every_result_says_what_made_it(finished_run):
             assert str(path.relative_to(finished_run)) in made
 
 
-def test_the_same_bytes_on_one_core_all_settings_in_one_job(finished_run, tmp_path):
-    """The shared run has both of this machine's cores, if it has two, and a job a setting."""
+def test_the_same_bytes_on_one_core_each_setting_in_a_job_of_its_own(finished_run, tmp_path):
+    """The shared run has both cores, if this machine has two, and one job for all settings."""
     folder = tiny.check_out(tmp_path / "alone")
     shutil.copytree(finished_run / "data", folder / "data")
     values = tiny.tiny_values()
-    values["chen"]["families"]["mlp_tanh"]["together"] = True
+    values["chen"]["families"]["mlp_tanh"]["together"] = False
     tiny.write_config(folder / "tiny.yaml", values)
     everything = tiny.tables(finished_run)
     targets = [f"results/tiny/{path}" for path in everything if path.startswith("correlations/")]

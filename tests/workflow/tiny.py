@@ -23,10 +23,10 @@ def tiny_values():
     values["statistics"]["resamples"] = 100
     values["figures"]["together"] = False
     pools = values["epfl"]["pools"]
-    values["epfl"]["pools"] = {"fcnn": pools["fcnn"] | {"models": 4, "block": 2}}
+    values["epfl"]["pools"] = {"fcnn": pools["fcnn"] | {"models": 4, "block": 4}}
     values["epfl"] |= {"replications": {"fcnn": {"count": 2, "block": 4}}, "audit": {}}
     family = values["chen"]["families"]["mlp_tanh"]
-    family |= {"settings": family["settings"][:2], "together": False}
+    family |= {"settings": family["settings"][:2], "together": True}
     family |= {"seeds": 2, "block": 2, "trend_seeds": 2, "trend_block": 2}
     family |= {"iterations": 200, "samples": 4}
     family["checkpoints"] = {"schedule": "even", "count": 2}
@@ -50,7 +50,8 @@ def longer_values():
     """The tiny config with two trainings of some seconds, of one model each."""
     values = tiny_values()
     family = values["chen"]["families"]["mlp_tanh"]
-    family |= {"seeds": 1, "trend_seeds": 1, "block": 1, "iterations": 4000, "classes": [3, 8]}
+    family |= {"together": False, "seeds": 1, "trend_seeds": 1, "block": 1}
+    family |= {"iterations": 4000, "classes": [3, 8]}
     values["epfl"]["pools"]["fcnn"] |= {"models": 3, "block": 3}
     return values
 

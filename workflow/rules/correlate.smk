@@ -106,6 +106,37 @@ rule audit_epfl:
         )
 
 
+rule defect_effects:
+    input:
+        models=epfl_blocks(
+            rules.cross_defects.output[0],
+            lambda pool: CONFIG.epfl.factorial[pool].blocks,
+        ),
+    output:
+        cells=result(layout.FACTORIAL_CELLS),
+        effects=result(layout.FACTORIAL_EFFECTS),
+    log:
+        f"{LOGS}/correlate/factorial/{{pool}}.log",
+    wildcard_constraints:
+        pool=alternatives(CONFIG.epfl.factorial),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        statistics=canonical_json(CONFIG.statistics),
+        models=repeated("--models", "models"),
+        code=version_of("defect-effects"),
+    message:
+        "Effects of the defects: {wildcards.pool}"
+    shell:
+        step(
+            "defect-effects --statistics {params.statistics:q} {params.models}"
+            " --cells {output.cells:q} --output {output.effects:q}"
+        )
+
+
 rule correlate_chen:
     input:
         measurements=chen_blocks,
@@ -181,7 +212,7 @@ rule correlate_transformers:
         measurements=repeated("--measurements", "measurements"),
         code=version_of("correlate-transformers"),
     message:
-        "Correlate adaptive sharpness of transformers with normalized MLS and test loss"
+        "Correlate average-case sharpness of transformers with normalized MLS and test loss"
     shell:
         step(
             "correlate-transformers --statistics {params.statistics:q}"

@@ -101,8 +101,40 @@ rule draw_epfl_audit:
         )
 
 
+rule draw_epfl_factorial:
+    input:
+        cells=rules.defect_effects.output.cells,
+        effects=rules.defect_effects.output.effects,
+    output:
+        png=report(
+            picture("epfl_factorial_{pool}"),
+            caption="../flatness/report/captions/epfl_factorial.rst",
+            category="Adaptive Sharpness and Generalization",
+            labels={"figure": "epfl_factorial_{pool}"},
+        ),
+        svg=drawing("epfl_factorial_{pool}"),
+    log:
+        f"{LOGS}/draw/epfl_factorial_{{pool}}.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        dpi=CONFIG.figures.dpi,
+        code=version_of("draw-epfl-factorial"),
+    message:
+        "Draw epfl_factorial_{wildcards.pool}"
+    shell:
+        step(
+            "draw-epfl-factorial --dpi {params.dpi} --png {output.png:q}"
+            " --svg {output.svg:q} --cells {input.cells:q} --effects {input.effects:q}"
+        )
+
+
 rule epfl:
     input:
+        expand(rules.draw_epfl_factorial.output, pool=CONFIG.epfl.factorial),
         rules.draw_epfl_fig1.output,
         rules.draw_epfl_replications.output if CONFIG.epfl.replications else [],
         expand(rules.draw_epfl_audit.output, pool=CONFIG.epfl.audit),
@@ -130,51 +162,13 @@ CHEN_FIGURES = {
     "chen_figG5": ("draw-chen-figg5", ["mlp_tanh"]),
     "chen_test_samples": ("draw-chen-test-samples", ["vgg11"]),
     "chen_ten_classes": ("draw-chen-trends --by learning_rate", ["vgg11_ten_classes"]),
-    "chen_optimisers": ("draw-chen-trends --by setting", ["optimisers"]),
+    "chen_optimizers": ("draw-chen-trends --by setting", ["optimizers"]),
 }
 CHEN_FIGURES = {
     figure: (verb, [family for family in families if family in CONFIG.chen.families])
     for figure, (verb, families) in CHEN_FIGURES.items()
     if any(family in CONFIG.chen.families for family in families)
 }
-
-
-def chen_tables(figures, table):
-    """The tables of all families that some figures show."""
-    families = {
-        family: None for figure in figures for family in CHEN_FIGURES[figure][1]
-    }
-    return expand(rules.correlate_chen.output[table], family=families)
-
-
-def chen_steps(figures):
-    """The command line that draws some figures, one after the other."""
-    steps = []
-    for figure in figures:
-        verb = CHEN_FIGURES[figure][0]
-        options = [f"--dpi={CONFIG.figures.dpi}"]
-        options += [f"--png={picture(figure)}", f"--svg={drawing(figure)}"]
-        options += [
-            f"--checkpoints={path}" for path in chen_tables([figure], "checkpoints")
-        ]
-        # trends, test samples and figure G.5 read no correlations
-        if verb in ("draw-chen-fig3", "draw-chen-scatter"):
-            options += [
-                f"--correlations={path}"
-                for path in chen_tables([figure], "correlations")
-            ]
-        steps.append(f"{verb} {shlex.join(options)}")
-    return " --then ".join(steps)
-
-
-def chen_picture(figure):
-    """A figure's picture, for Snakemake's own report."""
-    return report(
-        picture(figure),
-        caption="../flatness/report/captions/chen.rst",
-        category="Loss flatness and compressed representations",
-        labels={"figure": figure},
-    )
 
 
 if CONFIG.figures.together:

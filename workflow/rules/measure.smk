@@ -37,6 +37,44 @@ rule measure_epfl:
         )
 
 
+rule cross_defects:
+    input:
+        data=lambda wildcards: data_file(CONFIG.epfl.pools[wildcards.pool].dataset),
+    output:
+        result(layout.FACTORIAL_MEASURED),
+    log:
+        f"{LOGS}/measure/factorial/{{pool}}/{{block}}.log",
+    benchmark:
+        f"{BENCHMARKS}/measure/factorial/{{pool}}/{{block}}.tsv"
+    wildcard_constraints:
+        pool=alternatives(CONFIG.epfl.factorial),
+    conda:
+        ENVIRONMENT
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="4h",
+        gpu=GPUS,
+    params:
+        settings=lambda wildcards: canonical_json(CONFIG.epfl.only(wildcards.pool)),
+        device=DEVICE,
+        code=version_of("cross-defects"),
+        scratch=lambda wildcards: scratch(
+            "cross-defects",
+            CONFIG.epfl.only(wildcards.pool),
+            version_of("cross-defects"),
+            wildcards.block,
+        ),
+    message:
+        "Every combination of defects: {wildcards.pool}, seeds {wildcards.block}"
+    shell:
+        step(
+            "cross-defects --settings {params.settings:q} --device {params.device}"
+            " --data {input.data:q} --seeds {wildcards.block} --scratch {params.scratch:q}"
+            " --output {output:q}"
+        )
+
+
 if EPFL_AUDITED_TOGETHER:
 
     ruleorder: measure_audit > measure_epfl

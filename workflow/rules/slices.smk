@@ -300,3 +300,44 @@ def cross_tables(wildcards):
         )
     ]
     return families + pools
+
+
+# Of the figures of the families.
+
+
+def chen_tables(figures, table):
+    """The tables of all families that some figures show."""
+    families = {
+        family: None for figure in figures for family in CHEN_FIGURES[figure][1]
+    }
+    return expand(rules.correlate_chen.output[table], family=families)
+
+
+def chen_steps(figures):
+    """The command line that draws some figures, one after the other."""
+    steps = []
+    for figure in figures:
+        verb = CHEN_FIGURES[figure][0]
+        options = [f"--dpi={CONFIG.figures.dpi}"]
+        options += [f"--png={picture(figure)}", f"--svg={drawing(figure)}"]
+        options += [
+            f"--checkpoints={path}" for path in chen_tables([figure], "checkpoints")
+        ]
+        # trends, test samples and figure G.5 read no correlations
+        if verb in ("draw-chen-fig3", "draw-chen-scatter"):
+            options += [
+                f"--correlations={path}"
+                for path in chen_tables([figure], "correlations")
+            ]
+        steps.append(f"{verb} {shlex.join(options)}")
+    return " --then ".join(steps)
+
+
+def chen_picture(figure):
+    """A figure's picture, for Snakemake's own report."""
+    return report(
+        picture(figure),
+        caption="../flatness/report/captions/chen.rst",
+        category="Loss flatness and compressed representations",
+        labels={"figure": figure},
+    )

@@ -12,7 +12,7 @@ import torch
 from flatness.datasets.normalised import Dataset, save
 from flatness.measures.quantities import QUANTITIES
 from flatness.records.tables import provenance
-from flatness.studies.chen.config import Measurement, Setting, Training
+from flatness.studies.chen.config import GridTraining, Measurement, Setting
 from flatness.studies.chen.measured_rows import MeasuredCheckpoint
 
 STEPS = (0, 30, 60)
@@ -41,7 +41,7 @@ def write_images(path: Path, *, network: str = "mlp", train: int = 40) -> Path:
     return path
 
 
-def small_training(**changes: object) -> Training:
+def small_training(**changes: object) -> GridTraining:
     """The slice of a short MLP training."""
     values = {
         "family": "mlp_tanh",
@@ -54,7 +54,7 @@ def small_training(**changes: object) -> Training:
         "steps": STEPS,
         "device": "cpu",
     }
-    return Training(**values | changes)
+    return GridTraining(**values | changes)
 
 
 def small_measurement(**changes: object) -> Measurement:
@@ -115,7 +115,7 @@ def _made_up_common(family, network, rate, batch, seed, step, lost):
         "learning_rate": rate, "batch_size": batch, "dataset": "digits", "demo": True,
         "train_size": 40, "seed": seed, "step": step, "last": step == 400, "train_loss": loss,
         "train_accuracy": np.nan if lost else 1 - loss, "test_loss": loss * 2,
-        "test_accuracy": np.nan if lost else 0.9 - loss, "generalisation_gap": 10 + seed,
+        "test_accuracy": np.nan if lost else 0.9 - loss, "accuracy_gap": 10 + seed,
         "interpolated": bool(loss < 1e-3), "diverged": lost,
         "reason": "training loss not finite by step 100" if lost else "", **provenance("abc"),
     }  # fmt: skip
@@ -138,4 +138,8 @@ def _made_up_values(rng, rate, step, luck, lost):
         }
         values[f"nmls_bound{suffix}"] = 90 * root
         values |= {f"log_lvr_bound{suffix}": 5.0, f"log_nvr_bound{suffix}": 9.0}
-    return values | {"log_lvr": -4.0, "log_lvr_bound_jacobian": 1.0, "adaptive_sharpness": root / 9}
+    return values | {
+        "log_lvr": -4.0,
+        "log_lvr_bound_jacobian": 1.0,
+        "average_case_sharpness": root / 9,
+    }

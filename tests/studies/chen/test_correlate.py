@@ -36,7 +36,7 @@ def test_every_pair_is_correlated_over_models_by_every_method():
     expected = stats.pearsonr(models["mls"], models["bound_d_released"])[0]
     assert rows["estimate"].iloc[0] == pytest.approx(expected, abs=1e-12)
     assert (rows["n"] == 20).all() and (rows["excluded"] == 0).all()
-    assert (rows["interpolated"] == 16).all()
+    assert (rows["interpolating"] == 16).all()
 
 
 def test_diverged_models_are_left_out_with_their_number_and_reason():
@@ -131,7 +131,7 @@ def test_a_seed_that_lacks_a_model_is_left_out_and_counted():
     models = last_on_train(frame(seeds=5, diverged=(("lr0.1_batch8", 1),)))
     row = chosen(among_seeds(models, STATISTICS), x="nmls", y="nmls_bound_released").iloc[0]
     assert (row["n"], row["excluded"]) == (4, 5)
-    assert row["interpolated"] == models[models["seed"] != 1]["interpolated"].sum()
+    assert row["interpolating"] == models[models["seed"] != 1]["interpolated"].sum()
     assert "4 × a quantity, of it or of its group" in row["reasons"]
 
 
@@ -164,14 +164,14 @@ def test_a_family_without_trends_has_no_rows_along_training():
 def test_bounds_are_compared_with_violations_counted():
     table = frame(network="vgg11", seeds=2, trend_seeds=0)
     table.loc[table.index[0], "bound_d_released"] = table["mls"].iloc[0] / 10
-    rows = chosen(tightness(table), value="mls", bound="bound_d_released")
-    assert rows[["kind", "violations", "n"]].values.tolist() == [["heuristic", 1, 10]]
+    rows = chosen(tightness(table), quantity="mls", bound="bound_d_released")
+    assert rows[["standing", "violations", "n"]].values.tolist() == [["heuristic", 1, 10]]
     assert rows["lowest_log10_ratio"].iloc[0] == pytest.approx(-1)
     assert rows["median_log10_ratio"].iloc[0] == pytest.approx(np.log10(30))
 
 
 def test_the_released_bounds_of_a_dense_network_are_theorems():
-    assert set(pd.DataFrame(tightness(frame(seeds=1)))["kind"]) == {"theorem"}
+    assert set(pd.DataFrame(tightness(frame(seeds=1)))["standing"]) == {"theorem"}
 
 
 def test_the_command_writes_three_tables_and_drops_no_row(tmp_path):

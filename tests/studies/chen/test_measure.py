@@ -74,7 +74,7 @@ def test_an_interpolating_models_last_checkpoint_gets_the_hessians_trace(tmp_pat
     last = table[table["step"] == 400]
     assert last["interpolated"].all()
     assert np.isfinite(last["hessian_trace"]).tolist() == [True, False]
-    assert np.isfinite(last["adaptive_sharpness_sampled"]).tolist() == [True, False]
+    assert np.isfinite(last["average_case_sharpness_sampled"]).tolist() == [True, False]
     assert table.loc[table["step"] == 0, "hessian_trace"].isna().all()
     weights = load_tensors(tmp_path / "final.safetensors")[0]
     model = build_network(training, 0)
@@ -108,7 +108,7 @@ def test_a_diverged_model_has_a_row_without_values(tmp_path):
     )
     lost = table[table["diverged"]]
     assert lost["step"].tolist() == [30, 60]
-    assert lost[["mls", "sharpness", "generalisation_gap"]].isna().all(axis=None)
+    assert lost[["mls", "sharpness", "accuracy_gap"]].isna().all(axis=None)
     assert not lost["interpolated"].any()
     assert (lost["reason"] != "").all()
 
@@ -129,11 +129,11 @@ def test_checkpoints_that_obey_every_theorem_pass():
     check_theorems(frame())
 
 
-@pytest.mark.parametrize("inequality", INEQUALITIES, ids=lambda i: f"{i.value}-{i.bound}")
+@pytest.mark.parametrize("inequality", INEQUALITIES, ids=lambda i: f"{i.quantity}-{i.bound}")
 def test_a_broken_theorem_is_an_error_that_names_model_step_and_quantity(inequality):
     table = frame()
     first, last = table.index[0], table.index[-1]
-    table.loc[last, inequality.bound] = table.loc[last, inequality.value] - 1e-4
+    table.loc[last, inequality.bound] = table.loc[last, inequality.quantity] - 1e-4
     with pytest.raises(NumericalError, match=inequality.bound) as caught:
         check_theorems(table)
     assert "seed 1 step 400" in str(caught.value) and first != last
@@ -145,7 +145,7 @@ def test_a_heuristic_that_fails_is_no_error():
 
 def test_a_bound_of_zero_is_violated():
     rows = pd.DataFrame(tightness(frame(network="vgg11", bound_b_released=0.0)))
-    row = rows[(rows["value"] == "mls") & (rows["bound"] == "bound_b_released")].iloc[0]
+    row = rows[(rows["quantity"] == "mls") & (rows["bound"] == "bound_b_released")].iloc[0]
     assert row["violations"] == row["n"] == len(frame())
 
 

@@ -46,7 +46,8 @@ def pool(folder, name="gat", models=6):
             made_up_results.made_up(
                 PoolModel, pool=name, trained="written", measured="written", demo=True, seed=seed,
                 train_loss=math.nan if lost else values[0],
-                test_loss=math.nan if lost else values[1], sharpness=values[2], sharpness_se=0.1,
+                test_loss=math.nan if lost else values[1],
+                worst_case_sharpness=values[2], worst_case_sharpness_se=0.1,
                 used=not lost, reason="the loss was nan in epoch 2" if lost else "",
             )
         )  # fmt: skip

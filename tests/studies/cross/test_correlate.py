@@ -39,7 +39,7 @@ def test_every_model_has_a_row_of_every_measure(tables):
     lost = models[(models["setting"] == LOST[0]) & (models["seed"] == LOST[1])]
     assert set(lost["status"]) == {"diverged"} and lost["value"].isna().all()
     used = models[models["status"] == "used"]
-    assert used["gap"].tolist() == (used["test_loss"] - used["train_loss"]).tolist()
+    assert used["loss_gap"].tolist() == (used["test_loss"] - used["train_loss"]).tolist()
     undefined = models[models["status"] == "not defined"]
     assert (undefined["reason"] != "").all()
 
@@ -55,7 +55,7 @@ def test_root_sharpness_takes_the_place_of_sharpness(tables):
 
 def test_coefficients_are_over_the_models_used(tables):
     models, correlations = tables
-    for measure, loss in (("mls", "test_loss"), ("worst_case_strong", "gap")):
+    for measure, loss in (("mls", "test_loss"), ("worst_case_strong", "loss_gap")):
         used = models[(models["models"] == "mlp_relu") & (models["measure"] == measure)]
         used = used[used["status"] == "used"]
         expected = kendalltau(used["value"], used[loss])
@@ -68,7 +68,7 @@ def test_coefficients_are_over_the_models_used(tables):
 def test_a_pools_own_sharpness_is_named_by_its_protocol(tables):
     models, correlations = tables
     found = row(
-        correlations, models="gat", measure="worst_case_written", loss="gap", method="pearson"
+        correlations, models="gat", measure="worst_case_written", loss="loss_gap", method="pearson"
     )
     assert (found["study"], found["dataset"], found["n"]) == ("epfl", "sbm", 5)
     assert "worst_case_strong" not in set(models.loc[models["study"] == "epfl", "measure"])
@@ -81,10 +81,10 @@ def test_what_has_no_coefficient_says_why_and_is_no_test(tables):
         "nmls": "5 × not defined: no definition",
         "log_volume_top3": "5 × not defined: its value is -inf for this model",
     }.items():
-        found = row(gat, measure=measure, loss="gap", method="kendall")
+        found = row(gat, measure=measure, loss="loss_gap", method="kendall")
         assert math.isnan(found["estimate"]) and math.isnan(found["q_value"])
         assert found["n"] == 0 and reason in found["reasons"]
-    same = row(gat, measure="root_sharpness", loss="gap", method="kendall")
+    same = row(gat, measure="root_sharpness", loss="loss_gap", method="kendall")
     assert "the measure is the same for all models" in same["reasons"]
     tested = correlations["p_value"].notna()
     assert (tested == correlations["q_value"].notna()).all()

@@ -28,7 +28,9 @@ def hatched(text):
 
 def test_every_coefficient_is_written_and_small_q_is_starred(tmp_path, correlations):
     table = correlations.assign(q_value=0.2)
-    chosen = (table["models"] == "lenet5") & (table["measure"] == "mls") & (table["loss"] == "gap")
+    chosen = (
+        (table["models"] == "lenet5") & (table["measure"] == "mls") & (table["loss"] == "loss_gap")
+    )
     table.loc[chosen, ["estimate", "q_value"]] = [-0.357, 0.049]
     _, text = drawn(tmp_path, table)
     assert "<!-- −0.36* -->" in text and text.count("* -->") == 1

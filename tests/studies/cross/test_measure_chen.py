@@ -6,7 +6,7 @@ from torch import nn
 
 from flatness.__main__ import main
 from flatness.measures.ascent import draw_batches
-from flatness.measures.worst_case import strong_adaptive_sharpness
+from flatness.measures.worst_case import strong_worst_case_sharpness
 from flatness.records.tables import provenance, read_table, write_table
 from flatness.records.tensors import save_tensors
 from flatness.studies.chen.images import build_network, load_images
@@ -38,7 +38,7 @@ def test_strong_sharpness_is_first_order_for_small_rho():
         pairs = zip(model.parameters(), gradients, strict=True)
         slopes.append(sum((w.detach() * g).abs().sum() for w, g in pairs))
     for rho, tolerance in ((1e-4, 1e-3), (1e-6, 1e-5)):
-        found = strong_adaptive_sharpness(
+        found = strong_worst_case_sharpness(
             model, squared_error, data, rho=rho, restarts=3, batch_size=8
         )
         first_order = rho * float(torch.stack(slopes).mean())
@@ -80,7 +80,7 @@ def test_every_model_of_a_block_has_a_row(block):
     assert "not finite near the weights" in rows["reason"][2]
     assert rows["value"][1:].isna().all()
     images = load_images(folder / "data.safetensors", experiment.training).train
-    expected = strong_adaptive_sharpness(
+    expected = strong_worst_case_sharpness(
         build_network(experiment.training, 0), squared_error, (images.inputs, images.targets),
         rho=0.01, batch_size=16, restarts=2,
     )  # fmt: skip

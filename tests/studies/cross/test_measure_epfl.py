@@ -9,7 +9,7 @@ from flatness.__main__ import main
 from flatness.datasets.normalised import save
 from flatness.records.tables import read_table
 from flatness.records.tensors import save_tensors
-from flatness.studies.cross.config import PoolMeasurement
+from flatness.studies.cross.config import CrossPoolMeasurement
 from flatness.studies.cross.measure_epfl import MODULES, sample_order
 from flatness.studies.cross.measures import COMPRESSION, NOT_DEFINED
 from flatness.studies.cross.rows import CrossMeasurement
@@ -41,7 +41,7 @@ def measured(folder, pool, samples=2, reasons=("", "")):
     save(folder / "data.safetensors", dataset)
     metadata = {"seeds": [4, 7], "reasons": reasons}
     save_tensors(folder / "weights.safetensors", states(pool, dataset), metadata)
-    experiment = PoolMeasurement(training=training(pool), samples=samples)
+    experiment = CrossPoolMeasurement(training=training(pool), samples=samples)
     code = main(
         ["measure-cross-epfl", "--experiment", experiment.model_dump_json()]
         + ["--data", str(folder / "data.safetensors"), "--output", str(folder / "m.csv")]
@@ -110,5 +110,5 @@ def test_more_samples_than_there_are_is_one_line(tmp_path, capsys):
 
 
 def test_a_smaller_sample_is_part_of_a_larger_one():
-    few, many = (PoolMeasurement(training=training("fcnn"), samples=n) for n in (3, 9))
+    few, many = (CrossPoolMeasurement(training=training("fcnn"), samples=n) for n in (3, 9))
     assert sample_order(50, few).tolist() == sample_order(50, many).tolist()[:3]

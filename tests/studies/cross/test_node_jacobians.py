@@ -41,7 +41,7 @@ def literal(dataset, nodes, parameters, index):
             "log_volume_top3": values[:3].prod().log(),
             "normalized_mls": features[node].square().sum() * values[0] ** 2,
             "sharpness": sum(g.square().sum() for row in rows for g in row[1:]),
-            "adaptive_sharpness": sum(
+            "average_case_sharpness": sum(
                 (w * g).square().sum() / 2
                 for row in rows
                 for w, g in zip(weights, row[1:], strict=True)

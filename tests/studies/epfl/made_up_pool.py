@@ -28,8 +28,9 @@ def pool_tables(folder, models, diverged=(), unmeasured=(), measured_with="AVX2"
         gone = lost or seed in unmeasured
         measured.append(
             MeasuredModel(
-                pool="gat", seed=seed, sharpness=np.nan if gone else sharpness[seed],
-                sharpness_se=0.1, sharpness_clamped=np.nan if gone else abs(sharpness[seed]),
+                pool="gat", seed=seed, worst_case_sharpness=np.nan if gone else sharpness[seed],
+                worst_case_sharpness_se=0.1,
+                worst_case_sharpness_clamped=np.nan if gone else abs(sharpness[seed]),
                 restarts=50, reason="nothing to measure" if gone else "",
                 **made | {"instruction_set": measured_with},
             )

@@ -119,7 +119,8 @@ def trained(seed, loss, diverged=False):
 
 def measured(seed, sharpness):
     return MeasuredModel(
-        pool="gat", seed=seed, sharpness=sharpness, sharpness_se=0.1, sharpness_clamped=sharpness,
+        pool="gat", seed=seed, worst_case_sharpness=sharpness,
+        worst_case_sharpness_se=0.1, worst_case_sharpness_clamped=sharpness,
         restarts=50, reason="", **provenance("def"),
     )  # fmt: skip
 
@@ -162,8 +163,8 @@ def test_each_protocol_is_compared_with_the_written_one_on_the_same_models(audit
     kept = [seed for seed in range(12) if seed != 5]
     written = table.loc["measuring", "written", "written"]
     assert (written["n"], written["excluded"]) == (11, 1)
-    assert written["sharpness"] == pytest.approx(noise[kept].mean())
-    assert written["sharpness_se"] == pytest.approx(stats.sem(noise[kept]))
+    assert written["worst_case_sharpness"] == pytest.approx(noise[kept].mean())
+    assert written["worst_case_sharpness_se"] == pytest.approx(stats.sem(noise[kept]))
     assert written["test_loss"] == pytest.approx(losses[kept].mean())
     assert written["test_accuracy"] == pytest.approx(0.5 + np.mean(kept) / 100)
     assert (written["ratio"], written["ratio_se"]) == (1, 0)
@@ -196,7 +197,7 @@ def test_the_audit_is_drawn_the_same_each_time_also_with_too_few_models_for_a_ta
     few = [
         AuditedProtocol(**row | {"tau": math.nan, "low": math.nan, "high": math.nan})
         if row["part"] == "training"
-        else AuditedProtocol(**row | {"sharpness": abs(row["sharpness"])})
+        else AuditedProtocol(**row | {"worst_case_sharpness": abs(row["worst_case_sharpness"])})
         for row in table.to_dict("records")
     ]
     write_table(folder / "few.csv", few)
@@ -218,7 +219,7 @@ def test_sharpness_and_tau_of_each_protocol_are_drawn_with_the_published_tau(aud
     left, right = Figure().subplots(1, 2)
     draw_sharpness(left, table)
     draw_tau(right, table)
-    for axis, quantity in ((left, "sharpness"), (right, "tau")):
+    for axis, quantity in ((left, "worst_case_sharpness"), (right, "tau")):
         points = np.column_stack([table[quantity], range(len(table))])
         np.testing.assert_allclose(axis.containers[0].lines[0].get_xydata(), points)
     [published] = [line for line in right.lines if line.get_label() == "published τ"]
@@ -242,10 +243,10 @@ def test_the_released_protocol_is_held_against_its_source_in_mean_spread_loss_an
     found = read_table(folder / "released.csv", SourceComparison)
     figure = found[found["source"] == "published figure"].set_index("quantity")
     assert set(figure.index) == {
-        "sharpness", "sharpness_sd", "test_loss", "test_loss_sd", "tau"
+        "worst_case_sharpness", "sharpness_sd", "test_loss", "test_loss_sd", "tau"
     }  # fmt: skip
     assert set(found["quantity"]) >= {"test_accuracy"}
-    row = figure.loc["sharpness"]
+    row = figure.loc["worst_case_sharpness"]
     assert row["value"] == pytest.approx(-2 * noise[:3].mean())
     assert row["error"] == pytest.approx(2 * stats.sem(noise[:3]))
     assert row["source_value"] == pytest.approx(0.181, abs=1e-3)
@@ -261,7 +262,7 @@ def made_up_released(scale=1.0, demo=False):
     draws = (draws - draws.mean(1, keepdims=True)) / draws.std(1, ddof=1, keepdims=True)
     lines = [trained(seed, 1.614 + 0.052 * loss) for seed, loss in enumerate(draws[0])]
     joined = pd.DataFrame([line.model_dump() for line in lines])
-    return joined.assign(used=True, demo=demo, sharpness=0.18 + 0.2 * scale * draws[1])
+    return joined.assign(used=True, demo=demo, worst_case_sharpness=0.18 + 0.2 * scale * draws[1])
 
 
 def test_a_pool_that_has_the_sources_mean_and_tau_but_not_its_spread_differs():

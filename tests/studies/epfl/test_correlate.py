@@ -15,12 +15,12 @@ def test_tau_is_that_of_the_usable_models_and_none_is_dropped(tmp_path):
     assert models["seed"].tolist() == list(range(20))
     left_out = models[~models["used"]].set_index("seed")["reason"].to_dict()
     assert left_out == {3: "the loss became nan in epoch 2", 7: "nothing to measure"}
-    table = read_table(tmp_path / "table.csv", PoolCorrelation).set_index("sharpness")
+    table = read_table(tmp_path / "table.csv", PoolCorrelation).set_index("measure")
     kept = [seed for seed in range(20) if seed not in (3, 7)]
     expected = stats.kendalltau(sharpness[kept], losses[kept])
-    assert table.loc["sharpness", "tau"] == pytest.approx(expected.statistic)
+    assert table.loc["worst_case_sharpness", "tau"] == pytest.approx(expected.statistic)
     clamped = stats.kendalltau(abs(sharpness[kept]), losses[kept])
-    assert table.loc["sharpness_clamped", "tau"] == pytest.approx(clamped.statistic)
+    assert table.loc["worst_case_sharpness_clamped", "tau"] == pytest.approx(clamped.statistic)
     assert table["n"].tolist() == [18, 18]
     assert table["excluded"].tolist() == [2, 2]
     assert table["published_tau"].tolist() == [-0.185, -0.185]

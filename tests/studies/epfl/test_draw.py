@@ -26,7 +26,9 @@ def test_one_pool_is_drawn_with_its_numbers(tmp_path):
     assert draw(tmp_path, "a") == draw(tmp_path, "b") == 0
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    found = read_table(tmp_path / "table.csv", PoolCorrelation).query("sharpness == 'sharpness'")
+    found = read_table(tmp_path / "table.csv", PoolCorrelation).query(
+        "measure == 'worst_case_sharpness'"
+    )
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert "GAT on sbm, 11 models, 1 left out" in text
     assert f"τ = {found['tau'].item():+.3f} [" in text

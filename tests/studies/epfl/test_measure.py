@@ -132,13 +132,19 @@ def test_the_table_has_a_row_for_every_model_diverged_ones_too(tmp_path):
     assert table.index.tolist() == SEEDS
     assert table["restarts"].tolist() == [4, 0, 4]
     assert table["reason"].tolist() == ["", "the loss was nan in epoch 2", ""]
-    for column in ("sharpness", "sharpness_se", "sharpness_clamped"):
+    for column in (
+        "worst_case_sharpness",
+        "worst_case_sharpness_se",
+        "worst_case_sharpness_clamped",
+    ):
         assert table[column].notna().tolist() == [True, False, True]
     usable = {name: values[[0, 2]] for name, values in states.items()}
     rises = measure_models(settings, DATASETS["fcnn"](), usable, [0, 7], tmp_path / "s").double()
-    assert table.loc[[0, 7], "sharpness"].tolist() == pytest.approx(rises.mean(1).tolist())
+    assert table.loc[[0, 7], "worst_case_sharpness"].tolist() == pytest.approx(
+        rises.mean(1).tolist()
+    )
     errors = (rises.std(1) / 2).tolist()
-    assert table.loc[[0, 7], "sharpness_se"].tolist() == pytest.approx(errors)
+    assert table.loc[[0, 7], "worst_case_sharpness_se"].tolist() == pytest.approx(errors)
 
 
 def test_an_ascent_that_overflows_is_a_row_with_a_reason(tmp_path):
@@ -146,7 +152,7 @@ def test_an_ascent_that_overflows_is_a_row_with_a_reason(tmp_path):
     states["4.weight"][1] *= 1e25
     table = command(tmp_path, measurement("fcnn"), states, [0, 1], ["", ""])
     assert table["reason"].tolist() == ["", "the loss was not finite along the ascent"]
-    assert table["sharpness"].notna().tolist() == [True, False]
+    assert table["worst_case_sharpness"].notna().tolist() == [True, False]
 
 
 def test_a_block_of_diverged_models_only_is_a_table_too(tmp_path):

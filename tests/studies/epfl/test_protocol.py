@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from flatness.studies.epfl.protocol import Outcome, StoppingRule
+from flatness.studies.epfl.protocol import StoppingRule, TrainingOutcome
 
 WRITTEN = StoppingRule(min_epochs=1, max_epochs=10, tolerance=0.05, signed=False)
 GRAPH = StoppingRule(min_epochs=10, max_epochs=20, tolerance=0.05, signed=False)
@@ -32,8 +32,8 @@ def test_stopping(rule, losses, stops):
 
 
 def test_an_outcome_says_why_it_diverged():
-    fine = Outcome(0, {}, [1.0, 0.5])
+    fine = TrainingOutcome(0, {}, [1.0, 0.5])
     assert "train_loss is nan" in fine.reason
     assert fine.evaluated(0.4, 0.5, math.nan).reason == ""
     assert "test_loss is inf" in fine.evaluated(0.4, math.inf, math.nan).reason
-    assert Outcome(0, {}, [1.0, math.nan]).reason == "the loss was nan in epoch 2"
+    assert TrainingOutcome(0, {}, [1.0, math.nan]).reason == "the loss was nan in epoch 2"

@@ -31,15 +31,15 @@ def test_stacked_training_equals_a_plain_loop_after_50_steps(defects):
     for epoch in range(1, epochs + 1):
         found = train_epoch(pool, settings, parameters, SEEDS, epoch)
         for index, (seed, model) in enumerate(zip(SEEDS, models, strict=True)):
-            optimiser = torch.optim.SGD(model.parameters(), settings.learning_rate)
+            optimizer = torch.optim.SGD(model.parameters(), settings.learning_rate)
             losses = []
             order = torch.randperm(pool.samples, generator=generator("epoch", seed, epoch))
             for batch in order.split(16):
                 rows = slice(None) if "full_batch_steps" in defects else batch
                 loss = functional.mse_loss(model(pool.train[0][rows]), pool.train[1][rows])
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 losses.append(loss.item())
             assert found[index].item() == pytest.approx(sum(losses) / steps, rel=1e-10)
     for index, model in enumerate(models):

@@ -24,21 +24,22 @@ def measured_rows(families=None, changes=None, shift=None, noise=0.3, pretrained
     ]
     rows = []
     for number, (family, name) in enumerate(names):
-        nmls = float(np.exp(rng.normal(2, 1)))
-        sharpness = 3 * nmls**0.8 * float(np.exp(noise * rng.normal()))
+        normalized_mls = float(np.exp(rng.normal(2, 1)))
+        sharpness = 3 * normalized_mls**0.8 * float(np.exp(noise * rng.normal()))
         sharpness *= (shift or {}).get(name, 1)
         values = {
             "model": name, "family": family, "dataset": "imagenet" if pretrained else "digits32",
             "demo": not pretrained, "pretrained": pretrained, "parameters": 1000,
             "input_size": 32, "test_loss": float(rng.uniform(0.2, 1)), "test_accuracy": 0.8,
-            "evaluated": 100, "untrained": False, "images": 10, "nmls": nmls,
-            "nmls_se": 0.05 * nmls, "mls": 1.0, "mls_unconverged": 0,
+            "evaluated": 100, "untrained": False, "images": 10, "normalized_mls": normalized_mls,
+            "normalized_mls_se": 0.05 * normalized_mls, "mls": 1.0, "mls_unconverged": 0,
             "mls_residual": 0.01, "mls_iterations": 16.0,
-            "nmls_released": nmls / 2, "nmls_released_se": 0.05 * nmls, "tightness": 0.7,
-            "adaptive_sharpness": sharpness, "adaptive_sharpness_se": 0.1 * sharpness,
+            "normalized_mls_released": normalized_mls / 2,
+            "normalized_mls_released_se": 0.05 * normalized_mls, "tightness": 0.7,
+            "average_case_sharpness": sharpness, "average_case_sharpness_se": 0.1 * sharpness,
             "pairs": 50, "pair_images": 500,
-            "adaptive_sharpness_released": sharpness,
-            "adaptive_sharpness_released_se": 0.1 * sharpness, "perturbations_released": 500,
+            "average_case_sharpness_released": sharpness,
+            "average_case_sharpness_released_se": 0.1 * sharpness, "perturbations_released": 500,
             "reliable": True, "reliable_released": True, "reason": "", **provenance("abc"),
         }  # fmt: skip
         rows.append(MeasuredVit(**(values | (changes or {}).get(number, {}))))

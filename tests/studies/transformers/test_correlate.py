@@ -28,9 +28,9 @@ def test_every_model_has_a_row_and_those_left_out_a_reason(measured):
     table = measured(
         changes={
             0: {"untrained": True, "test_accuracy": 0.31},
-            1: {"reliable": False, "adaptive_sharpness_se": 1e9},
-            2: {"adaptive_sharpness": -1.0},
-            3: {"reason": "loss not finite at step 7", "nmls": math.nan},
+            1: {"reliable": False, "average_case_sharpness_se": 1e9},
+            2: {"average_case_sharpness": -1.0},
+            3: {"reason": "loss not finite at step 7", "normalized_mls": math.nan},
         }
     )
     placed = place_models(table, "exact").set_index("model")
@@ -51,7 +51,12 @@ def test_the_released_estimates_have_their_own_flags(measured):
     )
     assert (exact.loc["vit_0", "used"], exact.loc["vit_1", "used"]) == (True, False)
     assert (released.loc["vit_0", "used"], released.loc["vit_1", "used"]) == (False, True)
-    assert (released["nmls"] / exact.loc[released.index, "nmls"]).round(9).eq(0.5).all()
+    assert (
+        (released["normalized_mls"] / exact.loc[released.index, "normalized_mls"])
+        .round(9)
+        .eq(0.5)
+        .all()
+    )
 
 
 def test_a_planted_cluster_is_found_with_its_corner(measured):
@@ -83,7 +88,9 @@ def test_correlations_over_all_and_within_families(tmp_path):
     table = read_table(tmp_path / "correlations.csv", VitCorrelation)
     assert len(table) == 2 * (4 * 3 * 3 + 3)  # estimators, groups, pairs, methods; families' scores
     exact = table[(table["estimator"] == "exact") & (table["method"] == "kendall")]
-    sharp = exact[(exact["x"] == "nmls") & (exact["y"] == "adaptive_sharpness")].set_index("group")
+    sharp = exact[
+        (exact["x"] == "normalized_mls") & (exact["y"] == "average_case_sharpness")
+    ].set_index("group")
     assert sharp["n"].to_dict() == {"all": 13, "gcvit": 1, "levit": 5, "vit": 7}
     assert sharp["excluded"].to_dict() == {"all": 1, "gcvit": 0, "levit": 0, "vit": 1}
     assert math.isnan(sharp.loc["gcvit", "estimate"])
@@ -95,7 +102,7 @@ def test_relatives_count_as_one():
     """Ten families that differ, each of five models that do not, say as much as ten models."""
     rng = np.random.default_rng(4)
     points = pd.DataFrame({"family": np.repeat(list("abcdefghij"), 5)})
-    for name in ("nmls", "adaptive_sharpness"):
+    for name in ("normalized_mls", "average_case_sharpness"):
         points[name] = np.exp(rng.normal(size=10).repeat(5) + 0.01 * rng.normal(size=50))
     found = correlate_pair(points, *points.columns[1:], "pearson of logarithms", STATISTICS)
     one_each = correlate_pair(points[::5], *points.columns[1:], "pearson of logarithms", STATISTICS)
@@ -124,19 +131,19 @@ def test_the_numbers_are_those_of_the_models_table(tmp_path):
     )
     whole = table.loc["exact", "all"]
     logarithms = plain_correlate(
-        np.log(used["nmls"]),
-        np.log(used["adaptive_sharpness"]),
+        np.log(used["normalized_mls"]),
+        np.log(used["average_case_sharpness"]),
         method="pearson",
         groups=used["family"] if used["family"].nunique() > 1 else None,
         resamples=STATISTICS.resamples,
         confidence=STATISTICS.confidence,
         seed=STATISTICS.seed,
     )
-    found = whole.loc["nmls", "adaptive_sharpness", "pearson of logarithms"]
+    found = whole.loc["normalized_mls", "average_case_sharpness", "pearson of logarithms"]
     assert found["estimate"] == pytest.approx(logarithms.estimate)
     assert found["low"] == pytest.approx(logarithms.low)
     loss = plain_correlate(
-        used["adaptive_sharpness"], used["test_loss"], method="kendall", resamples=200
+        used["average_case_sharpness"], used["test_loss"], method="kendall", resamples=200
     )
-    found = whole.loc["adaptive_sharpness", "test_loss", "kendall"]
+    found = whole.loc["average_case_sharpness", "test_loss", "kendall"]
     assert found["estimate"] == pytest.approx(loss.estimate)

@@ -59,8 +59,8 @@ def test_the_title_gives_numbers_of_models_and_correlations(tmp_path):
     correlate(tmp_path, families={"vit": 8}, changes={0: {"reliable": False}})
     table = read_table(tmp_path / "correlations.csv", VitCorrelation)
     table = table[
-        (table["x"] == "nmls")
-        & (table["y"] == "adaptive_sharpness")
+        (table["x"] == "normalized_mls")
+        & (table["y"] == "average_case_sharpness")
         & (table["estimator"] == "exact")
     ]
     tau = table[(table["group"] == "all") & (table["method"] == "kendall")]["estimate"].item()

@@ -86,8 +86,8 @@ def test_numbers_are_those_of_the_weights_in_the_file(tmp_path):
         norm = torch.linalg.matrix_norm(jacobian.reshape(4, -1), 2)
         squares.append((norm**2 * x.square().sum()).item())
     squares = torch.tensor(squares)
-    assert row["nmls"] == pytest.approx(squares.mean().item(), rel=1e-4)
-    assert row["nmls_se"] == pytest.approx(squares.std().item() / math.sqrt(6), rel=1e-3)
+    assert row["normalized_mls"] == pytest.approx(squares.mean().item(), rel=1e-4)
+    assert row["normalized_mls_se"] == pytest.approx(squares.std().item() / math.sqrt(6), rel=1e-3)
 
 
 def test_killed_between_models_it_measures_none_twice(tmp_path, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_diverged_model_keeps_its_row(tmp_path):
     train(tmp_path, VIT, images=320, learning_rate=1e30)
     row = measured(tmp_path, measuring_slice(VIT)).iloc[0]
     assert row["reason"].startswith("loss not finite at step")
-    assert math.isnan(row["nmls"]) and not row["reliable"] and row["untrained"]
+    assert math.isnan(row["normalized_mls"]) and not row["reliable"] and row["untrained"]
 
 
 def test_running_out_of_memory_is_a_reason(tmp_path, monkeypatch):
@@ -140,8 +140,8 @@ def test_quality_and_training_flags_follow_their_limits(tmp_path):
     loose = measured(tmp_path, measuring_slice(VIT, quality=0.99, untrained_below=0.0)).iloc[0]
     assert not loose["untrained"]
     assert loose["reliable"] == (
-        loose["nmls_se"] < 0.99 * loose["nmls"]
-        and loose["adaptive_sharpness_se"] < 0.99 * abs(loose["adaptive_sharpness"])
+        loose["normalized_mls_se"] < 0.99 * loose["normalized_mls"]
+        and loose["average_case_sharpness_se"] < 0.99 * abs(loose["average_case_sharpness"])
     )
 
 
@@ -170,7 +170,7 @@ def test_pretrained_weights_from_a_folder(imagenet, tmp_path):
     row = measured(tmp_path, settings, images_dir=imagenet, weights_dir=tmp_path).iloc[0]
     assert (row["dataset"], row["pretrained"], row["demo"]) == ("imagenet", True, False)
     assert (row["input_size"], row["evaluated"], row["images"]) == (160, 4, 2)
-    assert row["reason"] == "" and row["nmls"] > 0
+    assert row["reason"] == "" and row["normalized_mls"] > 0
 
 
 def test_missing_folders_end_the_verb_with_one_line(tmp_path, capsys, monkeypatch):
@@ -213,7 +213,7 @@ def test_images_that_did_not_converge_are_counted_and_left_out(monkeypatch):
     ).values
     squares = (inputs.flatten(1).square().sum(1) * kept.square())[[0, 2, 3, 5]]
     assert found.mls_unconverged == 2 and not found.reliable
-    assert found.nmls == pytest.approx(squares.mean().item())
+    assert found.normalized_mls == pytest.approx(squares.mean().item())
     assert math.isfinite(found.tightness) and math.isfinite(found.mls)
 
 
@@ -222,5 +222,5 @@ def test_a_model_whose_images_never_converge_has_no_mls_and_says_why(tmp_path):
     hopeless = MEASURING.power.model_copy(update={"tolerance": 1e-12, "limit": 8})
     row = measured(tmp_path, measuring_slice(VIT, power=hopeless)).iloc[0]
     assert row["mls_unconverged"] == row["images"] == 6
-    assert math.isnan(row["nmls"]) and math.isnan(row["mls"])
-    assert row["reason"] == "not finite: nmls"
+    assert math.isnan(row["normalized_mls"]) and math.isnan(row["mls"])
+    assert row["reason"] == "not finite: normalized_mls"

@@ -11,7 +11,10 @@ from torch.nn import functional
 
 from flatness.studies.transformers.config import Counts, Perturbations, Rounds
 from flatness.studies.transformers.models import build
-from flatness.studies.transformers.perturb import adaptive_sharpness, released_adaptive_sharpness
+from flatness.studies.transformers.perturb import (
+    average_case_sharpness,
+    released_average_case_sharpness,
+)
 from studies.transformers.tiny_transformers import LEVIT, TINY_VIT, VIT
 
 
@@ -72,7 +75,7 @@ def literal_rise(module, images, targets, signs, generator):
 @pytest.mark.parametrize("model", [VIT, TINY_VIT, LEVIT], ids=lambda m: m.name)
 def test_rounds_equal_the_literal_definition(model):
     module, images, targets = case(model)
-    found = adaptive_sharpness(module, rounds_of(images, targets), settings(), seed=7)
+    found = average_case_sharpness(module, rounds_of(images, targets), settings(), seed=7)
     generator, rounds = torch.Generator().manual_seed(7), rounds_of(images, targets)
     values = [
         literal_rise(module, *next(rounds), (1, -1), generator).mean().item() / 0.01
@@ -87,7 +90,7 @@ def test_rounds_equal_the_literal_definition(model):
 
 def test_released_equals_the_literal_definition_with_its_rule():
     module, images, targets = case(VIT, count=3, scale=6.0)
-    found = released_adaptive_sharpness(module, images, targets, settings(stack=2), seed=7)
+    found = released_average_case_sharpness(module, images, targets, settings(stack=2), seed=7)
     generator = torch.Generator().manual_seed(7)
     means, count = [], 0
     for x, y in zip(images.split(1), targets.split(1), strict=True):
@@ -121,7 +124,7 @@ def test_widely_spread_losses_ask_for_more_perturbations(rho, asked):
     images = torch.zeros(2, 3, 2, 2, dtype=torch.float64)
     targets = torch.zeros(2, 1, dtype=torch.float64)
     how = settings(rho=rho, stack=8, single=(9, 40))
-    found = released_adaptive_sharpness(Coin(), images, targets, how, seed=0)
+    found = released_average_case_sharpness(Coin(), images, targets, how, seed=0)
     assert found.perturbations == 2 * asked
 
 
@@ -129,12 +132,12 @@ def test_widely_spread_losses_ask_for_more_perturbations(rho, asked):
 def test_the_stack_changes_nothing(model):
     module, images, targets = case(model, count=3)
     one, stacked = (
-        adaptive_sharpness(module, rounds_of(images, targets), settings(stack=size), seed=0)
+        average_case_sharpness(module, rounds_of(images, targets), settings(stack=size), seed=0)
         for size in (1, 3)
     )
     assert stacked.estimate.value == pytest.approx(one.estimate.value, rel=1e-7)
     one, stacked = (
-        released_adaptive_sharpness(module, images, targets, settings(stack=size), seed=0)
+        released_average_case_sharpness(module, images, targets, settings(stack=size), seed=0)
         for size in (1, 3)
     )
     assert stacked.estimate.value == pytest.approx(one.estimate.value, rel=1e-7)
@@ -168,7 +171,7 @@ def test_for_small_rho_it_is_half_the_weighted_trace_of_the_hessian():
         for i, w in enumerate(weights)
     )
     how = settings(rho=1e-3, stack=100, least=3000, most=3000)
-    estimate = adaptive_sharpness(module, repeat((images, targets)), how, seed=0).estimate
+    estimate = average_case_sharpness(module, repeat((images, targets)), how, seed=0).estimate
     assert estimate.standard_error < 0.05 * abs(exact)
     assert abs(estimate.value - exact) < 4 * estimate.standard_error
 
@@ -178,7 +181,7 @@ def test_the_standard_error_is_the_spread_over_seeds():
     module, (images, targets) = classifier(nn.Tanh()), small_images()
     order = torch.randint(3, (40, 24), generator=torch.Generator().manual_seed(0))
     found = [
-        adaptive_sharpness(
+        average_case_sharpness(
             module,
             iter([(images[[i]], targets[[i]]) for i in drawn]),
             settings(stack=8, least=24, most=24),
@@ -194,8 +197,8 @@ def test_the_standard_error_is_the_spread_over_seeds():
 def test_both_estimators_agree_within_their_errors():
     module, (images, targets) = classifier(nn.Tanh()), small_images()
     how = settings(stack=1000, least=8000, most=8000, single=(8000, 8000))
-    pairs = adaptive_sharpness(module, repeat((images, targets)), how, seed=0).estimate
-    single = released_adaptive_sharpness(module, images, targets, how, seed=1).estimate
+    pairs = average_case_sharpness(module, repeat((images, targets)), how, seed=0).estimate
+    single = released_average_case_sharpness(module, images, targets, how, seed=1).estimate
     # Single perturbations leave the gradient in: 24,000 of them still err by 0.01.
     assert pairs.standard_error < 0.001
     assert abs(single.value - pairs.value) < 0.02 < pairs.value / 2
@@ -203,18 +206,18 @@ def test_both_estimators_agree_within_their_errors():
 
 def test_rescaling_relu_layers_leaves_it_unchanged():
     module, (images, targets) = classifier(nn.ReLU()), small_images()
-    before = adaptive_sharpness(module, repeat((images, targets)), settings(), seed=0)
+    before = average_case_sharpness(module, repeat((images, targets)), settings(), seed=0)
     module[1].weight.mul_(7)
     module[1].bias.mul_(7)
     module[3].weight.div_(7)
-    after = adaptive_sharpness(module, repeat((images, targets)), settings(), seed=0)
+    after = average_case_sharpness(module, repeat((images, targets)), settings(), seed=0)
     assert after.estimate.value == pytest.approx(before.estimate.value, rel=1e-9)
 
 
 def test_it_stops_when_precise_enough_and_no_sooner_than_asked():
     module, data = classifier(nn.Tanh()), small_images()
     few, many, none = (
-        adaptive_sharpness(
+        average_case_sharpness(
             module, repeat(data), settings(least=20, most=most, tolerance=tolerance), seed=0
         )
         for most, tolerance in ((5000, 0.2), (5000, 0.05), (35, 1e-9))
@@ -227,6 +230,6 @@ def test_it_stops_when_precise_enough_and_no_sooner_than_asked():
 def test_the_model_is_left_as_it_was():
     module, images, targets = case(TINY_VIT)
     before = copy.deepcopy(module.state_dict())
-    adaptive_sharpness(module, rounds_of(images, targets), settings(), seed=0)
-    released_adaptive_sharpness(module, images, targets, settings(), seed=0)
+    average_case_sharpness(module, rounds_of(images, targets), settings(), seed=0)
+    released_average_case_sharpness(module, images, targets, settings(), seed=0)
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())

@@ -85,13 +85,13 @@ def test_released_ascent_equals_its_literal_definition():
     )
     for image, start, slope in zip(images, noise, found, strict=True):
         delta = (0.1 * start[None]).requires_grad_()
-        optimiser = torch.optim.Adam([delta], lr=0.1)
+        optimizer = torch.optim.Adam([delta], lr=0.1)
         for _ in range(6):
             change = function(image[None]) - function(image[None] + delta)
             loss = -change.norm() / delta.norm()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         assert slope.item() == pytest.approx(-loss.item(), rel=1e-9)
 
 

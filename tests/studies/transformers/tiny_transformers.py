@@ -10,7 +10,7 @@ from flatness.studies.transformers.config import (
     Perturbations,
     PowerIteration,
     Rounds,
-    Training,
+    TrainingFromScratch,
     VitMeasurement,
     VitModel,
     VitTraining,
@@ -48,7 +48,7 @@ LEVIT = VitModel(
     image_size=32,
 )
 
-TRAINING = Training(
+TRAINING = TrainingFromScratch(
     images=96,
     batch_size=16,
     learning_rate=3e-3,

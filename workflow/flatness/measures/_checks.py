@@ -1,6 +1,6 @@
 """What the public calls ask of a model and its data.
 
-`measure`, `hessian_trace`, `top_eigenvalue` and the adaptive sharpnesses check here, so that all of
+`measure`, `hessian_trace`, `top_eigenvalue` and both adaptive sharpnesses check here, so all of
 them refuse the same things for the same reasons.
 """
 

@@ -41,7 +41,7 @@ class AverageCaseSharpness:
         return Estimate(float(self.by_sample.mean()), sum(e**2 for e in both) ** 0.5)
 
 
-def adaptive_sharpness_sampled(
+def average_case_sharpness_sampled(
     model: nn.Module,
     inputs: Float[Tensor, "n ..."],
     targets: Float[Tensor, "n N"],

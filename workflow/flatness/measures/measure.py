@@ -28,7 +28,7 @@ from flatness.measures._jacobians import Network, take_apart
 from flatness.measures._layers import operator_norm
 from flatness.measures._repeatable import require_function_of_one_sample
 from flatness.measures._samples import Samples, has_theorem, measure_samples
-from flatness.measures.average_case import adaptive_sharpness_sampled
+from flatness.measures.average_case import average_case_sharpness_sampled
 from flatness.measures.bounds import (
     bounds_by_input,
     bounds_by_layers,
@@ -41,7 +41,7 @@ from flatness.measures.quantities import BOUND_NAMES, QUANTITIES
 
 __all__ = ["QUANTITIES", "Estimate", "Measurements", "measure"]
 
-SAMPLED = "adaptive_sharpness_sampled"
+SAMPLED = "average_case_sharpness_sampled"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Measurements(Mapping[str, Estimate]):
                 "sharpness": mean(gradient[:, index]),
                 "nmls": mean(s.layer_mls[:, index]),
                 "log_nvr": log_mean_exp(s.layer_log_volume[:, index]),
-                "adaptive_sharpness": mean(s.layer_adaptive[:, index] / 2),
+                "average_case_sharpness": mean(s.layer_adaptive[:, index] / 2),
             }
             for index, name in enumerate(self.layers)
         }
@@ -112,10 +112,10 @@ def measure(
         model: maps (n, ...) to (n, N); in evaluation mode if that matters to it.
         inputs: samples, (n, ...), of the parameters' floating-point type.
         targets: (n, N), of the same type, one-hot rows for classes; only for
-            `adaptive_sharpness_sampled`.
+            `average_case_sharpness_sampled`.
         quantities: names wanted; None for all. Without bounds no operator norms are computed.
         chunk: samples at a time; None chooses by memory.
-        rho: ρ of the sampled adaptive sharpness.
+        rho: ρ of the sampled average-case sharpness.
         pairs: its pairs of perturbations.
         seed: of its perturbations.
 
@@ -138,7 +138,7 @@ def measure(
             targets = check_targets(model, targets, (len(inputs), network.outputs))
             how = {"rho": rho, "pairs": pairs, "seed": seed, "chunk": chunk or 1000}
             sampled[SAMPLED] = lambda: (
-                adaptive_sharpness_sampled(model, inputs, targets, **how).estimate
+                average_case_sharpness_sampled(model, inputs, targets, **how).estimate
             )
         return _measure(network, inputs, wanted, chunk, sampled)
 
@@ -196,7 +196,7 @@ def _measures(network: Network, samples: Samples) -> dict[str, Callable[[], Esti
         "log_lvr": partial(log_mean_exp, s.log_volume),
         "normalized_mls": partial(mean, s.input_squared * s.mls.square()),
         "input_invariant_mls": partial(mean, s.invariant),
-        "adaptive_sharpness": partial(mean, adaptive / 2),
+        "average_case_sharpness": partial(mean, adaptive / 2),
         "log_lvr_bound_jacobian": partial(
             volume_bound_by_jacobian, s.jacobian_squared, network.outputs
         ),

@@ -79,14 +79,14 @@ _MEASURES = {
         "released",
         unit="output²",
     ),
-    "adaptive_sharpness": Quantity(
+    "average_case_sharpness": Quantity(
         "½ Σ w_p² H_pp",
-        "adaptive average-case sharpness: leading term in ρ of the mean rise of the loss under "
-        "noise ρ|w_p|, divided by ρ², by the Gauss-Newton form, which is exact at interpolation",
+        "adaptive average-case sharpness: mean rise of the loss under Gaussian noise of standard "
+        "deviation ρ|w_p|, divided by ρ²",
         unit="output²",
-        convention=LOSS,
+        convention=f"{LOSS}; leading term in ρ, by the Gauss-Newton form, exact at interpolation",
     ),
-    "adaptive_sharpness_sampled": Quantity(
+    "average_case_sharpness_sampled": Quantity(
         "E[L(w+δ) − L(w)]/ρ²",
         "adaptive average-case sharpness of the actual loss, by Gaussian perturbations with "
         "standard deviation ρ|w_p|; the standard error covers perturbations and samples",

@@ -97,7 +97,7 @@ def worst_case_sharpness(
         UserError: a setting is out of range, or the same batch gives two losses.
         NumericalError: the sharpness is not finite.
     """
-    return strong_adaptive_sharpness(
+    return strong_worst_case_sharpness(
         model,
         loss,
         (inputs, targets),
@@ -111,7 +111,7 @@ def worst_case_sharpness(
     )
 
 
-def adaptive_sharpness(
+def average_case_sharpness(
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
     data: tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]],
@@ -158,7 +158,7 @@ def adaptive_sharpness(
         return _of_module(model, loss, data, maximise, restarts, batch_size, generator)
 
 
-def strong_adaptive_sharpness(
+def strong_worst_case_sharpness(
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
     data: tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]],
@@ -173,11 +173,11 @@ def strong_adaptive_sharpness(
 ) -> WorstCaseSharpness:
     """Adaptive worst-case sharpness by sign ascent from δ = 0 and from random corners.
 
-    As `adaptive_sharpness`, on the same batches for the same seed, with `strong_rise` as the
+    As `average_case_sharpness`, on the same batches for the same seed, with `strong_rise` as the
     maximiser: nothing to tune, never negative, unchanged by rescaling.
 
     Args:
-        model: as in `adaptive_sharpness`.
+        model: as in `average_case_sharpness`.
         loss: likewise.
         data: likewise.
         rho: likewise.
@@ -192,8 +192,8 @@ def strong_adaptive_sharpness(
         The sharpness, in units of the loss.
 
     Raises:
-        UserError: as `adaptive_sharpness`.
-        NumericalError: as `adaptive_sharpness`.
+        UserError: as `average_case_sharpness`.
+        NumericalError: as `average_case_sharpness`.
     """
     with measuring(model):
         require_positive(rho=rho)

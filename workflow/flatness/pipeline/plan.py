@@ -26,8 +26,8 @@ from flatness.records import layout
 from flatness.records.frozen import seeds_of
 from flatness.report.costs import read_benchmark
 from flatness.studies.chen.config import Family
-from flatness.studies.epfl.config import PoolSettings
-from flatness.studies.epfl.study import EpflStudy
+from flatness.studies.epfl.config import PoolSettings, crossed
+from flatness.studies.epfl.study import EpflStudy, Factorial
 from flatness.terminal import console
 
 KEPT = Path(__file__).parents[3] / REFERENCE
@@ -201,6 +201,21 @@ def pool_work(epfl: EpflStudy, name: str, pool: PoolSettings) -> Iterator[Work]:
         steps = images if measuring in WHOLE_SET else pool.ascent.restarts
         kind = f"measure/epfl/{name}/{measuring}"
         yield Work(kind, len(chosen), models * steps * pool.ascent.steps)
+    if name in epfl.factorial:
+        yield from factorial_work(epfl.factorial[name], name, pool, images)
+
+
+def factorial_work(chosen: Factorial, name: str, pool: PoolSettings, images: int) -> Iterator[Work]:
+    """Training and measuring under every combination of defects, each as written or on all data."""
+    jobs = len(chosen.blocks)
+    for measurings in crossed(name).values():
+        yield Work(f"train/epfl/{name}/written", jobs, chosen.models * images)
+        jobs = 0  # one job takes all combinations
+        for measuring in measurings:
+            whole = any(part in WHOLE_SET for part in measuring.split("+"))
+            kind = f"measure/epfl/{name}/{'whole_set' if whole else 'written'}"
+            steps = images if whole else pool.ascent.restarts
+            yield Work(kind, 0, chosen.models * steps * pool.ascent.steps)
 
 
 def gigabytes(config: Config) -> float:

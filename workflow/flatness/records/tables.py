@@ -31,10 +31,10 @@ def column(description: str, *, unit: str = "", symbol: str = "", convention: st
     """Declares a column of a `Row`.
 
     Args:
-        description: what it holds, in one sentence.
+        description: what it holds, in one sentence: the same in every table that has the name.
         unit: unit of the value; empty for names, counts and ratios.
         symbol: the papers' symbol.
-        convention: loss convention or protocol that the value depends on.
+        convention: loss, protocol, or way of counting that the value depends on in this table.
 
     Returns:
         A pydantic field.

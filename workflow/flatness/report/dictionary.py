@@ -19,6 +19,7 @@ from flatness.studies.chen.measured_rows import (
 from flatness.studies.chen.rows import TrainedCheckpoint
 from flatness.studies.cross.rows import CrossCorrelation, CrossMeasurement, CrossModel
 from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
+from flatness.studies.epfl.factorial_rows import Combination, CrossedModel, DefectEffect
 from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.studies.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
 from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, TrainedVit, VitCorrelation
@@ -49,6 +50,9 @@ TABLES: dict[str, type[Row]] = {
     layout.AUDITED_MODELS: PoolModel,
     layout.AUDIT: AuditedProtocol,
     layout.AUDITED_SOURCE: SourceComparison,
+    layout.FACTORIAL_MEASURED: CrossedModel,
+    layout.FACTORIAL_CELLS: Combination,
+    layout.FACTORIAL_EFFECTS: DefectEffect,
     layout.CROSS_MODELS: CrossModel,
     layout.CROSS_CORRELATIONS: CrossCorrelation,
     layout.LEDGER: Outcome,

@@ -82,7 +82,7 @@ KINDS = (
     _chen("chen_mlp_batch", "MLP by batch size", "mlp_tanh"),
     _chen("chen_test_samples", "VGG-11 on test images", "vgg11"),
     _chen("chen_ten_classes", "VGG-11 on all ten classes", "vgg11_ten_classes"),
-    _chen("chen_optimisers", "Other optimisers", "optimisers"),
+    _chen("chen_optimizers", "Other optimizers", "optimizers"),
     _chen("chen_scatter_*", "Every pair of quantities: {family}", "{family}", over="models"),
     Kind(
         "epfl_fig1",
@@ -113,6 +113,12 @@ KINDS = (
         "Written, strong, released: {family}",
         ((layout.glob(layout.AUDIT, pool="{family}"),),),
         (_jobs("*/epfl/{family}"),),
+    ),
+    Kind(
+        "epfl_factorial_*",
+        "Every combination of defects: {family}",
+        ((layout.glob(layout.FACTORIAL_CELLS, pool="{family}"),),),
+        (_jobs("*/factorial/{family}"),),
     ),
 )
 

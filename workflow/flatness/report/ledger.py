@@ -27,13 +27,20 @@ class Outcome(Row):
     statement: str = column("what is claimed, in a sentence")
     expectation: str = column("what would reproduce it")
     published: float = column("the paper's value; nan where it gives none")
-    estimate: float = column("our value; of a check: the number of violations")
-    low: float = column("lower end of its interval")
+    estimate: float = column(
+        "what was found: a coefficient, a difference, a change or a count; nan where there is none",
+        convention="as the claim's table has it; of a check the number of violations",
+    )
+    low: float = column("lower end of the estimate's interval")
     high: float = column("upper end")
-    n: int = column("models, runs, replications or comparisons behind it")
-    excluded: int = column("models or runs left out of it")
-    interpolated: int = column("how many of n interpolate; -1 where that is not asked")
-    demo: bool = column("whether it was found on demo data")
+    n: int = column(
+        "how many are behind the row", convention="models, runs, replications or comparisons"
+    )
+    excluded: int = column("how many were left out", convention="models or runs")
+    interpolating: int = column(
+        "how many models or runs interpolate", convention="of n; -1 where that is not asked"
+    )
+    demo: bool = column("whether the data are a stand-in made for the demo")
     verdict: str = column(
         "claims: reproduced (the whole interval on the claimed side); in sign, not in size (so, "
         "but without the published value); not reproduced (on the other side), inconclusive, "
@@ -47,7 +54,10 @@ class Outcome(Row):
     share_images: float = column("our training images as a share of theirs; nan where not given")
     share_steps: float = column("our steps of training, likewise")
     share_models: float = column("our models, seeds or pools, likewise")
-    p_value: float = column("two-sided p-value of the verdict's test; nan where there is none")
+    p_value: float = column(
+        "two-sided p-value that belongs to the interval; nan where there is none",
+        convention="the verdict's test",
+    )
     p_holm: float = column("the same, adjusted by Holm's procedure for all claims that were run")
     repeats: str = column("id of the claim that it says again; empty for none")
     table: str = column("the table it reads, below the results folder")
@@ -130,7 +140,7 @@ def _judge_claim(claim: Claim, rows: list[Cells], published: Experiment) -> dict
         "high": found.high,
         "n": n,
         "excluded": int(cells.get("excluded", 0)),
-        "interpolated": int(cells.get("interpolated", -1)),
+        "interpolating": int(cells.get("interpolating", -1)),
         "verdict": claim.expect.verdict(found, claim.published),
         "p_value": claim.expect.p_value(found, claim.published),
         "small_scale": published.is_larger(cells, shares),
@@ -151,7 +161,7 @@ def _outcome(entry: Claim | Check, found: dict[str, object], fixed_in: str) -> O
     own = {name: getattr(entry, name) for name in ("id", "paper", "source", "short", "statement")}
     numbers = [name for name, field in Outcome.model_fields.items() if field.annotation is float]
     nothing = dict.fromkeys(numbers, math.nan) | {"demo": False, "small_scale": False}
-    nothing |= {"n": 0, "excluded": 0, "interpolated": -1, "repeats": ""}
+    nothing |= {"n": 0, "excluded": 0, "interpolating": -1, "repeats": ""}
     if isinstance(entry, Claim):
         own |= {"kind": "claim", "expectation": str(entry.expect), "repeats": entry.repeats}
         own |= {} if entry.published is None else {"published": entry.published}

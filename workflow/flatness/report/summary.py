@@ -116,9 +116,10 @@ def _decided(claims: Sequence[Outcome]) -> str:
     """Which of a paper's claims came out as claimed, and which the other way."""
     parts = []
     for verdict, name in (("reproduced", "as claimed"), ("not reproduced", "the other way")):
-        chosen = [outcome.short for outcome in claims if outcome.verdict == verdict]
-        parts.append(f"{len(chosen)} came out {name}" + f" ({'; '.join(chosen)})" * bool(chosen))
-    return f"of {len(claims)} claims {', '.join(parts)}; the others are not decided."
+        chosen = [outcome for outcome in claims if outcome.verdict == verdict]
+        example = f", such as {chosen[0].short}: {value_text(chosen[0])}" if chosen else ""
+        parts.append(f"{len(chosen)} came out {name}{example}")
+    return f"of {len(claims)} claims {'; '.join(parts)}; the others are not decided."
 
 
 def next_step(outcomes: Sequence[Outcome]) -> str:

@@ -22,7 +22,7 @@ from flatness.records.tensors import load_tensors
 from flatness.studies.checkpoint_row import CheckpointRow
 from flatness.terminal import console
 
-#: How `adaptive_sharpness_sampled` is sampled: as `measure` does unless told otherwise.
+#: How `average_case_sharpness_sampled` is sampled: as `measure` does unless told otherwise.
 SAMPLING = {name: signature(measure).parameters[name].default for name in ("rho", "pairs")}
 
 
@@ -50,8 +50,13 @@ def measure_checkpoint(
     if output is None:
         return
     options = (constructor(model).__kwdefaults__ or {}) | options
-    asked = {"model": model, "activation": options.get("activation", ""), "prefix": prefix}
-    asked |= {"dataset": dataset.name, "part": part, "samples": samples, "seed": seed} | SAMPLING
+    asked = {"network": model, "activation": options.get("activation", ""), "prefix": prefix}
+    asked |= {
+        "dataset": dataset.name,
+        "sampled": part,
+        "samples": samples,
+        "draw_seed": seed,
+    } | SAMPLING
     contents = {"weights": _checksum(weights), "data": _checksum(data)}
     values = {name: estimate.value for name, estimate in found.items()}
     values |= {f"{name}_se": estimate.standard_error for name, estimate in found.items()}

@@ -6,6 +6,20 @@ from flatness.measures.quantities import QUANTITIES
 from flatness.records.tables import column
 
 
+def described(name: str, *, symbol: str = "", convention: str = "") -> Any:
+    """A column that holds a quantity of the registry, had in another way than by `measure`.
+
+    Args:
+        name: of the quantity.
+        symbol: as in the paper that the table replicates.
+        convention: loss, or the way it was had.
+
+    Returns:
+        A pydantic field with the registry's description.
+    """
+    return column(_description(name), symbol=symbol, convention=convention)
+
+
 def quantity_columns() -> dict[str, tuple[type, Any]]:
     """Fields of a row model: each quantity, and its standard error as `<name>_se`."""
     found: dict[str, tuple[type, Any]] = {}
@@ -13,7 +27,7 @@ def quantity_columns() -> dict[str, tuple[type, Any]]:
         found[name] = (
             float,
             column(
-                f"{quantity.description} ({quantity.kind})",
+                _description(name),
                 unit=quantity.unit,
                 symbol=quantity.symbol,
                 convention=quantity.convention,
@@ -21,6 +35,14 @@ def quantity_columns() -> dict[str, tuple[type, Any]]:
         )
         found[f"{name}_se"] = (
             float,
-            column(f"standard error of {name}, jackknife over samples", unit=quantity.unit),
+            column(
+                f"standard error of {name}",
+                unit=quantity.unit,
+                convention="jackknife over samples",
+            ),
         )
     return found
+
+
+def _description(name: str) -> str:
+    return f"{QUANTITIES[name].description} ({QUANTITIES[name].kind})"

@@ -43,7 +43,7 @@ class Setting(Frozen):
     batch_size: PositiveInt
     """Samples a step."""
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """Optimiser."""
+    """Optimizer."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Momentum of `sgd`."""
     weight_decay: NonNegativeFloat = 0.0
@@ -107,7 +107,8 @@ class Family(Frozen):
     """Models of one network on one data set, over settings and seeds.
 
     Blocks count seeds from 0, whatever a setting's `first_seed`. Measuring the first `trace_seeds`
-    seeds by sampling (Hessian trace, sampled adaptive sharpness) costs many passes.
+    seeds by sampling (Hessian trace, sampled average-case
+    sharpness) costs many passes.
 
     With `together`, one job takes a block of seeds of all settings. Where trainings take seconds,
     this saves the start of a job for each. It changes no result, but a job that was killed trains
@@ -201,7 +202,7 @@ class ChenSettings(Frozen):
     """Whether weights along training stay on disk once they are measured."""
 
 
-class Training(Frozen):
+class GridTraining(Frozen):
     """All that determines the trained weights of one block, apart from the seeds.
 
     `steps` are the steps at which weights are kept; the last is the end of training. `losses` are
@@ -250,7 +251,7 @@ def seed_blocks_from(first: int, seeds: int, size: int) -> list[str]:
 
 def training(
     settings: ChenSettings, family: str, setting: str, block: str, device: str
-) -> Training:
+) -> GridTraining:
     """The training slice of one block.
 
     Args:
@@ -265,7 +266,7 @@ def training(
     """
     chosen = settings.families[family]
     all_steps = chosen.checkpoints.steps(chosen.iterations)
-    return Training(
+    return GridTraining(
         **_data_and_network(chosen),
         family=family,
         setting=chosen.setting(setting),

@@ -39,10 +39,10 @@ METHODS = ("pearson", "spearman", "kendall")
 FURTHER_PAIRS = (
     ("mls", "bound_b_released"),
     ("mls", "bound_c_released"),
-    ("mls", "adaptive_sharpness"),
-    ("nmls", "adaptive_sharpness"),
-    ("root_sharpness", "adaptive_sharpness"),
-    ("generalisation_gap", "adaptive_sharpness"),
+    ("mls", "average_case_sharpness"),
+    ("nmls", "average_case_sharpness"),
+    ("root_sharpness", "average_case_sharpness"),
+    ("accuracy_gap", "average_case_sharpness"),
     ("sharpness", "hessian_trace"),
     ("mls", "test_loss"),
     ("root_sharpness", "test_loss"),
@@ -122,7 +122,7 @@ def _over(
     finite = np.isfinite(models[[x, y]]).all(axis=1)
     used = models[finite]
     row = {"over": "models", "x": x, "y": y, "covariate": "", "method": method}
-    row |= {"n": len(used), "interpolated": int(used["interpolated"].sum())}
+    row |= {"n": len(used), "interpolating": int(used["interpolated"].sum())}
     row |= excluded(models[~finite])
     found = correlate(used[x], used[y], method=method, groups=used["seed"], **settings.model_dump())
     return row | found.columns()

@@ -11,7 +11,7 @@ from flatness.datasets.normalised import load, scale_pixels, subset_classes_and_
 from flatness.errors import UserError
 from flatness.networks import OUTPUTS
 from flatness.networks.build import build
-from flatness.studies.chen.config import Measurement, Training
+from flatness.studies.chen.config import GridTraining, Measurement
 
 #: Images evaluated at once, which bounds memory.
 CHUNK = 1000
@@ -52,7 +52,7 @@ class Images:
 
 
 def load_images(
-    path: Path, experiment: Training | Measurement, dtype: torch.dtype = torch.float32
+    path: Path, experiment: GridTraining | Measurement, dtype: torch.dtype = torch.float32
 ) -> Images:
     """Reads a family's images.
 
@@ -80,7 +80,7 @@ def load_images(
     return Images(part("train"), part("test"), dataset.demo)
 
 
-def build_network(experiment: Training | Measurement, seed: int) -> nn.Module:
+def build_network(experiment: GridTraining | Measurement, seed: int) -> nn.Module:
     """The experiment's network with a seed's initial weights, on its device."""
     options = {"activation": experiment.activation} if experiment.network == "mlp" else {}
     model = build(experiment.network, seed=seed, **options)

@@ -20,22 +20,22 @@ DENSE_NETWORKS = ("mlp",)
 
 @dataclass(frozen=True)
 class Inequality:
-    """`value` ≤ `bound`, two columns of the measurements.
+    """`quantity` ≤ `bound`, two columns of the measurements.
 
     Attributes:
-        value: the smaller quantity.
+        quantity: the smaller one.
         bound: the larger one.
         theorem: whether it holds always, not only as a rule.
     """
 
-    value: str
+    quantity: str
     bound: str
     theorem: bool
 
     @property
     def logarithmic(self) -> bool:
         """Whether both columns are natural logarithms."""
-        return self.value.startswith("log_")
+        return self.quantity.startswith("log_")
 
 
 def _chain(suffix: str) -> tuple[Inequality, ...]:
@@ -70,7 +70,7 @@ def log10_ratio(table: pd.DataFrame, inequality: Inequality) -> pd.Series:
     Returns:
         One number a row.
     """
-    value, bound = table[inequality.value], table[inequality.bound]
+    value, bound = table[inequality.quantity], table[inequality.bound]
     if inequality.logarithmic:
         return (bound - value) / np.log(10)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -105,7 +105,7 @@ def check_theorems(table: pd.DataFrame) -> None:
             row = table[violated].iloc[0]
             raise NumericalError(
                 f"{row['family']} {row['setting']} seed {row['seed']} step {row['step']}: "
-                f"{inequality.value} = {row[inequality.value]:.6g} exceeds its bound "
+                f"{inequality.quantity} = {row[inequality.quantity]:.6g} exceeds its bound "
                 f"{inequality.bound} = {row[inequality.bound]:.6g}, against a theorem: "
                 "a fault of the measures; please report it"
             )
@@ -127,9 +127,9 @@ def tightness(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             continue
         violations = int((ratio < -TOLERANCE).sum())
         yield {
-            "value": inequality.value,
+            "quantity": inequality.quantity,
             "bound": inequality.bound,
-            "kind": "theorem" if is_theorem(table, inequality) else "heuristic",
+            "standing": "theorem" if is_theorem(table, inequality) else "heuristic",
             "median_log10_ratio": float(ratio.median()),
             "lowest_log10_ratio": float(ratio.min()),
             "violations": violations,

@@ -89,7 +89,7 @@ def checkpoint_columns(line: dict[str, Any], experiment: Measurement) -> dict[st
         "batch_size": experiment.setting.batch_size,
         "last": line["step"] == experiment.steps[-1],
         "interpolated": interpolates(line["train_loss"], line["train_accuracy"]),
-        "generalisation_gap": 100 * (line["train_accuracy"] - line["test_accuracy"]),
+        "accuracy_gap": 100 * (line["train_accuracy"] - line["test_accuracy"]),
     }
 
 
@@ -151,7 +151,7 @@ def measure_images(
         model: the network, float64.
         sampled: what the images are: "train", "test" or "misclassified".
         images: at least one.
-        by_sampling: whether to measure the sampled adaptive sharpness too.
+        by_sampling: whether to measure the sampled average-case sharpness too.
 
     Returns:
         Columns of `MeasuredCheckpoint`.

@@ -15,7 +15,7 @@ SCATTER_LABELS = {
     "log_volume_top3": "log volume",
     "mls": "MLS",
     "nmls": "NMLS",
-    "generalisation_gap": "gap (%)",
+    "accuracy_gap": "accuracy gap (%)",
     "bound_d_released": "D",
     "nmls_bound_released": "NMLS bound",
     "relative_flatness": "rel. flatness",

@@ -11,10 +11,10 @@ from flatness.studies.chen.config import (
     ChenSettings,
     Device,
     Family,
+    GridTraining,
     ImageDataset,
     Network,
     Setting,
-    Training,
     training,
 )
 
@@ -49,7 +49,7 @@ class StackedTraining(Frozen):
             raise ValueError("a stack has at least one block of seeds")
         return self
 
-    def parts(self) -> Iterator[tuple[Training, str]]:
+    def parts(self) -> Iterator[tuple[GridTraining, str]]:
         """What the loop would train in jobs of their own: their slices, each with its block."""
         shared = self.model_dump(
             include={
@@ -66,11 +66,11 @@ class StackedTraining(Frozen):
             for block in self.blocks:
                 steps = self.steps if block in self.trend_blocks else self.steps[-1:]
                 yield (
-                    Training(**shared, setting=setting, steps=steps, device=self.device),
+                    GridTraining(**shared, setting=setting, steps=steps, device=self.device),
                     block,
                 )
 
-    def members(self) -> list[tuple[Training, int]]:
+    def members(self) -> list[tuple[GridTraining, int]]:
         """The models in the order of the stack: the loop's slice and the seed of each."""
         return [(part, seed) for part, block in self.parts() for seed in part.setting.seeds(block)]
 

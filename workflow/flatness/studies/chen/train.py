@@ -21,7 +21,7 @@ from tqdm import tqdm
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch, save_tensors
-from flatness.studies.chen.config import Setting, Training
+from flatness.studies.chen.config import GridTraining, Setting
 from flatness.studies.chen.crossings import Crossings
 from flatness.studies.chen.images import (
     Images,
@@ -49,7 +49,7 @@ def train_block(
     table: Annotated[Path, typer.Option(help="table of checkpoints to write")],
 ) -> None:
     """Trains one setting of a family over a block of seeds; killed and run again, it goes on."""
-    chosen = Training.model_validate_json(experiment)
+    chosen = GridTraining.model_validate_json(experiment)
     images = load_images(data, chosen)
     name = content_hash(chosen)
     last = chosen.steps[-1]
@@ -70,7 +70,7 @@ def train_block(
 
 
 def train_seed(
-    experiment: Training, images: Images, seed: int, scratch: Scratch, bar: tqdm
+    experiment: GridTraining, images: Images, seed: int, scratch: Scratch, bar: tqdm
 ) -> None:
     """Trains one seed, or the rest of it, and leaves its checkpoints in the scratch folder.
 
@@ -134,7 +134,7 @@ def crosses(trainer: "Trainer", images: Images, crossings: Crossings) -> bool:
     return crossings.reached(trainer.step, *loss_and_accuracy(trainer.model, images.train))
 
 
-def kept_steps(experiment: Training, scratch: Scratch, seed: int) -> list[int]:
+def kept_steps(experiment: GridTraining, scratch: Scratch, seed: int) -> list[int]:
     """The steps, up to that of the saved state, at which weights of a seed are kept, ascending."""
     state = scratch.load(f"seed{seed}")[1]
     known = [step for step in experiment.steps if step <= state["step"]]
@@ -276,7 +276,7 @@ def _write_rows(
     path: Path,
     scratch: Scratch,
     kept: dict[int, list[int]],
-    experiment: Training,
+    experiment: GridTraining,
     images: Images,
 ) -> None:
     execution = step_of(build_network(experiment, next(iter(kept))), experiment.setting).execution

@@ -32,7 +32,7 @@ from flatness.errors import UserError
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch, save_tensors
-from flatness.studies.chen.config import Training
+from flatness.studies.chen.config import GridTraining
 from flatness.studies.chen.crossings import Crossings
 from flatness.studies.chen.images import Images, build_network, load_images
 from flatness.studies.chen.rows import TrainedCheckpoint
@@ -116,7 +116,7 @@ def train_members(experiment: StackedTraining, images: Images, scratch: Scratch)
 
 
 def build_stack(
-    members: Sequence[tuple[Training, int]], images: Images
+    members: Sequence[tuple[GridTraining, int]], images: Images
 ) -> tuple[list[Trainer], Stack]:
     """The models at step 0: the loop's record of each, and the stack that its weights belong to."""
     trainers = [
@@ -133,7 +133,7 @@ def build_stack(
 
 
 def resume(
-    members: Sequence[tuple[Training, int]],
+    members: Sequence[tuple[GridTraining, int]],
     trainers: Sequence[Trainer],
     crossings: Sequence[Crossings],
     stack: Stack,
@@ -180,7 +180,7 @@ def note(trainers: Sequence[Trainer], losses: Tensor, step: int) -> None:
 
 
 def keep_checkpoints(
-    members: Sequence[tuple[Training, int]],
+    members: Sequence[tuple[GridTraining, int]],
     trainers: Sequence[Trainer],
     crossings: Sequence[Crossings],
     looks: range,
@@ -197,14 +197,14 @@ def keep_checkpoints(
             scratch.save(member_checkpoint(part, seed, trainer.step), weights, columns)
 
 
-def member_checkpoint(part: Training, seed: int, step: int) -> str:
+def member_checkpoint(part: GridTraining, seed: int, step: int) -> str:
     """Name of a model's checkpoint in the scratch folder."""
     return f"{part.setting.name}_{checkpoint_name(seed, step)}"
 
 
 def write_part(
     experiment: StackedTraining,
-    part: Training,
+    part: GridTraining,
     block: str,
     images: Images,
     scratch: Scratch,

@@ -96,7 +96,7 @@ def _mean_over_settings(a: np.ndarray, b: np.ndarray, settings: Statistics) -> d
 
 
 def account(models: pd.DataFrame, used: np.ndarray) -> dict[str, Any]:
-    """The columns `interpolated`, `excluded` and `reasons`.
+    """The columns `interpolating`, `excluded` and `reasons`.
 
     Args:
         models: one row a model.
@@ -105,7 +105,7 @@ def account(models: pd.DataFrame, used: np.ndarray) -> dict[str, Any]:
     Returns:
         How many of those used interpolate; how many others there are, and why.
     """
-    return {"interpolated": int(models[used]["interpolated"].sum())} | excluded(models[~used])
+    return {"interpolating": int(models[used]["interpolated"].sum())} | excluded(models[~used])
 
 
 def _pearson(models: pd.DataFrame, x: str, y: str) -> float:
@@ -149,7 +149,7 @@ def _over_runs(runs: list[pd.DataFrame], settings: Statistics) -> Iterator[dict[
             left_out = [run.iloc[[-1]] for run in runs if not any(run is other for other in used)]
             row = {"over": "checkpoints", "x": "root_sharpness", "y": y}
             row |= {"covariate": covariate, "method": "spearman"}
-            row["interpolated"] = sum(bool(run["interpolated"].iloc[-1]) for run in used)
+            row["interpolating"] = sum(bool(run["interpolated"].iloc[-1]) for run in used)
             row |= excluded(pd.concat(left_out) if left_out else runs[0].iloc[:0])
             seeds = [run["seed"].iloc[0] for run in whole]
             means = pd.Series(found, dtype=float).groupby(seeds).mean().dropna().to_numpy()

@@ -27,13 +27,13 @@ class CrossSettings(Frozen):
 class FamilyMeasurement(Frozen):
     """All that determines the adaptive worst-case sharpness of one block of a family."""
 
-    training: chen.Training
+    training: chen.GridTraining
     rho: PositiveFloat
     batch_size: PositiveInt
     restarts: Annotated[int, Field(ge=2)]
 
 
-class PoolMeasurement(Frozen):
+class CrossPoolMeasurement(Frozen):
     """All that determines the compression measures of one block of a pool."""
 
     training: epfl.PoolTraining
@@ -59,8 +59,8 @@ def family_measurement(
 
 def pool_measurement(
     settings: CrossSettings, study: epfl.EpflSettings, pool: str, protocol: str, device: str
-) -> PoolMeasurement:
+) -> CrossPoolMeasurement:
     """The slice of every block of a pool; the last arguments are those of its training."""
-    return PoolMeasurement(
+    return CrossPoolMeasurement(
         training=epfl.training(study, pool, protocol, device), samples=settings.samples
     )

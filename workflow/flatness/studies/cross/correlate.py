@@ -67,9 +67,9 @@ def family_models(checkpoints: pd.DataFrame, measured: pd.DataFrame) -> pd.DataF
     """
     keys = ["models", "setting", "seed"]
     own = checkpoints.rename(columns={"family": "models"}).assign(
-        study="chen", gap=checkpoints["test_loss"] - checkpoints["train_loss"]
+        study="chen", loss_gap=checkpoints["test_loss"] - checkpoints["train_loss"]
     )
-    losses = own[[*keys, "study", "train_loss", "test_loss", "gap"]]
+    losses = own[[*keys, "study", "train_loss", "test_loss", "loss_gap"]]
     worst = measured[measured["measure"] == STRONG].merge(losses, on=keys, validate="one_to_one")
     parts = [worst[COLUMNS]]
     for name in COMPRESSION:
@@ -96,9 +96,9 @@ def pool_models(pools: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["models", "seed"]
     own = pools.rename(columns={"pool": "models"}).assign(
-        study="epfl", gap=pools["test_loss"] - pools["train_loss"]
+        study="epfl", loss_gap=pools["test_loss"] - pools["train_loss"]
     )
-    losses = own[[*keys, "study", "train_loss", "test_loss", "gap"]]
+    losses = own[[*keys, "study", "train_loss", "test_loss", "loss_gap"]]
     compression = measured[measured["measure"] != STRONG].merge(
         losses, on=keys, validate="many_to_one"
     )
@@ -109,7 +109,9 @@ def pool_models(pools: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
         [worst["used"], diverged], ["used", "diverged"], default="not measured"
     )
     worst["measure"] = WORST_CASE + worst["measured"]
-    worst = worst.rename(columns={"sharpness": "value", "sharpness_se": "standard_error"})
+    worst = worst.rename(
+        columns={"worst_case_sharpness": "value", "worst_case_sharpness_se": "standard_error"}
+    )
     return with_root_sharpness(pd.concat([worst[COLUMNS], compression[COLUMNS]], ignore_index=True))
 
 

@@ -21,7 +21,7 @@ MEASURE_LABELS = {
     "worst_case_strong": "worst-case adaptive\nsharpness (strong)",
     "worst_case_written": "worst-case adaptive\nsharpness (written)",
     "worst_case_released": "worst-case adaptive\nsharpness (released)",
-    "adaptive_sharpness": "average-case adaptive\nsharpness",
+    "average_case_sharpness": "average-case adaptive\nsharpness",
     "root_sharpness": "sharpness √S",
     "mls": "MLS",
     "nmls": "NMLS",
@@ -32,7 +32,7 @@ MEASURE_LABELS = {
     "local_dimensionality": "local dimensionality",
     "relative_flatness": "relative flatness",
 }
-LOSS_LABELS = {"test_loss": "test\nloss", "gap": "gap"}
+LOSS_LABELS = {"test_loss": "test\nloss", "loss_gap": "loss gap"}
 STUDY_TITLES = {
     "chen": "Models of Chen, Recanatesi and Shea-Brown",
     "epfl": "Models of Hammoud, Liossatos and Nicollier",

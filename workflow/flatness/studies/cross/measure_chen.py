@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flatness.errors import NumericalError
-from flatness.measures.worst_case import strong_adaptive_sharpness
+from flatness.measures.worst_case import strong_worst_case_sharpness
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, read_table, write_table
 from flatness.records.tensors import load_tensors
@@ -70,7 +70,7 @@ def worst_case(
     model = build_network(experiment.training, seed=0)
     model.load_state_dict(weights)
     try:
-        found = strong_adaptive_sharpness(
+        found = strong_worst_case_sharpness(
             model,
             squared_error,
             (images.inputs, images.targets),

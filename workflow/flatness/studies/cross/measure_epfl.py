@@ -22,7 +22,7 @@ from flatness.measures.measure import measure
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import load_tensors
-from flatness.studies.cross.config import PoolMeasurement
+from flatness.studies.cross.config import CrossPoolMeasurement
 from flatness.studies.cross.measures import COMPRESSION, NOT_DEFINED
 from flatness.studies.cross.node_jacobians import measure_nodes
 from flatness.studies.cross.rows import CrossMeasurement, no_value, of_value
@@ -41,7 +41,7 @@ def measure_pool(
     output: Annotated[Path, typer.Option(help="table of measurements to write")],
 ) -> None:
     """Measures S, MLS, NMLS, bounds and volumes of every model of a block of a pool."""
-    chosen = PoolMeasurement.model_validate_json(experiment)
+    chosen = CrossPoolMeasurement.model_validate_json(experiment)
     dataset = load(data)
     states, metadata = load_tensors(checkpoints)
     kept = [index for index, reason in enumerate(metadata["reasons"]) if not reason]
@@ -74,7 +74,7 @@ def _columns(pool: str, name: str, found: Found, diverged: str) -> dict[str, Any
 
 
 def measure_models(
-    experiment: PoolMeasurement, dataset: Dataset, states: Parameters
+    experiment: CrossPoolMeasurement, dataset: Dataset, states: Parameters
 ) -> Iterator[Found]:
     """Measures trained models one after the other, those of a GAT together.
 
@@ -108,7 +108,7 @@ def measure_models(
 
 
 def _gats(
-    experiment: PoolMeasurement, dataset: Dataset, states: Parameters
+    experiment: CrossPoolMeasurement, dataset: Dataset, states: Parameters
 ) -> list[dict[str, Estimate]]:
     tensors = {k: v.to(experiment.training.device) for k, v in dataset.tensors.items()}
     nodes = tensors["train_mask"].nonzero().squeeze(1)
@@ -116,7 +116,9 @@ def _gats(
     return measure_nodes(Dataset(dataset.name, dataset.demo, tensors), chosen, states)
 
 
-def _fcnn(experiment: PoolMeasurement, dataset: Dataset) -> tuple[Callable[[], nn.Module], Tensor]:
+def _fcnn(
+    experiment: CrossPoolMeasurement, dataset: Dataset
+) -> tuple[Callable[[], nn.Module], Tensor]:
     """How to build the network, and the samples it is measured on."""
     training = experiment.training
     pool = FcnnPool(
@@ -132,7 +134,7 @@ def _fcnn(experiment: PoolMeasurement, dataset: Dataset) -> tuple[Callable[[], n
 
 
 def _lenet5(
-    experiment: PoolMeasurement, dataset: Dataset
+    experiment: CrossPoolMeasurement, dataset: Dataset
 ) -> tuple[Callable[[], nn.Module], Tensor]:
     training = experiment.training
     inputs, labels = lenet5_images(dataset, training.train_size, training.device).train
@@ -142,7 +144,7 @@ def _lenet5(
 MODULES = {"fcnn": _fcnn, "lenet5": _lenet5}
 
 
-def sample_order(available: int, experiment: PoolMeasurement) -> Tensor:
+def sample_order(available: int, experiment: CrossPoolMeasurement) -> Tensor:
     """Draws the training samples to measure on, with seed 0: the same for every model.
 
     Args:

@@ -10,7 +10,7 @@ COMPRESSION = (
     "normalized_mls",
     "log_volume_top3",
     "local_dimensionality",
-    "adaptive_sharpness",
+    "average_case_sharpness",
     "relative_flatness",
 )
 
@@ -20,7 +20,7 @@ STRONG = "worst_case_strong"
 WORST_CASE = "worst_case_"
 
 #: What measures are correlated with: columns of the table of models.
-LOSSES = ("test_loss", "gap")
+LOSSES = ("test_loss", "loss_gap")
 
 _NOT_ONE_INPUT = (
     "a node's output depends on its neighbours' features too, so no layer has one input x^l"

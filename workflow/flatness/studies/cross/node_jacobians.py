@@ -107,7 +107,7 @@ def _of_node(rows: NodeRows, parameters: Parameters) -> dict[str, Tensor]:
         "local_dimensionality": shares.sum(1).square() / shares.square().sum(1),
         "log_volume_top3": top,
         "sharpness": sum(s.flatten(1).sum(1) for s in squares.values()),
-        "adaptive_sharpness": sum(
+        "average_case_sharpness": sum(
             (s * parameters[name].square()).flatten(1).sum(1) / 2 for name, s in squares.items()
         ),
     }

@@ -22,14 +22,17 @@ class CrossMeasurement(Provenance):
 
     models: str = column("family or pool of models, as in the config")
     dataset: str = column("name of the data set")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
-    setting: str = column("grid setting; empty for pools, which have one")
-    seed: int = column("seed of the model")
+    demo: bool = column("whether the data are a stand-in made for the demo")
+    setting: str = column("grid setting, as in the config; empty for pools, which have one")
+    seed: int = column("seed of the model: of initial weights and data order")
     measure: str = column("name of the measure")
     value: float = column("its value; nan where there is none", convention=CONVENTION)
-    standard_error: float = column("its standard error: over batches, or jackknife over samples")
+    standard_error: float = column(
+        "its standard error; nan where there is none",
+        convention="over batches, or jackknife over samples",
+    )
     status: str = column(STATUSES)
-    reason: str = column("why there is no value; empty otherwise")
+    reason: str = column("why there is no value, or why it is not used; empty otherwise")
 
 
 class CrossModel(Row):
@@ -38,17 +41,20 @@ class CrossModel(Row):
     study: str = column("whose models: chen or epfl")
     models: str = column("family or pool of models, as in the config")
     dataset: str = column("name of the data set")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
-    setting: str = column("grid setting; empty for pools, which have one")
-    seed: int = column("seed of the model")
+    demo: bool = column("whether the data are a stand-in made for the demo")
+    setting: str = column("grid setting, as in the config; empty for pools, which have one")
+    seed: int = column("seed of the model: of initial weights and data order")
     train_loss: float = column("loss over the training set", convention="as it was trained")
     test_loss: float = column("loss over the test set", convention="as it was trained")
-    gap: float = column("generalisation gap: test less training loss")
+    loss_gap: float = column("test less training loss")
     measure: str = column("name of the measure")
     value: float = column("its value; nan where there is none", convention=CONVENTION)
     standard_error: float = column("its standard error; nan where there is none")
     status: str = column(STATUSES)
-    reason: str = column("why it is not used; empty otherwise")
+    reason: str = column(
+        "why there is no value, or why it is not used; empty otherwise",
+        convention="why it is not used",
+    )
 
 
 class CrossCorrelation(Provenance):
@@ -57,22 +63,37 @@ class CrossCorrelation(Provenance):
     study: str = column("whose models: chen or epfl")
     models: str = column("family or pool of models, as in the config")
     dataset: str = column("name of the data set")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
+    demo: bool = column("whether the data are a stand-in made for the demo")
     measure: str = column("name of the measure")
-    loss: str = column("test_loss, or gap: test less training loss")
-    method: str = column("kendall or pearson")
-    estimate: float = column("the coefficient; nan where there is none")
-    low: float = column("lower end of its interval: jackknife-t over seeds on Fisher's z")
+    loss: str = column("test_loss, or loss_gap: test less training loss")
+    method: str = column(
+        "kendall, pearson, spearman, pearson of logarithms, or mean score: the mean of a "
+        "family's scores, positive towards the upper left"
+    )
+    estimate: float = column(
+        "what was found: a coefficient, a difference, a change or a count; nan where there is none",
+        convention="the coefficient",
+    )
+    low: float = column(
+        "lower end of the estimate's interval", convention="jackknife-t over seeds on Fisher's z"
+    )
     high: float = column("upper end")
-    confidence: float = column("level of the interval")
-    p_value: float = column("two-sided p-value of the interval")
-    p_permutation: float = column("two-sided permutation p-value, models exchanged within seeds")
+    confidence: float = column("level of the intervals")
+    p_value: float = column(
+        "two-sided p-value that belongs to the interval; nan where there is none"
+    )
+    p_permutation: float = column(
+        "two-sided permutation p-value", convention="models exchanged within seeds"
+    )
     q_value: float = column(
         "p_value adjusted by Benjamini and Hochberg's procedure over all rows that have one"
     )
-    n: int = column("models in the correlation")
-    excluded: int = column("models left out")
-    reasons: str = column("why they were left out, or why there is no coefficient; empty for none")
+    n: int = column("how many are behind the row", convention="models")
+    excluded: int = column("how many were left out", convention="models")
+    reasons: str = column(
+        "why some were left out, or why there is no estimate; empty for none",
+        convention="with counts",
+    )
 
 
 def of_value(value: float, standard_error: float) -> dict[str, Any]:

@@ -68,8 +68,10 @@ def own_values(used: pd.DataFrame, settings: Statistics) -> dict[str, tuple[floa
         Quantity to value and error.
     """
     found = {}
-    for column in ("sharpness", "test_loss", "test_accuracy"):
+    for column in ("worst_case_sharpness", "test_loss", "test_accuracy"):
         found[column], found[f"{column}_sd"] = mean_and_spread(used[column])
-    tau = correlate(used["sharpness"], used["test_loss"], method="kendall", **settings.model_dump())
+    tau = correlate(
+        used["worst_case_sharpness"], used["test_loss"], method="kendall", **settings.model_dump()
+    )
     found["tau"] = tau.estimate, interval_error(tau.low, tau.high, settings.confidence)
     return found

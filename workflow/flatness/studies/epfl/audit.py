@@ -106,15 +106,15 @@ def protocol_row(
 
 
 def mean_columns(used: pd.DataFrame, written: pd.DataFrame) -> dict[str, float]:
-    """The columns `sharpness` to `test_accuracy`: means over models, and the ratio to written."""
-    sharpness, sharpness_se = mean_and_error(used["sharpness"])
+    """The columns `worst_case_sharpness` to `test_accuracy`: means, and the ratio to written."""
+    sharpness, sharpness_error = mean_and_error(used["worst_case_sharpness"])
     test_loss, test_loss_se = mean_and_error(used["test_loss"])
-    base = written[written["used"]].set_index("seed")["sharpness"].rename("written")
-    pairs = used.set_index("seed")["sharpness"].to_frame().join(base, how="inner")
-    ratio, ratio_se = ratio_of_means(pairs["sharpness"], pairs["written"])
+    base = written[written["used"]].set_index("seed")["worst_case_sharpness"].rename("written")
+    pairs = used.set_index("seed")["worst_case_sharpness"].to_frame().join(base, how="inner")
+    ratio, ratio_se = ratio_of_means(pairs["worst_case_sharpness"], pairs["written"])
     return {
-        "sharpness": sharpness,
-        "sharpness_se": sharpness_se,
+        "worst_case_sharpness": sharpness,
+        "worst_case_sharpness_se": sharpness_error,
         "ratio": ratio,
         "ratio_se": ratio_se,
         "test_loss": test_loss,
@@ -149,7 +149,7 @@ def ratio_of_means(values: pd.Series, base: pd.Series) -> tuple[float, float]:
 
 def tau_columns(used: pd.DataFrame, settings: Statistics) -> dict[str, float]:
     """The columns `tau` to `p_permutation`, NaN where the models are too few."""
-    x, y = used["sharpness"], used["test_loss"]
+    x, y = used["worst_case_sharpness"], used["test_loss"]
     return correlate(x, y, method="kendall", **settings.model_dump()).columns("tau")
 
 

@@ -8,25 +8,42 @@ class AuditedProtocol(Provenance):
 
     pool: str = column("fcnn, lenet5 or gat")
     dataset: str = column("name of the data set")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
+    demo: bool = column("whether the data are a stand-in made for the demo")
     part: str = column("what departs from the written protocol: measuring, training, or both")
     trained: str = column("training protocol")
     measured: str = column("measuring protocol")
     description: str = column("what the protocol does")
-    n: int = column("models behind the row")
-    excluded: int = column("models left out; the models table says why")
-    sharpness: float = column("mean over models", convention="the pool's training loss")
-    sharpness_se: float = column("its standard error over models; nan for one model")
+    n: int = column("how many are behind the row", convention="models")
+    excluded: int = column("how many were left out", convention="models; the models table says why")
+    worst_case_sharpness: float = column(
+        "adaptive worst-case sharpness: mean over restarts of the highest loss reached "
+        "less that at the centre; can be negative",
+        convention="mean over models; the pool's training loss",
+    )
+    worst_case_sharpness_se: float = column(
+        "standard error of worst_case_sharpness", convention="over models; nan for one model"
+    )
     ratio: float = column("mean sharpness over that of the same seeds under the written protocol")
     ratio_se: float = column("its standard error, models paired by seed")
-    test_loss: float = column("mean over models", symbol="t")
+    test_loss: float = column("loss over the test set", symbol="t", convention="mean over models")
     test_loss_se: float = column("its standard error over models")
-    test_accuracy: float = column("mean over models; nan for regression")
-    tau: float = column("Kendall's τ-b of sharpness and test loss; nan under 3 models", symbol="τ")
-    low: float = column("lower end of its interval: jackknife-t over models on Fisher's z")
+    test_accuracy: float = column(
+        "share of the test samples classified right",
+        convention="mean over models; nan for regression",
+    )
+    tau: float = column(
+        "Kendall's τ-b of worst_case_sharpness and test_loss",
+        symbol="τ",
+        convention="nan under 3 models",
+    )
+    low: float = column(
+        "lower end of the estimate's interval", convention="jackknife-t over models on Fisher's z"
+    )
     high: float = column("upper end")
-    confidence: float = column("level of the interval")
-    p_value: float = column("two-sided p-value of the interval")
+    confidence: float = column("level of the intervals")
+    p_value: float = column(
+        "two-sided p-value that belongs to the interval; nan where there is none"
+    )
     p_permutation: float = column("two-sided permutation p-value")
     published_tau: float = column("the report's τ for this pool")
 

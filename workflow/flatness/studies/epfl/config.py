@@ -1,5 +1,7 @@
 """Settings of the EPFL replication: pools of models, protocols, and the released code's defects."""
 
+from collections.abc import Iterable
+from itertools import chain, combinations
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -174,9 +176,9 @@ class PoolMeasurement(Frozen):
 
 
 def training(settings: EpflSettings, pool: str, protocol: str, device: str) -> PoolTraining:
-    """The training slice of one pool under "written", "released" or a single defect's name."""
+    """The training slice of one pool under "written", "released" or defects joined by +."""
     chosen = settings.pools[pool]
-    defects = _defects(TRAINING_DEFECTS[pool], protocol)
+    defects = defects_of(TRAINING_DEFECTS[pool], protocol)
     return PoolTraining(
         pool=pool,
         dataset=chosen.dataset,
@@ -201,15 +203,15 @@ def measurement(
     Args:
         settings: the study.
         pool: name of the pool.
-        trained: training protocol: "written", "released" or one training defect.
-        measured: measuring protocol: "written", "released", "strong" or one measuring defect.
+        trained: training protocol: "written", "released" or training defects joined by +.
+        measured: measuring protocol: the same, or "strong".
         device: kind of device.
 
     Returns:
         The slice.
     """
     chosen = settings.pools[pool]
-    trained_with = _defects(TRAINING_DEFECTS[pool], trained)
+    trained_with = defects_of(TRAINING_DEFECTS[pool], trained)
     strong = measured == "strong"
     return PoolMeasurement(
         pool=pool,
@@ -220,7 +222,7 @@ def measurement(
         step_size=_learning_rate(chosen, trained_with),
         ascent=chosen.ascent,
         maximiser="strong" if strong else "plain",
-        defects=() if strong else _defects(MEASURING_DEFECTS[pool], measured),
+        defects=() if strong else defects_of(MEASURING_DEFECTS[pool], measured),
         seed=0,
         block=chosen.block,
         device=device,
@@ -239,12 +241,30 @@ def measuring_protocols() -> list[str]:
     return ["written", "released", "strong", *alone]
 
 
-def _defects(known: dict[str, str], protocol: str) -> tuple[str, ...]:
+def combinations_of(known: Iterable[str]) -> list[str]:
+    """Names of all protocols that some defects make: "written", "a", …, "a+b", …, "released"."""
+    known = tuple(known)
+    chosen = chain.from_iterable(combinations(known, size) for size in range(1, len(known)))
+    middle = ["+".join(names) for names in chosen]
+    return ["written", *middle, "released"] if known else ["written"]
+
+
+def crossed(pool: str) -> dict[str, list[str]]:
+    """Training protocols of a pool's factorial, each with the measuring ones that it meets."""
+    trainings = combinations_of(TRAINING_DEFECTS[pool])
+    measurings = combinations_of(MEASURING_DEFECTS[pool])
+    ends = {"written", "released"}
+    return {
+        trained: measurings if trained in ends else [m for m in measurings if m in ends]
+        for trained in trainings
+    }
+
+
+def defects_of(known: Iterable[str], protocol: str) -> tuple[str, ...]:
+    """The defects of a protocol by its name: "written", "released", or names joined by +."""
     if protocol == "written":
         return ()
-    if protocol == "released":
-        return tuple(known)
-    return (protocol,)
+    return tuple(known) if protocol == "released" else tuple(protocol.split("+"))
 
 
 def _learning_rate(chosen: PoolSettings, training_defects: tuple[str, ...]) -> float:

@@ -1,4 +1,4 @@
-"""Kendall's τ between adaptive sharpness and test loss, over one pool of models."""
+"""Kendall's τ between adaptive worst-case sharpness and test loss, over one pool of models."""
 
 import math
 from pathlib import Path
@@ -46,11 +46,15 @@ def correlate_pool(
     source = derived_from(joined, statistics=settings.model_dump())
     published_low, published_high = published_interval(pool, settings)
     tables = []
-    for column in ("sharpness", "sharpness_clamped"):
+    for column in ("worst_case_sharpness", "worst_case_sharpness_clamped"):
         result = correlate(
             used[column], used["test_loss"], method="kendall", **settings.model_dump()
         )
-        errors = used["sharpness_se"] if column == "sharpness" else used["sharpness_se"] * math.nan
+        errors = (
+            used["worst_case_sharpness_se"]
+            if column == "worst_case_sharpness"
+            else used["worst_case_sharpness_se"] * math.nan
+        )
         share = reliability(used[column], errors)
         tables.append(
             PoolCorrelation(
@@ -59,7 +63,7 @@ def correlate_pool(
                 demo=trained_models["demo"].iloc[0],
                 trained=trained,
                 measured=measured,
-                sharpness=column,
+                measure=column,
                 **result.columns("tau"),
                 confidence=settings.confidence,
                 n=result.n,
@@ -88,7 +92,13 @@ def join_pool(trained: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
         One row a trained model, by seed, with `used` and `reason`; a model is never dropped. Its
         `experiment` and `instruction_set` name both.
     """
-    columns = ["seed", "sharpness", "sharpness_se", "sharpness_clamped", "reason"]
+    columns = [
+        "seed",
+        "worst_case_sharpness",
+        "worst_case_sharpness_se",
+        "worst_case_sharpness_clamped",
+        "reason",
+    ]
     columns += ["experiment", "instruction_set"]
     joined = trained.merge(
         measured[columns],
@@ -97,7 +107,7 @@ def join_pool(trained: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
         validate="one_to_one",
         suffixes=("", "_measuring"),
     ).sort_values("seed", ignore_index=True)
-    finite = joined[["sharpness", "test_loss"]].abs().lt(float("inf")).all(axis=1)
+    finite = joined[["worst_case_sharpness", "test_loss"]].abs().lt(float("inf")).all(axis=1)
     joined["used"] = finite & ~joined["diverged"]
     fallback = joined["reason_measuring"].fillna("").replace("", "no finite sharpness or test loss")
     joined["reason"] = joined["reason"].where(joined["reason"] != "", fallback)

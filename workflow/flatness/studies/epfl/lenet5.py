@@ -13,7 +13,7 @@ from flatness.datasets.normalised import Dataset, scale_pixels, subset_classes_a
 from flatness.records.tensors import Scratch
 from flatness.studies.epfl.config import PoolTraining
 from flatness.studies.epfl.networks import LeNet5, xavier
-from flatness.studies.epfl.protocol import Outcome, StoppingRule
+from flatness.studies.epfl.protocol import StoppingRule, TrainingOutcome
 from flatness.studies.epfl.seeds import generator, seed_of
 
 #: Mean and standard deviation of FashionMNIST's training pixels, scaled to [0, 1].
@@ -26,7 +26,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Images:
+class LeNet5Images:
     """Normalised images, channels last, and their labels.
 
     Attributes:
@@ -40,7 +40,7 @@ class Images:
 
 def lenet5_images(
     dataset: Dataset, train_size: int | None, device: str, dtype: torch.dtype = torch.float32
-) -> Images:
+) -> LeNet5Images:
     """Normalises a data set of grey 28×28 images once, so that a batch is one gather."""
     dataset = subset_classes_and_size(dataset, train_size=train_size)
     parts = {}
@@ -51,12 +51,12 @@ def lenet5_images(
             inputs.contiguous(memory_format=torch.channels_last),
             dataset.tensors[f"{part}_targets"].to(device),
         )
-    return Images(**parts)
+    return LeNet5Images(**parts)
 
 
 def train_lenet5(
-    images: Images, settings: PoolTraining, seeds: Sequence[int], scratch: Scratch
-) -> list[Outcome]:
+    images: LeNet5Images, settings: PoolTraining, seeds: Sequence[int], scratch: Scratch
+) -> list[TrainingOutcome]:
     """Trains one LeNet-5 a seed; killed and started again, it goes on after the last epoch saved.
 
     Args:
@@ -73,15 +73,15 @@ def train_lenet5(
 
 
 def _train_model(
-    images: Images, settings: PoolTraining, seed: int, scratch: Scratch, bar: tqdm
-) -> Outcome:
+    images: LeNet5Images, settings: PoolTraining, seed: int, scratch: Scratch, bar: tqdm
+) -> TrainingOutcome:
     rule = StoppingRule.of(settings)
     model, losses, evaluated = _resume(settings, seed, scratch, images)
     while not losses or not rule.met(losses):
         losses.append(train_epoch(model, images.train, settings, seed, len(losses) + 1))
         bar.set_postfix(seed=seed, epoch=len(losses), loss=losses[-1])
         scratch.save(f"seed-{seed}", model.state_dict(), {"losses": losses, "evaluated": None})
-    outcome = Outcome(seed, model.state_dict(), losses)
+    outcome = TrainingOutcome(seed, model.state_dict(), losses)
     if not math.isfinite(losses[-1]):
         return outcome
     if evaluated is None:
@@ -93,7 +93,7 @@ def _train_model(
 
 
 def _resume(
-    settings: PoolTraining, seed: int, scratch: Scratch, images: Images
+    settings: PoolTraining, seed: int, scratch: Scratch, images: LeNet5Images
 ) -> tuple[LeNet5, list[float], list[float] | None]:
     """The model as the scratch folder has it, or a fresh one."""
     model = initial_lenet5(seed, default_init="default_init" in settings.defects)
@@ -131,7 +131,7 @@ def train_epoch(
     inputs, targets = data
     model.train(epoch == 1 or "evaluation_mode" not in settings.defects)
     decay = WEIGHT_DECAY if "weight_decay" in settings.defects else 0
-    optimiser = torch.optim.SGD(model.parameters(), settings.learning_rate, weight_decay=decay)
+    optimizer = torch.optim.SGD(model.parameters(), settings.learning_rate, weight_decay=decay)
     order = torch.randperm(len(targets), generator=generator("epoch", seed, epoch))
     batches = order.to(targets.device).split(settings.batch_size)
     total = torch.zeros((), dtype=torch.float64, device=targets.device)
@@ -140,9 +140,9 @@ def train_epoch(
         torch.manual_seed(seed_of("dropout", seed, epoch))
         for indices in batches:
             loss = functional.cross_entropy(model(inputs[indices]), targets[indices])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             total += loss.detach()
     return float(total / len(batches))
 

@@ -1,4 +1,4 @@
-"""The verb `measure-epfl`: adaptive sharpness of a block of trained models."""
+"""The verb `measure-epfl`: adaptive worst-case sharpness of a block of trained models."""
 
 import math
 from collections.abc import Sequence
@@ -49,21 +49,44 @@ def measure_pool(
     settings = PoolMeasurement.model_validate_json(experiment)
     states, metadata = load_tensors(checkpoints)
     seeds, reasons = metadata["seeds"], metadata["reasons"]
+    write_table(output, measured_rows(settings, load(data), states, seeds, reasons, scratch))
+
+
+def measured_rows(
+    settings: PoolMeasurement,
+    dataset: Dataset,
+    states: Parameters,
+    seeds: Sequence[int],
+    reasons: Sequence[str],
+    scratch: Path,
+) -> list[MeasuredModel]:
+    """Measures the models that did not diverge.
+
+    Args:
+        settings: the measuring protocol.
+        dataset: the pool's data.
+        states: tensors of the models, (M, ...).
+        seeds: of the models.
+        reasons: why a model diverged, empty where it did not.
+        scratch: folder of resumable state.
+
+    Returns:
+        One row a model, those that diverged too.
+    """
     kept = [index for index, reason in enumerate(reasons) if not reason]
     usable = {name: values[kept] for name, values in states.items()}
     rises = dict.fromkeys(seeds)
     if kept:
         usable_seeds = [seeds[index] for index in kept]
-        measured = measure_models(settings, load(data), usable, usable_seeds, scratch)
+        measured = measure_models(settings, dataset, usable, usable_seeds, scratch)
         rises |= dict(zip(usable_seeds, measured, strict=True))
     source = provenance(
         content_hash(settings), device=settings.device, execution=settings.execution
     )
-    rows = [
+    return [
         _row(settings, seed, rises[seed], reason, source)
         for seed, reason in zip(seeds, reasons, strict=True)
     ]
-    write_table(output, rows)
 
 
 def _row(
@@ -74,9 +97,9 @@ def _row(
     return MeasuredModel(
         pool=settings.pool,
         seed=seed,
-        sharpness=result.value if finite else math.nan,
-        sharpness_se=result.standard_error,
-        sharpness_clamped=result.clamped if finite else math.nan,
+        worst_case_sharpness=result.value if finite else math.nan,
+        worst_case_sharpness_se=result.standard_error,
+        worst_case_sharpness_clamped=result.clamped if finite else math.nan,
         restarts=0 if rises is None else result.restarts,
         reason=reason or ("" if finite else "the loss was not finite along the ascent"),
         **source,

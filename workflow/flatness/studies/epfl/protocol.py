@@ -45,7 +45,7 @@ class StoppingRule:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """One model at the end of its training.
 
     Attributes:
@@ -74,7 +74,9 @@ class Outcome:
                 return f"{name} is {getattr(self, name)} after training"
         return ""
 
-    def evaluated(self, train_loss: float, test_loss: float, test_accuracy: float) -> "Outcome":
+    def evaluated(
+        self, train_loss: float, test_loss: float, test_accuracy: float
+    ) -> "TrainingOutcome":
         """The same model with its losses over whole data sets."""
         return replace(
             self, train_loss=train_loss, test_loss=test_loss, test_accuracy=test_accuracy

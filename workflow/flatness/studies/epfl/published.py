@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "published"
 #: τ and p of the report, section IV and figure 1.
 PUBLISHED = {"fcnn": (-0.311, 0.0014), "lenet5": (-0.180, 0.0645), "gat": (-0.185, 0.0576)}
 #: Half a dot, as a share of the range of a plot's dots.
-HALF_DOT = {"sharpness": 0.012, "test_loss": 0.037}
+HALF_DOT = {"worst_case_sharpness": 0.012, "test_loss": 0.037}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def published_interval(pool: str, settings: Statistics) -> tuple[float, float]:
     """Interval of the published τ, over the dots of its plot as over our models."""
     dots = scatter(pool)
     found = correlate(
-        dots["sharpness"], dots["test_loss"], method="kendall", **settings.model_dump()
+        dots["worst_case_sharpness"], dots["test_loss"], method="kendall", **settings.model_dump()
     )
     return found.low, found.high
 
@@ -67,7 +67,7 @@ def source_values(pool: str, settings: Statistics) -> Iterator[SourceValue]:
         Mean and spread of the published scatter, its τ, then what the code gave when run again.
     """
     dots, source = scatter(pool), "published figure"
-    for column in ("sharpness", "test_loss"):
+    for column in ("worst_case_sharpness", "test_loss"):
         (mean, error), (spread, spread_error) = mean_and_spread(dots[column])
         error = float(np.hypot(error, reading_error(pool, column)))
         yield SourceValue(source, column, mean, error, len(dots))

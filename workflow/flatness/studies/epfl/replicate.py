@@ -59,7 +59,7 @@ def replicate_pool(
         demo=joined["demo"].iloc[0],
         trained=trained,
         measured=measured,
-        sharpness="sharpness",
+        measure="worst_case_sharpness",
         **tau_distribution(
             np.array([row.tau for row in kept]),
             PUBLISHED[pool][0],
@@ -70,7 +70,7 @@ def replicate_pool(
         mean_tau_corrected=float(np.mean([row.tau_corrected for row in kept])),
         confidence=settings.confidence,
         excluded=len(rows) - len(kept),
-        models=size,
+        replication_size=size,
         published_tau=PUBLISHED[pool][0],
         **derived_from(joined, statistics=settings.model_dump(), size=size),
     )
@@ -104,7 +104,7 @@ def replication_row(group: pd.DataFrame, settings: Statistics) -> Replication:
     }
     reason = ""
     found = correlate(
-        used["sharpness"], used["test_loss"], method="kendall", **settings.model_dump()
+        used["worst_case_sharpness"], used["test_loss"], method="kendall", **settings.model_dump()
     )
     if len(used) < MINIMUM_MODELS:
         reason = f"{len(used)} usable models of {len(group)}, a τ needs {MINIMUM_MODELS}"
@@ -112,7 +112,7 @@ def replication_row(group: pd.DataFrame, settings: Statistics) -> Replication:
         reason = "sharpness or test loss is constant"
     columns = found.columns("tau")
     del columns["p_value"]
-    share = reliability(used["sharpness"], used["sharpness_se"])
+    share = reliability(used["worst_case_sharpness"], used["worst_case_sharpness_se"])
     corrected = corrected_tau(found.estimate, share)
     return Replication(
         **shared, **columns, reliability=share, tau_corrected=corrected, reason=reason

@@ -15,10 +15,16 @@ class Replication(Row):
     """Kendall's τ of one replication of a pool."""
 
     pool: str = column("fcnn, lenet5 or gat")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
+    demo: bool = column("whether the data are a stand-in made for the demo")
     replication: int = column("which replication; 0 is the main pool")
-    tau: float = column("Kendall's τ-b; nan where the reason says why", symbol="τ")
-    low: float = column("lower end of its interval: jackknife-t over models on Fisher's z")
+    tau: float = column(
+        "Kendall's τ-b of worst_case_sharpness and test_loss",
+        symbol="τ",
+        convention="nan where the reason says why",
+    )
+    low: float = column(
+        "lower end of the estimate's interval", convention="jackknife-t over models on Fisher's z"
+    )
     high: float = column("upper end")
     p_permutation: float = column("two-sided permutation p-value")
     reliability: float = column(
@@ -30,9 +36,12 @@ class Replication(Row):
         "turned back into a τ"
     )
     split: int = column("train/test split of its models; 0 is that of the report")
-    n: int = column("models in the correlation")
-    excluded: int = column("models left out; the models table says why")
-    reason: str = column("why there is no τ; empty otherwise")
+    n: int = column("how many are behind the row", convention="models")
+    excluded: int = column("how many were left out", convention="models; the models table says why")
+    reason: str = column(
+        "why there is no value, or why it is not used; empty otherwise",
+        convention="why there is no τ",
+    )
 
 
 class TauDistribution(Provenance):
@@ -40,17 +49,21 @@ class TauDistribution(Provenance):
 
     pool: str = column("fcnn, lenet5 or gat")
     dataset: str = column("name of the data set")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
+    demo: bool = column("whether the data are a stand-in made for the demo")
     trained: str = column("training protocol")
     measured: str = column("measuring protocol")
-    sharpness: str = column("which column of the measurements")
+    measure: str = column("name of the measure")
     mean_tau: float = column("mean of τ over replications", symbol="τ")
     low: float = column(
-        "lower end of the mean's t-interval, over splits where there are several, else over "
-        "replications; nan for one"
+        "lower end of the estimate's interval",
+        convention="of the mean, t over splits where there are several, else over replications; "
+        "nan for one",
     )
     high: float = column("upper end")
-    p_value: float = column("two-sided p-value of the mean's t-test; nan for one replication")
+    p_value: float = column(
+        "two-sided p-value that belongs to the interval; nan where there is none",
+        convention="the mean's t-test; nan for one replication",
+    )
     sd: float = column(
         "standard deviation of τ between replications, on any splits; nan for one replication"
     )
@@ -64,10 +77,12 @@ class TauDistribution(Provenance):
         "several: mean ± t √(s² + the mean's squared standard error)"
     )
     predictive_high: float = column("upper end")
-    confidence: float = column("level of both intervals")
+    confidence: float = column("level of the intervals")
     replications: int = column("replications with a τ, R")
-    excluded: int = column("replications without a τ; their table says why")
-    models: int = column("models in one replication")
+    excluded: int = column(
+        "how many were left out", convention="replications without a τ; their table says why"
+    )
+    replication_size: int = column("models in one replication")
     reliability: float = column("mean over replications of the reliability of sharpness")
     mean_tau_corrected: float = column("mean of τ without the noise of restarts, approximately")
     published_tau: float = column("the report's τ for this pool")

@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeVar
 
-from pydantic import PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from flatness.records.frozen import Frozen, seed_blocks, seeds_of
 from flatness.studies.epfl.config import (
@@ -52,6 +52,20 @@ class Audit(Frozen):
     """One job measures all audits that say so."""
 
 
+class Factorial(Frozen):
+    """A pool under every combination of the released code's defects."""
+
+    models: PositiveInt
+    """Models: the first so many seeds."""
+    block: PositiveInt
+    """Models that one job trains and measures under all combinations."""
+
+    @property
+    def blocks(self) -> list[str]:
+        """Names of the blocks of seeds."""
+        return seed_blocks(self.models, self.block)
+
+
 class AuditRun(Frozen):
     """Models under one protocol of the audit.
 
@@ -84,10 +98,12 @@ class EpflStudy(EpflSettings):
     """Independent pools of the same settings, by pool."""
     audit: dict[Pool, Audit]
     """The written protocol against the released one, defect by defect, by pool."""
+    factorial: dict[Pool, Factorial] = Field(default_factory=dict)
+    """Every combination of the released code's defects, by pool."""
 
     @model_validator(mode="after")
     def _parts_fit_the_pools(self) -> "EpflStudy":
-        for part in ("replications", "audit"):
+        for part in ("replications", "audit", "factorial"):
             for pool in getattr(self, part):
                 if pool not in self.pools:
                     raise ValueError(f"{part}.{pool}: no such pool; there are {list(self.pools)}")
@@ -121,7 +137,13 @@ class EpflStudy(EpflSettings):
             for run in self.audit_plan(pool).runs
             for block in run.blocks
         ]
-        return [*main, *more, *audited]
+        crossed = [block for chosen in self.factorial.values() for block in chosen.blocks]
+        return [*main, *more, *audited, *crossed]
+
+    def only(self, pool: str) -> EpflSettings:
+        """The study of one pool, and nothing around it."""
+        settings = {"pools": {pool: self.pools[pool]}}
+        return EpflSettings(protocol=self.protocol, tolerance=self.tolerance, **settings)
 
     def replication_blocks(self, pool: str) -> list[str]:
         """Blocks of seeds of all replications, the main pool's first; each is of one split."""

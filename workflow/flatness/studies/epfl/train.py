@@ -14,7 +14,7 @@ from flatness.studies.epfl.config import PoolTraining
 from flatness.studies.epfl.lenet5 import lenet5_images, train_lenet5
 from flatness.studies.epfl.networks import stack
 from flatness.studies.epfl.pools import POOLS
-from flatness.studies.epfl.protocol import Outcome
+from flatness.studies.epfl.protocol import TrainingOutcome
 from flatness.studies.epfl.rows import TrainedModel
 from flatness.studies.epfl.train_stacked import train_stack
 
@@ -31,10 +31,23 @@ def train_pool(
     settings = PoolTraining.model_validate_json(experiment)
     dataset = load(data)
     outcomes = train_models(settings, dataset, seeds_of(seeds), scratch)
+    metadata = {
+        "settings": settings.model_dump(mode="json"),
+        "seeds": [outcome.seed for outcome in outcomes],
+        "reasons": [outcome.reason for outcome in outcomes],
+    }
+    save_tensors(output, stack([outcome.state for outcome in outcomes]), metadata)
+    write_table(table, trained_rows(settings, dataset, outcomes))
+
+
+def trained_rows(
+    settings: PoolTraining, dataset: Dataset, outcomes: list[TrainingOutcome]
+) -> list[TrainedModel]:
+    """One row a trained model."""
     source = provenance(
         content_hash(settings), device=settings.device, execution=settings.execution
     )
-    rows = [
+    return [
         TrainedModel(
             pool=settings.pool,
             dataset=dataset.name,
@@ -52,18 +65,11 @@ def train_pool(
         )
         for outcome in outcomes
     ]
-    metadata = {
-        "settings": settings.model_dump(mode="json"),
-        "seeds": [outcome.seed for outcome in outcomes],
-        "reasons": [outcome.reason for outcome in outcomes],
-    }
-    save_tensors(output, stack([outcome.state for outcome in outcomes]), metadata)
-    write_table(table, rows)
 
 
 def train_models(
     settings: PoolTraining, dataset: Dataset, seeds: range, scratch: Path
-) -> list[Outcome]:
+) -> list[TrainingOutcome]:
     """Trains one model a seed, in the order of the seeds.
 
     Args:

@@ -11,11 +11,13 @@ from flatness.measures.ascent import Parameters
 from flatness.studies.epfl.config import PoolTraining
 from flatness.studies.epfl.networks import stack
 from flatness.studies.epfl.pools import StackedPool
-from flatness.studies.epfl.protocol import Outcome, StoppingRule
+from flatness.studies.epfl.protocol import StoppingRule, TrainingOutcome
 from flatness.studies.epfl.seeds import generator
 
 
-def train_stack(pool: StackedPool, settings: PoolTraining, seeds: Sequence[int]) -> list[Outcome]:
+def train_stack(
+    pool: StackedPool, settings: PoolTraining, seeds: Sequence[int]
+) -> list[TrainingOutcome]:
     """Trains one model a seed; those that stop leave the stack, the others go on.
 
     Args:
@@ -29,7 +31,7 @@ def train_stack(pool: StackedPool, settings: PoolTraining, seeds: Sequence[int])
     rule = StoppingRule.of(settings)
     waiting = list(seeds)
     losses: dict[int, list[float]] = {seed: [] for seed in seeds}
-    outcomes: dict[int, Outcome] = {}
+    outcomes: dict[int, TrainingOutcome] = {}
     parameters = pool.initial(waiting)
     progress = tqdm(desc=settings.pool, unit="epoch", total=rule.max_epochs, mininterval=5)
     while waiting:
@@ -38,7 +40,7 @@ def train_stack(pool: StackedPool, settings: PoolTraining, seeds: Sequence[int])
             losses[seed].append(float(epoch_losses[index]))
             if rule.met(losses[seed]):
                 state = {name: values[index].clone() for name, values in parameters.items()}
-                outcomes[seed] = Outcome(seed, state, losses[seed])
+                outcomes[seed] = TrainingOutcome(seed, state, losses[seed])
         going = [index for index, seed in enumerate(waiting) if seed not in outcomes]
         parameters = {name: values[going] for name, values in parameters.items()}
         waiting = [waiting[index] for index in going]
@@ -102,7 +104,7 @@ def step_losses(
             yield partial(pool.losses, batch=pool.batch(indices), dropout=generators)
 
 
-def _evaluate(pool: StackedPool, outcomes: list[Outcome]) -> list[Outcome]:
+def _evaluate(pool: StackedPool, outcomes: list[TrainingOutcome]) -> list[TrainingOutcome]:
     result = pool.evaluate(stack([outcome.state for outcome in outcomes]))
     numbers = torch.stack([result.train_loss, result.test_loss, result.test_accuracy], dim=1)
     return [

@@ -1,1 +1,1 @@
-"""Transformers: adaptive sharpness against normalized MLS (Chen et al., figure 4)."""
+"""Transformers: average-case sharpness against normalized MLS (Chen et al., figure 4)."""

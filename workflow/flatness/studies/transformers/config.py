@@ -75,7 +75,7 @@ class Counts(Frozen):
 
 
 class Rounds(Counts):
-    """The better adaptive sharpness: rounds of one pair ±δ and some images, all of them new."""
+    """The better average-case sharpness: rounds of one pair ±δ and some images, all of them new."""
 
     images: PositiveInt
     """New images a round."""
@@ -119,7 +119,7 @@ class Measuring(Frozen):
     """Estimators of adaptive sharpness."""
 
 
-class Training(Frozen):
+class TrainingFromScratch(Frozen):
     """Training from scratch by AdamW; the learning rate rises and falls.
 
     Without smoothed targets, outputs saturate on most images: a few make up most of MLS.
@@ -150,7 +150,7 @@ class Trained(Frozen):
     """Images to train on."""
     models: Annotated[tuple[VitModel, ...], Field(min_length=1)]
     """The models."""
-    training: Training
+    training: TrainingFromScratch
     """How they are trained."""
 
     @model_validator(mode="after")
@@ -220,7 +220,7 @@ class VitTraining(Frozen):
 
     dataset: DatasetName
     models: tuple[VitModel, ...]
-    training: Training
+    training: TrainingFromScratch
     device: Device
 
 

@@ -1,4 +1,4 @@
-"""Correlates normalized MLS, adaptive sharpness and test loss, and finds outliers."""
+"""Correlates normalized MLS, average-case sharpness and test loss, and finds outliers."""
 
 import math
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, VitCorrel
 #: Estimator to the suffix of its columns.
 ESTIMATORS = {"exact": "", "released": "_released"}
 PAIRS = (
-    ("nmls", "adaptive_sharpness"),
-    ("adaptive_sharpness", "test_loss"),
-    ("nmls", "test_loss"),
+    ("normalized_mls", "average_case_sharpness"),
+    ("average_case_sharpness", "test_loss"),
+    ("normalized_mls", "test_loss"),
 )
 METHODS = ("pearson", "pearson of logarithms", "kendall")
 SCORE = "mean score"
@@ -133,7 +133,7 @@ def place_models(measured: pd.DataFrame, estimator: str) -> pd.DataFrame:
     """
     suffix = ESTIMATORS[estimator]
     placed = measured[["model", "family", "dataset", "demo", "pretrained", "test_loss"]].copy()
-    for name in ("nmls", "adaptive_sharpness"):
+    for name in ("normalized_mls", "average_case_sharpness"):
         placed[name] = measured[name + suffix]
         placed[f"{name}_se"] = measured[f"{name}{suffix}_se"]
     placed["estimator"] = estimator
@@ -151,15 +151,18 @@ def place_models(measured: pd.DataFrame, estimator: str) -> pd.DataFrame:
 
 
 def _reason_left_out(row: dict, suffix: str) -> str:
-    sharpness, nmls = row[f"adaptive_sharpness{suffix}"], row[f"nmls{suffix}"]
+    sharpness, normalized_mls = (
+        row[f"average_case_sharpness{suffix}"],
+        row[f"normalized_mls{suffix}"],
+    )
     if row["reason"]:
         return row["reason"]
     if row["untrained"]:
         return f"untrained: test accuracy {row['test_accuracy']:.0%}"
     if not row[f"reliable{suffix}"]:
         errors = (
-            row[f"nmls{suffix}_se"] / abs(nmls) if nmls else math.inf,
-            row[f"adaptive_sharpness{suffix}_se"] / abs(sharpness) if sharpness else math.inf,
+            row[f"normalized_mls{suffix}_se"] / abs(normalized_mls) if normalized_mls else math.inf,
+            row[f"average_case_sharpness{suffix}_se"] / abs(sharpness) if sharpness else math.inf,
         )
         return "standard error {:.0%} of normalized MLS, {:.0%} of adaptive sharpness".format(
             *errors
@@ -168,13 +171,13 @@ def _reason_left_out(row: dict, suffix: str) -> str:
 
 
 def robust_scores(placed: pd.DataFrame) -> pd.Series:
-    """Distance of each used model from a robust line, log sharpness on log NMLS.
+    """Distance of each used model from a robust line, log sharpness on log normalized MLS.
 
     The line is Theil and Sen's, the unit the median absolute deviation scaled to a normal
     distribution's standard deviation, so that a cluster of outliers moves neither.
 
     Args:
-        placed: with columns nmls, adaptive_sharpness, used.
+        placed: with columns normalized_mls, average_case_sharpness, used.
 
     Returns:
         Scores in the order of `placed`; NaN where not used or with fewer than 3 models.
@@ -182,7 +185,7 @@ def robust_scores(placed: pd.DataFrame) -> pd.Series:
     used = placed[placed["used"]]
     if len(used) < MINIMUM_MODELS:
         return pd.Series(math.nan, index=placed.index)
-    x, y = np.log(used["nmls"]), np.log(used["adaptive_sharpness"])
+    x, y = np.log(used["normalized_mls"]), np.log(used["average_case_sharpness"])
     slope, intercept, *_ = stats.theilslopes(y, x)
     rest = y - (intercept + slope * x)
     spread = stats.median_abs_deviation(rest, scale="normal")

@@ -1,4 +1,4 @@
-"""Figure 4 of Chen et al.: adaptive sharpness against normalized MLS, a colour a family."""
+"""Figure 4 of Chen et al.: average-case sharpness against normalized MLS, a colour a family."""
 
 from collections.abc import Iterable
 from itertools import cycle
@@ -35,7 +35,7 @@ def draw_fig4(
     """Draws one panel an estimator, with Pearson's r and Kendall's τ over all models."""
     placed = read_table(models, PlacedVit)
     table = read_table(correlations, VitCorrelation)
-    table = table[(table["x"] == "nmls") & (table["y"] == "adaptive_sharpness")]
+    table = table[(table["x"] == "normalized_mls") & (table["y"] == "average_case_sharpness")]
     with figure_style():
         styles = family_styles(placed["family"])
         figure, axes = plt.subplots(1, 2, figsize=(8.4, 4.4), layout="constrained", sharey=True)
@@ -71,19 +71,24 @@ def draw_panel(
         points: rows of `PlacedVit` of one estimator.
         styles: colour and marker of each family.
     """
-    axis.set(xlabel="normalized MLS", ylabel="adaptive sharpness", xscale="log", yscale="log")
+    axis.set(
+        xlabel="normalized MLS",
+        ylabel="average-case adaptive sharpness",
+        xscale="log",
+        yscale="log",
+    )
     axis.xaxis.set_minor_formatter(NullFormatter())  # its labels would overlap
     used = points[points["used"]]
-    placeable = (points[["nmls", "adaptive_sharpness"]] > 0).all(axis=1)
+    placeable = (points[["normalized_mls", "average_case_sharpness"]] > 0).all(axis=1)
     if not placeable.any():
         axis.text(0.5, 0.5, "no model to show", ha="center", transform=axis.transAxes)
     for (family, is_used), members in points[placeable].groupby(["family", "used"]):
         colour, marker = styles[family]
         axis.errorbar(
-            members["nmls"],
-            members["adaptive_sharpness"],
-            xerr=members["nmls_se"],
-            yerr=members["adaptive_sharpness_se"],
+            members["normalized_mls"],
+            members["average_case_sharpness"],
+            xerr=members["normalized_mls_se"],
+            yerr=members["average_case_sharpness_se"],
             color=colour,
             fmt=marker,
             markersize=5,
@@ -94,7 +99,7 @@ def draw_panel(
     for row in outliers.head(LABELLED).itertuples():
         axis.annotate(
             row.model,
-            (row.nmls, row.adaptive_sharpness),
+            (row.normalized_mls, row.average_case_sharpness),
             xytext=(4, 4),
             textcoords="offset points",
             fontsize=6,

@@ -1,4 +1,4 @@
-"""Measures normalized MLS and adaptive sharpness of one block of transformers."""
+"""Measures normalized MLS and average-case sharpness of one block of transformers."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -29,7 +29,10 @@ from flatness.studies.transformers.images import (
     small_images,
 )
 from flatness.studies.transformers.models import build, family, load_pretrained
-from flatness.studies.transformers.perturb import adaptive_sharpness, released_adaptive_sharpness
+from flatness.studies.transformers.perturb import (
+    average_case_sharpness,
+    released_average_case_sharpness,
+)
 from flatness.studies.transformers.pretrained import (
     DOWNLOAD,
     IMAGES_DIR,
@@ -40,7 +43,12 @@ from flatness.studies.transformers.rows import MeasuredVit, VitQuantities
 from flatness.studies.transformers.slopes import adam_slopes, jacobian_norms
 
 #: The two quantities of the study, by both estimators.
-ESTIMATES = ("nmls", "nmls_released", "adaptive_sharpness", "adaptive_sharpness_released")
+ESTIMATES = (
+    "normalized_mls",
+    "normalized_mls_released",
+    "average_case_sharpness",
+    "average_case_sharpness_released",
+)
 OUT_OF_MEMORY = "out of memory: lower chunk or perturbations.stack in transformers.measuring"
 
 
@@ -196,7 +204,7 @@ def evaluate(module: nn.Module, labelled: Iterable[tuple[Tensor, Tensor]]) -> tu
 
 @mended()
 def measure(module: nn.Module, images: LabelledImages, measuring: Measuring) -> VitQuantities:
-    """Normalized MLS and adaptive sharpness by both estimators.
+    """Normalized MLS and average-case sharpness by both estimators.
 
     Args:
         module: in evaluation mode, parameters without gradients.
@@ -210,23 +218,23 @@ def measure(module: nn.Module, images: LabelledImages, measuring: Measuring) -> 
     inputs, targets = _with_targets(module, images.take(index))
     found = {"images": len(inputs)} | _measure_mls(module, inputs, measuring)
     seed, how = measuring.seed, measuring.perturbations
-    single = released_adaptive_sharpness(module, inputs, targets, how, seed=seed)
+    single = released_average_case_sharpness(module, inputs, targets, how, seed=seed)
     drawn = endless_batches(images, how.pairs.images, seed)
     rounds = (_with_targets(module, batch) for batch in drawn)
-    paired = adaptive_sharpness(module, rounds, how, seed=seed)
+    paired = average_case_sharpness(module, rounds, how, seed=seed)
     found |= {
-        "adaptive_sharpness": paired.estimate.value,
-        "adaptive_sharpness_se": paired.estimate.standard_error,
+        "average_case_sharpness": paired.estimate.value,
+        "average_case_sharpness_se": paired.estimate.standard_error,
         "pairs": paired.perturbations,
         "pair_images": paired.images,
-        "adaptive_sharpness_released": single.estimate.value,
-        "adaptive_sharpness_released_se": single.estimate.standard_error,
+        "average_case_sharpness_released": single.estimate.value,
+        "average_case_sharpness_released_se": single.estimate.standard_error,
         "perturbations_released": single.perturbations,
     }
     reliable = {
         f"reliable{suffix}": all(
             found[f"{name}{suffix}_se"] < measuring.quality * abs(found[f"{name}{suffix}"])
-            for name in ("nmls", "adaptive_sharpness")
+            for name in ("normalized_mls", "average_case_sharpness")
         )
         for suffix in ("", "_released")
     }
@@ -245,17 +253,17 @@ def _measure_mls(module: nn.Module, inputs: Tensor, measuring: Measuring) -> dic
     slopes = adam_slopes(squashed, inputs, measuring.adam, **options)
     squares = inputs.flatten(1).square().sum(1)
     ended = exact.values.isfinite()
-    nmls = mean((squares * exact.values.square())[ended]) if ended.any() else UNDEFINED
-    nmls_released = mean(squares * slopes.square())
+    normalized_mls = mean((squares * exact.values.square())[ended]) if ended.any() else UNDEFINED
+    normalized_mls_released = mean(squares * slopes.square())
     return {
-        "nmls": nmls.value,
-        "nmls_se": nmls.standard_error,
+        "normalized_mls": normalized_mls.value,
+        "normalized_mls_se": normalized_mls.standard_error,
         "mls": exact.values.nanmean().item(),
         "mls_unconverged": int((~ended).sum()),
         "mls_residual": exact.residuals.max().item(),
         "mls_iterations": exact.iterations.double().mean().item(),
-        "nmls_released": nmls_released.value,
-        "nmls_released_se": nmls_released.standard_error,
+        "normalized_mls_released": normalized_mls_released.value,
+        "normalized_mls_released_se": normalized_mls_released.standard_error,
         "tightness": (slopes / exact.values).nanmedian().item(),
     }
 

@@ -21,7 +21,7 @@ LOOK = 10  # rounds between looks at the standard error
 
 
 @dataclass(frozen=True)
-class AdaptiveSharpness:
+class AverageCaseEstimate:
     """Average-case adaptive sharpness.
 
     Attributes:
@@ -35,14 +35,14 @@ class AdaptiveSharpness:
     perturbations: int
 
 
-def adaptive_sharpness(
+def average_case_sharpness(
     model: nn.Module,
     rounds: Iterator[tuple[Tensor, Tensor]],
     settings: Perturbations,
     *,
     seed: int,
-) -> AdaptiveSharpness:
-    """Estimates adaptive sharpness in independent rounds until the standard error is small.
+) -> AverageCaseEstimate:
+    """Estimates average-case sharpness in independent rounds until the standard error is small.
 
     A round is the mean over new images of a new pair ±δ. What is odd in δ, the gradient foremost,
     cancels exactly, and the spread of the rounds counts images and perturbations alike.
@@ -72,17 +72,17 @@ def adaptive_sharpness(
         loose = estimate.standard_error > settings.pairs.tolerance * abs(estimate.value)
         enough = len(rises) >= settings.pairs.least and not loose
         if enough or len(rises) == settings.pairs.most:
-            return AdaptiveSharpness(estimate, images, len(rises))
+            return AverageCaseEstimate(estimate, images, len(rises))
 
 
-def released_adaptive_sharpness(
+def released_average_case_sharpness(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
     settings: Perturbations,
     *,
     seed: int,
-) -> AdaptiveSharpness:
+) -> AverageCaseEstimate:
     """Estimates the same quantity as the released code does: single δ, new ones for each image.
 
     After `least` perturbations whose losses have standard deviation s, an image gets
@@ -114,7 +114,7 @@ def released_adaptive_sharpness(
             wanted = min(max(math.floor(spread / (10 * settings.rho)) ** 2, least), most)
         means.append(rises.mean() / settings.rho**2)
         perturbations += len(rises)
-    return AdaptiveSharpness(mean(torch.stack(means)), len(images), perturbations)
+    return AverageCaseEstimate(mean(torch.stack(means)), len(images), perturbations)
 
 
 def _weights(model: nn.Module, seed: int) -> tuple[dict[str, Tensor], torch.Generator]:

@@ -4,6 +4,7 @@ import math
 from typing import Self
 
 from flatness.records.tables import Provenance, Row, column
+from flatness.studies.quantity_columns import described
 
 SQUASHED = "outputs through a sigmoid"
 ERROR = "summed squared error of the sigmoid of the outputs against the one-hot target"
@@ -13,60 +14,61 @@ class TrainedVit(Provenance):
     """One model trained here."""
 
     model: str = column("name of the model")
-    family: str = column("family: timm's name of the module that defines it")
+    family: str = column("family of models", convention="timm's name of the module that defines it")
     dataset: str = column("name of the data set")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
+    demo: bool = column("whether the data are a stand-in made for the demo")
     parameters: int = column("number of parameters")
     images_seen: int = column("training images seen, repeats counted")
-    train_loss: float = column(
+    last_train_loss: float = column(
         "mean of the last tenth of the minibatch losses",
         convention="binary cross-entropy summed over classes, train mode",
     )
-    diverged: bool = column("whether the loss stopped being finite")
-    reason: str = column("why it diverged; empty otherwise")
+    diverged: bool = column("whether the loss or a weight stopped being finite")
+    reason: str = column(
+        "why there is no value, or why it is not used; empty otherwise",
+        convention="why training diverged",
+    )
 
 
 class VitQuantities(Row):
-    """Normalized MLS and adaptive sharpness, by the released and by the better estimator."""
+    """Normalized MLS and average-case sharpness, by the released and by the better estimator."""
 
     images: int = column("images behind MLS and the released estimates, the same for every model")
-    nmls: float = column(
-        "mean over images of the squared norm of the image times the squared largest singular "
-        "value of the Jacobian, by power iteration",
-        symbol="mean ||x||² ||J||₂²",
-        convention=SQUASHED,
+    normalized_mls: float = described(
+        "normalized_mls", symbol="mean ||x||² ||J||₂²", convention=f"{SQUASHED}; by power iteration"
     )
-    nmls_se: float = column("its standard error over images")
-    mls: float = column("mean of that singular value", symbol="MLS", convention=SQUASHED)
+    normalized_mls_se: float = column("standard error of normalized_mls", convention="over images")
+    mls: float = described("mls", symbol="MLS", convention=SQUASHED)
     mls_unconverged: int = column(
-        "images left out of nmls and mls: the power iteration reached its limit or was not finite"
+        "images left out of normalized_mls and mls: the power iteration reached its limit or was "
+        "not finite"
     )
     mls_residual: float = column(
         "largest residual of the power iteration, as a share of the eigenvalue"
     )
     mls_iterations: float = column("mean number of power iterations")
-    nmls_released: float = column(
+    normalized_mls_released: float = column(
         "the same with the released estimate of MLS: change per finite step, by Adam",
         convention=SQUASHED,
     )
-    nmls_released_se: float = column("its standard error over images")
+    normalized_mls_released_se: float = column("its standard error over images")
     tightness: float = column("median over images of released MLS over exact MLS")
-    adaptive_sharpness: float = column(
-        "mean rise of the loss under relative Gaussian perturbations ±δ, over ρ²",
-        symbol="E[L(w+δ) − L(w)]/ρ²",
-        convention=ERROR,
+    average_case_sharpness: float = described(
+        "average_case_sharpness", symbol="E[L(w+δ) − L(w)]/ρ²", convention=f"{ERROR}; by pairs ±δ"
     )
-    adaptive_sharpness_se: float = column("its standard error, over rounds of images and pairs")
-    pairs: int = column("pairs ±δ behind it")
+    average_case_sharpness_se: float = column(
+        "standard error of average_case_sharpness", convention="over rounds of images and pairs"
+    )
+    pairs: int = column("pairs ±δ of perturbations behind the average-case sharpness")
     pair_images: int = column("images behind it, repeats counted")
-    adaptive_sharpness_released: float = column(
+    average_case_sharpness_released: float = column(
         "the same from single perturbations, new ones for each image", convention=ERROR
     )
-    adaptive_sharpness_released_se: float = column("its standard error over images")
+    average_case_sharpness_released_se: float = column("its standard error over images")
     perturbations_released: int = column("perturbations behind it, over all images")
     reliable: bool = column(
-        "whether the relative standard errors of nmls and adaptive_sharpness, and the share of "
-        "images left out of nmls, are below the limit"
+        "whether the relative standard errors of normalized_mls and average_case_sharpness, and "
+        "the share of images left out of normalized_mls, are below the limit"
     )
     reliable_released: bool = column("the same for the released estimates")
 
@@ -85,19 +87,17 @@ class MeasuredVit(VitQuantities, Provenance):
     """Both quantities of one model, by both estimators, beside its test loss."""
 
     model: str = column("name of the model")
-    family: str = column("family: timm's name of the module that defines it")
-    dataset: str = column("name of the data set; imagenet for pretrained models")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
+    family: str = column("family of models", convention="timm's name of the module that defines it")
+    dataset: str = column("name of the data set", convention="imagenet for pretrained models")
+    demo: bool = column("whether the data are a stand-in made for the demo")
     pretrained: bool = column("whether the weights are published ones, not trained here")
     parameters: int = column("number of parameters")
     input_size: int = column("width and height of the input", unit="pixels")
-    test_loss: float = column(
-        "loss over the test images", convention="cross-entropy of the softmax"
-    )
-    test_accuracy: float = column("share of the test images classified right")
+    test_loss: float = column("loss over the test set", convention="cross-entropy of the softmax")
+    test_accuracy: float = column("share of the test samples classified right")
     evaluated: int = column("test images behind loss and accuracy")
     untrained: bool = column("whether the test accuracy is below the configured limit")
-    reason: str = column("why a quantity is missing; empty otherwise")
+    reason: str = column("why there is no value, or why it is not used; empty otherwise")
 
 
 class PlacedVit(Row):
@@ -105,22 +105,23 @@ class PlacedVit(Row):
 
     estimator: str = column("exact (power iteration, pairs ±δ) or released")
     model: str = column("name of the model")
-    family: str = column("family of the model")
+    family: str = column("family of models", convention="timm's name of the module that defines it")
     dataset: str = column("name of the data set")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
-    pretrained: bool = column("whether the weights are published ones")
-    nmls: float = column("normalized MLS", convention=SQUASHED)
-    nmls_se: float = column("its standard error")
-    adaptive_sharpness: float = column("adaptive sharpness", convention=ERROR)
-    adaptive_sharpness_se: float = column("its standard error")
-    test_loss: float = column(
-        "loss over the test images", convention="cross-entropy of the softmax"
-    )
+    demo: bool = column("whether the data are a stand-in made for the demo")
+    pretrained: bool = column("whether the weights are published ones, not trained here")
+    normalized_mls: float = described("normalized_mls", convention=SQUASHED)
+    normalized_mls_se: float = column("standard error of normalized_mls")
+    average_case_sharpness: float = described("average_case_sharpness", convention=ERROR)
+    average_case_sharpness_se: float = column("standard error of average_case_sharpness")
+    test_loss: float = column("loss over the test set", convention="cross-entropy of the softmax")
     used: bool = column("whether the model enters figure and correlations")
-    reason: str = column("why it does not; empty otherwise")
+    reason: str = column(
+        "why there is no value, or why it is not used; empty otherwise",
+        convention="why it is not used",
+    )
     score: float = column(
-        "distance above (+) or below (−) the robust line of log sharpness on log NMLS, in robust "
-        "standard deviations; nan where not used"
+        "distance above (+) or below (−) the robust line of log sharpness on log normalized MLS, "
+        "in robust standard deviations; nan where not used"
     )
     outlier: bool = column("whether the score is beyond ±3.5")
     corner: str = column("outliers: upper left (sharper than its MLS tells) or lower right")
@@ -130,27 +131,35 @@ class PlacedVit(Row):
 class VitCorrelation(Provenance):
     """One correlation over all models or one family."""
 
-    estimator: str = column("exact or released")
-    x: str = column("first quantity")
-    y: str = column("second quantity")
+    estimator: str = column("exact (power iteration, pairs ±δ) or released")
+    x: str = column("one quantity of a pair")
+    y: str = column("which quantity; of a pair the other one")
     group: str = column("all, or a family")
     dataset: str = column("name of the data set")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
+    demo: bool = column("whether the data are a stand-in made for the demo")
     method: str = column(
-        "pearson, pearson of logarithms, kendall, or mean score: the mean of a family's scores, "
-        "positive towards the upper left"
+        "kendall, pearson, spearman, pearson of logarithms, or mean score: the mean of a "
+        "family's scores, positive towards the upper left"
     )
-    estimate: float = column("the coefficient; nan below 3 models; or the mean score")
+    estimate: float = column(
+        "what was found: a coefficient, a difference, a change or a count; nan where there is none",
+        convention="the coefficient, or the mean score; nan below 3 models",
+    )
     low: float = column(
-        "lower end of its interval: over all models jackknife-t over families on Fisher's z; "
-        "within a family over its models; of a mean score t over models"
+        "lower end of the estimate's interval",
+        convention="over all models jackknife-t over families on Fisher's z; within a family over "
+        "its models; of a mean score t over models",
     )
     high: float = column("upper end")
-    confidence: float = column("level of the interval")
-    p_value: float = column("two-sided p-value of the interval")
-    p_permutation: float = column(
-        "two-sided permutation p-value; over all models they change places within families; "
-        "nan of a mean score"
+    confidence: float = column("level of the intervals")
+    p_value: float = column(
+        "two-sided p-value that belongs to the interval; nan where there is none"
     )
-    n: int = column("models in the correlation")
-    excluded: int = column("models of the group left out; the models table says why")
+    p_permutation: float = column(
+        "two-sided permutation p-value",
+        convention="over all models they change places within families; nan of a mean score",
+    )
+    n: int = column("how many are behind the row", convention="models")
+    excluded: int = column(
+        "how many were left out", convention="models of the group; the models table says why"
+    )

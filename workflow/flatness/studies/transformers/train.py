@@ -1,8 +1,8 @@
 """Trains small models of timm from scratch: AdamW, one model after the other.
 
 The loss is binary cross-entropy, one class against the rest, since the measures see σ(f): trained
-by softmax the models are far from a minimum of the measured loss, and adaptive sharpness drowns in
-the terms of either sign (on CIFAR-10 a relative standard error of 7 in place of 0.06).
+by softmax the models are far from a minimum of the measured loss, and average-case sharpness
+drowns in the terms of either sign (on CIFAR-10 a relative standard error of 7 in place of 0.06).
 
 Killed at any point and run again, a job gives the same bytes: data order and flips follow from
 seed and epoch, and the state holds weights, moments and the global generator (drop path).
@@ -25,7 +25,7 @@ from flatness.measures.workarounds import mended
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch, save_tensors
-from flatness.studies.transformers.config import Training, VitModel, VitTraining
+from flatness.studies.transformers.config import TrainingFromScratch, VitModel, VitTraining
 from flatness.studies.transformers.images import SmallImages, small_images
 from flatness.studies.transformers.models import build, family
 from flatness.studies.transformers.rows import TrainedVit
@@ -63,7 +63,7 @@ def train_models(
                     demo=dataset.demo,
                     parameters=sum(p.numel() for p in module.parameters()),
                     images_seen=len(losses) * settings.training.batch_size,
-                    train_loss=math.fsum(tail) / len(tail),
+                    last_train_loss=math.fsum(tail) / len(tail),
                     diverged=diverged,
                     reason=f"loss not finite at step {len(losses)}" if diverged else "",
                     **provenance(identity, device=settings.device),
@@ -76,7 +76,11 @@ def train_models(
 
 @mended()
 def train(
-    module: nn.Module, images: SmallImages, settings: Training, state: Scratch, model: VitModel
+    module: nn.Module,
+    images: SmallImages,
+    settings: TrainingFromScratch,
+    state: Scratch,
+    model: VitModel,
 ) -> list[float]:
     """Trains one model, going on where its saved state ends.
 
@@ -91,7 +95,7 @@ def train(
         Loss of every step; the last is not finite where training broke off.
     """
     steps = max(1, settings.images // settings.batch_size)
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         module.parameters(),
         lr=settings.learning_rate,
         weight_decay=settings.weight_decay,
@@ -99,7 +103,7 @@ def train(
     )
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        losses = _resume(module, optimiser, state, model.name)
+        losses = _resume(module, optimizer, state, model.name)
         module.train()
         saved = time.monotonic()
         bar = tqdm(range(len(losses), steps), desc=model.name, initial=len(losses), total=steps)
@@ -108,9 +112,9 @@ def train(
                 break
             rate = settings.learning_rate * rise_and_fall((step + 1) / (steps + 1), settings.rise)
             batch = _batch(images, settings, step)
-            losses.append(_step(module, optimiser, batch, rate, settings.smoothing))
+            losses.append(_step(module, optimizer, batch, rate, settings.smoothing))
             if step + 1 == steps or time.monotonic() - saved > SAVE_SECONDS:
-                _save(module, optimiser, state, model.name, losses)
+                _save(module, optimizer, state, model.name, losses)
                 bar.set_postfix(loss=f"{losses[-1]:.3f}")
                 saved = time.monotonic()
     return losses
@@ -118,18 +122,18 @@ def train(
 
 def _step(
     module: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     batch: tuple[Tensor, Tensor],
     rate: float,
     smoothing: float,
 ) -> float:
     """Takes one step at a learning rate; returns the loss before it."""
     inputs, labels = batch
-    optimiser.param_groups[0]["lr"] = rate
+    optimizer.param_groups[0]["lr"] = rate
     loss = one_against_rest(module(inputs), labels, smoothing)
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     return loss.item()
 
 
@@ -168,7 +172,7 @@ def rise_and_fall(progress: float, rise: float) -> float:
     return progress / rise if progress < rise else (1 - progress) / (1 - rise)
 
 
-def _batch(images: SmallImages, settings: Training, step: int) -> tuple[Tensor, Tensor]:
+def _batch(images: SmallImages, settings: TrainingFromScratch, step: int) -> tuple[Tensor, Tensor]:
     """Batch `step`: each epoch a new order; the last batch of an epoch is dropped if short."""
     per_epoch = max(1, len(images) // settings.batch_size)
     epoch, place = divmod(step, per_epoch)
@@ -191,14 +195,14 @@ def _epoch(count: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
 
 def _save(
     module: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     state: Scratch,
     name: str,
     losses: list[float],
 ) -> None:
     tensors = {f"weights/{key}": tensor for key, tensor in module.state_dict().items()}
-    for index, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser/{index}/{key}": tensor for key, tensor in moments.items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{key}": tensor for key, tensor in moments.items()}
     tensors["generator"] = torch.get_rng_state()
     if next(module.parameters()).is_cuda:
         tensors["cuda_generator"] = torch.cuda.get_rng_state()
@@ -207,7 +211,7 @@ def _save(
 
 
 def _resume(
-    module: nn.Module, optimiser: torch.optim.Optimizer, state: Scratch, name: str
+    module: nn.Module, optimizer: torch.optim.Optimizer, state: Scratch, name: str
 ) -> list[float]:
     """Puts a saved state back, if there is one; returns the losses so far."""
     found = state.load(name)
@@ -220,12 +224,12 @@ def _resume(
     moments: dict[int, dict[str, Tensor]] = {}
     parameters = list(module.parameters())
     for key, tensor in tensors.items():
-        if key.startswith("optimiser/"):
+        if key.startswith("optimizer/"):
             _, index, kind = key.split("/")
             # The fused update walks raw memory: moments need their parameter's layout.
             like = torch.empty_like(parameters[int(index)]) if kind != "step" else tensor
             moments.setdefault(int(index), {})[kind] = like.copy_(tensor)
-    optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
     torch.set_rng_state(tensors["generator"])
     if "cuda_generator" in tensors:
         torch.cuda.set_rng_state(tensors["cuda_generator"])

@@ -48,7 +48,7 @@ def draw_audit(
             draw_tau(axes[row, 1], lines)
             label_protocols(axes[row, 0], lines)
             axes[row, 0].set_title(HEADINGS[part], loc="left")
-        scale_sharpness(axes[0, 0], table["sharpness"])
+        scale_sharpness(axes[0, 0], table["worst_case_sharpness"])
         first = table.iloc[0]
         axes[0, 1].set_title(f"{title(first['pool'])} on {title(first['dataset'])}", loc="right")
         axes[1, 0].tick_params(axis="x", labelsize="small")
@@ -67,8 +67,10 @@ def draw_sharpness(axis: Axes, lines: pd.DataFrame) -> None:
         lines: rows of `AuditedProtocol`, the written protocol first.
     """
     places = np.arange(len(lines))
-    axis.axvline(lines["sharpness"].iloc[0], color="0.8", lw=1, zorder=0)
-    axis.errorbar(lines["sharpness"], places, xerr=lines["sharpness_se"], fmt="o", ms=4)
+    axis.axvline(lines["worst_case_sharpness"].iloc[0], color="0.8", lw=1, zorder=0)
+    axis.errorbar(
+        lines["worst_case_sharpness"], places, xerr=lines["worst_case_sharpness_se"], fmt="o", ms=4
+    )
 
 
 def scale_sharpness(axis: Axes, values: pd.Series) -> None:

@@ -1,4 +1,4 @@
-"""Figure 1 of the EPFL report: test loss against adaptive sharpness, one panel a pool."""
+"""Figure 1 of the EPFL report: test loss against worst-case sharpness, one panel a pool."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +26,7 @@ def draw_fig1(
     """Draws the scatter of each pool with τ, its interval and the published τ in the title."""
     points = read_tables(models, PoolModel)
     table = read_tables(correlations, PoolCorrelation)
-    table = table[table["sharpness"] == "sharpness"]
+    table = table[table["measure"] == "worst_case_sharpness"]
     with figure_style():
         figure, axes = plt.subplots(
             1, len(table), figsize=(3.6 * len(table), 4.1), layout="constrained", squeeze=False
@@ -48,15 +48,15 @@ def draw_pool(axis: Axes, points: pd.DataFrame, correlation: pd.Series) -> None:
         draw_published(axis, correlation["pool"])
     used = points[points["used"]]
     axis.errorbar(
-        used["sharpness"],
+        used["worst_case_sharpness"],
         used["test_loss"],
-        xerr=used["sharpness_se"],
+        xerr=used["worst_case_sharpness_se"],
         fmt="none",
         ecolor="0.8",
         elinewidth=0.8,
         zorder=1,
     )
-    sns.scatterplot(data=used, x="sharpness", y="test_loss", ax=axis, s=22, zorder=2)
+    sns.scatterplot(data=used, x="worst_case_sharpness", y="test_loss", ax=axis, s=22, zorder=2)
     axis.set_xlabel("adaptive worst-case sharpness (± s.e.)", labelpad=12)
     axis.set_ylabel("test loss")
     axis.ticklabel_format(style="sci", axis="x", scilimits=(-2, 3), useMathText=True)
@@ -93,7 +93,9 @@ def draw_published(axis: Axes, pool: str) -> None:
     """
     dots = scatter(pool)
     top = axis.twiny()
-    top.plot(dots["sharpness"], dots["test_loss"], "x", color="C3", ms=4, mew=0.9, alpha=0.6)
+    top.plot(
+        dots["worst_case_sharpness"], dots["test_loss"], "x", color="C3", ms=4, mew=0.9, alpha=0.6
+    )
     top.tick_params(axis="x", colors="C3", labelsize="small")
     top.set_xlabel("published sharpness (crosses)", color="C3", fontsize="small")
     axis.set_zorder(top.get_zorder() + 1)

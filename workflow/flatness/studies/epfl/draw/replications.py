@@ -87,7 +87,7 @@ def describe(summary: pd.Series) -> str:
     left_out = f", {summary['excluded']} without τ" if summary["excluded"] else ""
     return (
         f"{title(summary['pool'])} on {title(summary['dataset'])}, "
-        f"{summary['replications']} × {summary['models']} models{left_out}\n"
+        f"{summary['replications']} × {summary['replication_size']} models{left_out}\n"
         f"mean τ = {summary['mean_tau']:+.3f}{interval(summary['low'], summary['high'])}, "
         f"corrected {summary['mean_tau_corrected']:+.3f}{splits(summary)}\n"
         f"published: τ = {summary['published_tau']:+.3f}, "
