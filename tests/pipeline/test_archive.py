@@ -5,6 +5,7 @@ Real runs are archived and adopted in workflow/test_reruns.
 
 import io
 import json
+import shutil
 import tarfile
 from base64 import urlsafe_b64encode
 from pathlib import Path
@@ -12,19 +13,20 @@ from pathlib import Path
 import pytest
 
 from flatness.errors import DataError, UserError
-from flatness.pipeline.archive import check_device, pack, restore, unpack
+from flatness.pipeline.archive import pack, unpack
 from flatness.pipeline.config import validate
 from flatness.pipeline.manifest import (
-    RECORDS,
-    manifest_path,
     read_manifest,
     require_untouched,
     verify,
     write_manifest,
 )
+from flatness.pipeline.snakemake_records import RECORDS, manifest_path
+from flatness.pipeline.take_over import check_device, restore, take_over_if_foreign
 from workflow.tiny import tiny_values, write_config
 
 TABLE = "results/tiny/correlations/a.csv"
+WEIGHTS = "results/tiny/checkpoints/a.safetensors"
 SETTINGS = validate(tiny_values())
 
 
@@ -46,6 +48,7 @@ def results(tmp_path, monkeypatch):
     """The working folder: one table and one data set, with their manifest."""
     monkeypatch.chdir(tmp_path)
     record(tmp_path.joinpath(TABLE).relative_to(tmp_path), "a,b\n1,2\n")
+    record(tmp_path.joinpath(WEIGHTS).relative_to(tmp_path), "weights")
     record(tmp_path.joinpath("data/digits.safetensors").relative_to(tmp_path), "data")
     write_manifest(SETTINGS)
     return tmp_path
@@ -60,7 +63,7 @@ def test_the_manifest_says_what_made_the_results(results):
     assert found.config == SETTINGS.model_dump(mode="json")
     assert len(found.config_hash) == 12
     assert found.packages["torch"] and found.python and found.commit
-    assert set(found.files) == {TABLE, "data/digits.safetensors"}
+    assert set(found.files) == {TABLE, WEIGHTS, "data/digits.safetensors"}
     assert found.files[TABLE].record["rule"] == "made_up"
     verify(found, results)
 
@@ -81,12 +84,44 @@ def test_a_changed_file_is_named(results):
         verify(manifest(), results)
 
 
-def test_a_missing_file_is_named_but_data_can_be_fetched(results):
-    (results / "data/digits.safetensors").unlink()
+@pytest.mark.parametrize("path", [TABLE, WEIGHTS, "data/digits.safetensors"])
+def test_what_was_not_carried_is_no_fault(results, path):
+    (results / path).unlink()
     verify(manifest(), results)
+
+
+def test_weights_that_are_gone_keep_the_record_of_what_made_them(results):
+    """A training has other outputs; without this one's record Snakemake would judge none."""
+    where = RECORDS / manifest().files[WEIGHTS].record_path
+    (results / WEIGHTS).unlink()
     (results / TABLE).unlink()
-    with pytest.raises(DataError, match=r"a\.csv: cannot be read"):
+    for _ in range(2):  # in the clone of a clone too
+        found = write_manifest(SETTINGS)
+        assert set(found.files) == {WEIGHTS, "data/digits.safetensors"}
+        assert found.files[WEIGHTS].sha256 == ""
+        where.unlink()
+        restore(found)
+        assert json.loads(where.read_text(encoding="utf-8"))["rule"] == "made_up"
+
+
+def test_weights_that_should_be_gone_are_not_trusted(results):
+    (results / WEIGHTS).unlink()
+    write_manifest(SETTINGS)
+    (results / WEIGHTS).write_text("others", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.safetensors: its content is not"):
         verify(manifest(), results)
+
+
+def test_a_clone_takes_its_tables_over_and_a_home_keeps_its_records(results):
+    config = write_config(results / "tiny.yaml", tiny_values())
+    table = RECORDS / manifest().files[TABLE].record_path
+    table.write_text('{"rule": "newer"}', encoding="utf-8")
+    take_over_if_foreign(SETTINGS, config)
+    assert json.loads(table.read_text(encoding="utf-8"))["rule"] == "newer"
+    shutil.rmtree(RECORDS)
+    (results / WEIGHTS).unlink()
+    take_over_if_foreign(SETTINGS, config)
+    assert json.loads(table.read_text(encoding="utf-8"))["rule"] == "made_up"
 
 
 def test_a_file_that_no_job_made_is_named(results):
@@ -106,10 +141,10 @@ def test_a_table_edited_after_its_job_is_not_archived(results):
         require_untouched(write_manifest(SETTINGS))
 
 
-def test_a_folder_without_results_gets_no_manifest(tmp_path, monkeypatch):
+def test_a_folder_without_results_is_not_archived(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="results/tiny: no results here"):
-        write_manifest(SETTINGS)
+        require_untouched(write_manifest(SETTINGS))
 
 
 @pytest.mark.parametrize(

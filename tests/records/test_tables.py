@@ -13,6 +13,8 @@ from flatness.records.tables import (
     provenance,
     read_table,
     read_tables,
+    read_text,
+    read_values,
     write_table,
 )
 
@@ -100,3 +102,25 @@ def test_data_dictionary_holds_every_column():
     dictionary = data_dictionary([Point])
     assert dictionary["column"].tolist() == list(Point.model_fields)
     assert dictionary.loc[1, ["unit", "symbol", "description"]].tolist() == ["m", "v", "a value"]
+
+
+def test_a_table_of_any_columns_is_read_as_text_or_as_values(tmp_path):
+    """`NA` and empty cells are texts; nan alone is a missing number."""
+    path = tmp_path / "table.csv"
+    path.write_text("name,reason,tau\nNA,,nan\n01,diverged,0.5\n", encoding="utf-8")
+    assert read_text(path).to_dict("list") == {
+        "name": ["NA", "01"], "reason": ["", "diverged"], "tau": ["nan", "0.5"],
+    }  # fmt: skip
+    values = read_values(path)
+    assert list(values["reason"]) == ["", "diverged"]
+    assert math.isnan(values["tau"][0]) and values["tau"][1] == 0.5
+
+
+@pytest.mark.parametrize("read", [read_text, read_values])
+def test_a_file_that_is_no_table_is_named(tmp_path, read):
+    path = tmp_path / "table.csv"
+    with pytest.raises(DataError, match=r"table\.csv: no such table"):
+        read(path)
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match=r"table\.csv: not a readable CSV table"):
+        read(path)

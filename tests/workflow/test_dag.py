@@ -82,6 +82,16 @@ def test_a_config_that_lacks_a_key_does_not_become_the_demo(tmp_path, lost, retu
     assert not lost or f"{lost}: this key is missing" in done.stderr
 
 
+def test_results_without_records_are_not_taken_for_up_to_date(tmp_path):
+    table = tmp_path / "results/demo/measurements/epfl/gat/written/written/0-9.csv"
+    table.parent.mkdir(parents=True)
+    table.touch()
+    (tmp_path / "results/demo/manifest.json").touch()
+    done = snakemake(tmp_path, "--dry-run")
+    assert done.returncode == 1
+    assert "flatness adopt" in done.stdout and "Traceback" not in done.stdout + done.stderr
+
+
 def test_an_undeclared_grid_point_is_no_target(tmp_path):
     target = "results/demo/measurements/epfl/fcnn/written/written/7-8.csv"
     done = snakemake(tmp_path, "--dry-run", target)

@@ -98,6 +98,23 @@ def test_more_seeds_train_the_new_blocks_only(finished):
     }  # fmt: skip
 
 
+def test_another_length_of_training_trains_again(finished):
+    def change(values):
+        values["chen"]["families"]["mlp_tanh"]["iterations"] *= 2
+
+    assert planned_with(finished, change)["train_chen_mlp_tanh"] == 2
+
+
+def test_other_samples_are_measured_without_training(finished):
+    def change(values):
+        values["chen"]["families"]["mlp_tanh"]["samples"] += 1
+
+    assert planned_with(finished, change) == {
+        "measure_chen_mlp_tanh": 2, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
+        **CROSS, **REPORT,
+    }  # fmt: skip
+
+
 def test_figures_style_redraws_only(finished):
     def change(values):
         values["figures"]["dpi"] += 1
@@ -149,6 +166,43 @@ def test_adopted_results_are_as_if_made_here(clone):
     edit(clone / "workflow/flatness/measures/measure.py", *FORMULA)
     assert planned(clone)["measure_chen_mlp_tanh"] == 1
     assert "train_chen_mlp_tanh" not in planned(clone)
+
+
+@pytest.fixture
+def tables_only(clone):
+    """A clone that has every table, and no weights."""
+    for path in clone.rglob("results/tiny/checkpoints/**/*.safetensors"):
+        path.unlink()
+    done = tiny.flatness(clone, "adopt", "tiny.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "taken over; 0 jobs left to run" in done.stdout
+    return clone
+
+
+def blocks_made(jobs):
+    """Of the planned jobs, those that train or measure."""
+    return {rule: count for rule, count in jobs.items() if rule.startswith(("train", "measure"))}
+
+
+def test_tables_outlive_checkpoints(tables_only):
+    """Of a run's blocks alone, those that miss a table are made again, weights included."""
+    assert planned(tables_only) == {}
+    results = tables_only / "results/tiny"
+    (results / "report.html").unlink()
+    for folder in ("correlations", "figures", "report", "notebooks"):
+        shutil.rmtree(results / folder)
+    assert blocks_made(planned(tables_only)) == {}
+    (results / "measurements/chen/mlp_tanh/lr0.1_batch20/0-1.csv").unlink()
+    assert blocks_made(planned(tables_only)) == {
+        "train_chen_mlp_tanh": 1, "measure_chen_mlp_tanh": 1, "measure_cross_chen_mlp_tanh": 1,
+    }  # fmt: skip
+
+
+def test_what_other_settings_trained_is_not_taken_without_weights_either(tables_only):
+    def change(values):
+        values["chen"]["families"]["mlp_tanh"]["iterations"] *= 2
+
+    assert planned_with(tables_only, change)["train_chen_mlp_tanh"] == 2
 
 
 def test_results_of_other_code_and_settings_are_not_passed_off_as_ours(clone, finished_run):

@@ -28,8 +28,10 @@ from flatness.datasets import DATASETS
 from flatness.datasets import module_of as dataset_module
 from flatness.studies.epfl import config as epfl
 from flatness.errors import UserError
+from flatness.records import layout
 from flatness.records.frozen import canonical_json, content_hash
 from flatness.pipeline.snakemake_messages import hide_commands
+from flatness.pipeline.snakemake_records import came_from_elsewhere
 from flatness.studies.transformers import config as transformers
 
 try:
@@ -60,9 +62,14 @@ shell.prefix(
     )
 )
 
-RESULTS = f"results/{CONFIG.name}"
-LOGS = f"{RESULTS}/logs"
-BENCHMARKS = f"{RESULTS}/benchmarks"
+RESULTS = str(layout.results_of(CONFIG.name))
+LOGS = f"{RESULTS}/{layout.LOGS}"
+BENCHMARKS = f"{RESULTS}/{layout.BENCHMARKS}"
+if came_from_elsewhere(CONFIG.name):
+    raise WorkflowError(
+        f"{RESULTS}: these results came without Snakemake's records, so that nothing would tell "
+        "what is out of date; take them over by `python -m flatness adopt` with their config"
+    )
 DEVICE = settle_device(CONFIG)
 # GPUs that a job asks a cluster for.
 GPUS = int(DEVICE == "cuda")
@@ -94,6 +101,21 @@ wildcard_constraints:
 def scratch(verb, experiment, code, block):
     """Folder of a job's resumable state, named by all that determines its result."""
     return f"scratch/{verb}/{content_hash(experiment)}-{code}/{block}"
+
+
+def result(pattern):
+    """A file of this run, from its path in the layout of all results."""
+    return f"{RESULTS}/{pattern}"
+
+
+def picture(figure):
+    """The file of a figure that a page shows."""
+    return result(layout.PICTURE).format(figure=figure)
+
+
+def drawing(figure):
+    """The file of a figure that a paper takes."""
+    return result(layout.DRAWING).format(figure=figure)
 
 
 def data_file(name):

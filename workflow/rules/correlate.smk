@@ -6,8 +6,8 @@ rule correlate_epfl:
         training=epfl_blocks(rules.train_epfl.output.table),
         measurements=epfl_blocks(rules.measure_epfl.output[0]),
     output:
-        models=f"{RESULTS}/correlations/epfl/{{pool}}/{{trained}}/{{measured}}/models.csv",
-        table=f"{RESULTS}/correlations/epfl/{{pool}}/{{trained}}/{{measured}}/correlations.csv",
+        models=result(layout.POOL_MODELS),
+        table=result(layout.POOL_CORRELATIONS),
     log:
         f"{LOGS}/correlate/epfl/{{pool}}/{{trained}}/{{measured}}.log",
     conda:
@@ -40,9 +40,9 @@ rule replicate_epfl:
             rules.measure_epfl.output[0], CONFIG.epfl.replication_blocks
         ),
     output:
-        models=f"{RESULTS}/correlations/replications/{{pool}}/{{trained}}/{{measured}}/models.csv",
-        replications=f"{RESULTS}/correlations/replications/{{pool}}/{{trained}}/{{measured}}/replications.csv",
-        table=f"{RESULTS}/correlations/replications/{{pool}}/{{trained}}/{{measured}}/distribution.csv",
+        models=result(layout.REPLICATED_MODELS),
+        replications=result(layout.REPLICATIONS),
+        table=result(layout.DISTRIBUTION),
     log:
         f"{LOGS}/replicate/{{pool}}/{{trained}}/{{measured}}.log",
     wildcard_constraints:
@@ -75,9 +75,9 @@ rule audit_epfl:
         training=epfl_audited(rules.train_epfl.output.table),
         measurements=epfl_audited(rules.measure_epfl.output[0]),
     output:
-        models=f"{RESULTS}/correlations/audit/{{pool}}/models.csv",
-        table=f"{RESULTS}/correlations/audit/{{pool}}/audit.csv",
-        released=f"{RESULTS}/correlations/audit/{{pool}}/released_against_source.csv",
+        models=result(layout.AUDITED_MODELS),
+        table=result(layout.AUDIT),
+        released=result(layout.AUDITED_SOURCE),
     log:
         f"{LOGS}/audit/{{pool}}.log",
     wildcard_constraints:
@@ -90,8 +90,10 @@ rule audit_epfl:
     params:
         plan=lambda wildcards: canonical_json(CONFIG.epfl.audit_plan(wildcards.pool)),
         statistics=canonical_json(CONFIG.statistics),
-        training=lambda wildcards: f"{RESULTS}/checkpoints/epfl/{wildcards.pool}",
-        measurements=lambda wildcards: f"{RESULTS}/measurements/epfl/{wildcards.pool}",
+        training=lambda wildcards, input: str(Path(input.training[0]).parents[1]),
+        measurements=lambda wildcards, input: str(
+            Path(input.measurements[0]).parents[2]
+        ),
         code=version_of("audit-epfl"),
     message:
         "Audit {wildcards.pool}: written, strong, released, each defect alone"
@@ -111,8 +113,8 @@ rule defect_effects:
             lambda pool: CONFIG.epfl.factorial[pool].blocks,
         ),
     output:
-        cells=f"{RESULTS}/correlations/factorial/{{pool}}/cells.csv",
-        effects=f"{RESULTS}/correlations/factorial/{{pool}}/effects.csv",
+        cells=result(layout.FACTORIAL_CELLS),
+        effects=result(layout.FACTORIAL_EFFECTS),
     log:
         f"{LOGS}/correlate/factorial/{{pool}}.log",
     wildcard_constraints:
@@ -139,9 +141,9 @@ rule correlate_chen:
     input:
         measurements=chen_blocks,
     output:
-        checkpoints=f"{RESULTS}/correlations/chen/{{family}}/checkpoints.csv",
-        correlations=f"{RESULTS}/correlations/chen/{{family}}/correlations.csv",
-        bounds=f"{RESULTS}/correlations/chen/{{family}}/bounds.csv",
+        checkpoints=result(layout.CHEN_CHECKPOINTS),
+        correlations=result(layout.CHEN_CORRELATIONS),
+        bounds=result(layout.BOUNDS),
     log:
         f"{LOGS}/correlate/chen/{{family}}.log",
     conda:
@@ -165,11 +167,11 @@ rule correlate_chen:
 
 rule contrast_chen:
     input:
-        f"{RESULTS}/correlations/chen/{{family}}/checkpoints.csv",
+        result(layout.CHEN_CHECKPOINTS),
     output:
-        contrasts=f"{RESULTS}/correlations/chen/{{family}}/contrasts.csv",
-        effects=f"{RESULTS}/correlations/chen/{{family}}/effects.csv",
-        changes=f"{RESULTS}/correlations/chen/{{family}}/changes.csv",
+        contrasts=result(layout.CONTRASTS),
+        effects=result(layout.EFFECTS),
+        changes=result(layout.CHANGES),
     log:
         f"{LOGS}/correlate/chen/{{family}}/contrasts.log",
     conda:
@@ -196,8 +198,8 @@ rule correlate_transformers:
             rules.measure_transformers.output, block=CONFIG.transformers.blocks
         ),
     output:
-        models=f"{RESULTS}/correlations/transformers/models.csv",
-        table=f"{RESULTS}/correlations/transformers/correlations.csv",
+        models=result(layout.VIT_MODELS),
+        table=result(layout.VIT_CORRELATIONS),
     log:
         f"{LOGS}/correlate/transformers.log",
     conda:
@@ -226,8 +228,8 @@ rule correlate_cross:
         pools=epfl_tables(rules.correlate_epfl.output.models),
         measurements=cross_tables,
     output:
-        models=f"{RESULTS}/correlations/cross/models.csv",
-        table=f"{RESULTS}/correlations/cross/correlations.csv",
+        models=result(layout.CROSS_MODELS),
+        table=result(layout.CROSS_CORRELATIONS),
     log:
         f"{LOGS}/correlate/cross.log",
     benchmark:

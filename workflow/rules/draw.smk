@@ -7,12 +7,12 @@ rule draw_epfl_fig1:
         correlations=epfl_tables(rules.correlate_epfl.output.table),
     output:
         png=report(
-            f"{RESULTS}/figures/epfl_fig1.png",
+            picture("epfl_fig1"),
             caption="../flatness/report/captions/epfl_fig1.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_fig1"},
         ),
-        svg=f"{RESULTS}/figures/epfl_fig1.svg",
+        svg=drawing("epfl_fig1"),
     log:
         f"{LOGS}/draw/epfl_fig1.log",
     conda:
@@ -44,12 +44,12 @@ rule draw_epfl_replications:
         ),
     output:
         png=report(
-            f"{RESULTS}/figures/epfl_replications.png",
+            picture("epfl_replications"),
             caption="../flatness/report/captions/epfl_replications.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_replications"},
         ),
-        svg=f"{RESULTS}/figures/epfl_replications.svg",
+        svg=drawing("epfl_replications"),
     log:
         f"{LOGS}/draw/epfl_replications.log",
     conda:
@@ -76,12 +76,12 @@ rule draw_epfl_audit:
         rules.audit_epfl.output.table,
     output:
         png=report(
-            f"{RESULTS}/figures/epfl_audit_{{pool}}.png",
+            picture("epfl_audit_{pool}"),
             caption="../flatness/report/captions/epfl_audit.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_audit_{pool}"},
         ),
-        svg=f"{RESULTS}/figures/epfl_audit_{{pool}}.svg",
+        svg=drawing("epfl_audit_{pool}"),
     log:
         f"{LOGS}/draw/epfl_audit_{{pool}}.log",
     conda:
@@ -107,12 +107,12 @@ rule draw_epfl_factorial:
         effects=rules.defect_effects.output.effects,
     output:
         png=report(
-            f"{RESULTS}/figures/epfl_factorial_{{pool}}.png",
+            picture("epfl_factorial_{pool}"),
             caption="../flatness/report/captions/epfl_factorial.rst",
             category="Adaptive Sharpness and Generalization",
             labels={"figure": "epfl_factorial_{pool}"},
         ),
-        svg=f"{RESULTS}/figures/epfl_factorial_{{pool}}.svg",
+        svg=drawing("epfl_factorial_{pool}"),
     log:
         f"{LOGS}/draw/epfl_factorial_{{pool}}.log",
     conda:
@@ -179,7 +179,7 @@ if CONFIG.figures.together:
             correlations=chen_tables(CHEN_FIGURES, "correlations"),
         output:
             png=[chen_picture(figure) for figure in CHEN_FIGURES],
-            svg=expand(f"{RESULTS}/figures/{{figure}}.svg", figure=CHEN_FIGURES),
+            svg=[drawing(figure) for figure in CHEN_FIGURES],
         log:
             f"{LOGS}/draw/chen.log",
         conda:
@@ -205,7 +205,7 @@ else:
             ),
         output:
             png=chen_picture("{figure}"),
-            svg=f"{RESULTS}/figures/{{figure}}.svg",
+            svg=result(layout.DRAWING),
         log:
             f"{LOGS}/draw/{{figure}}.log",
         wildcard_constraints:
@@ -226,11 +226,7 @@ else:
 
 rule chen:
     input:
-        expand(
-            f"{RESULTS}/figures/{{figure}}.{{kind}}",
-            figure=CHEN_FIGURES,
-            kind=["png", "svg"],
-        ),
+        [kind(figure) for figure in CHEN_FIGURES for kind in (picture, drawing)],
     localrule: True
 
 
@@ -240,12 +236,12 @@ rule draw_chen_fig4:
         correlations=rules.correlate_transformers.output.table,
     output:
         png=report(
-            f"{RESULTS}/figures/chen_fig4.png",
+            picture("chen_fig4"),
             caption="../flatness/report/captions/chen_fig4.rst",
             category="Loss flatness and compressed representations",
             labels={"figure": "chen_fig4"},
         ),
-        svg=f"{RESULTS}/figures/chen_fig4.svg",
+        svg=drawing("chen_fig4"),
     log:
         f"{LOGS}/draw/chen_fig4.log",
     conda:
@@ -276,12 +272,12 @@ rule draw_cross_measures:
         rules.correlate_cross.output.table,
     output:
         png=report(
-            f"{RESULTS}/figures/cross_measures.png",
+            picture("cross_measures"),
             caption="../flatness/report/captions/cross_measures.rst",
             category="Both papers",
             labels={"figure": "cross_measures"},
         ),
-        svg=f"{RESULTS}/figures/cross_measures.svg",
+        svg=drawing("cross_measures"),
     log:
         f"{LOGS}/draw/cross_measures.log",
     conda:

@@ -6,7 +6,7 @@ rule measure_epfl:
         data=rules.train_epfl.input.data,
         checkpoints=rules.train_epfl.output.checkpoints,
     output:
-        f"{RESULTS}/measurements/epfl/{{pool}}/{{trained}}/{{measured}}/{{block}}.csv",
+        result(layout.EPFL_MEASURED),
     log:
         f"{LOGS}/measure/epfl/{{pool}}/{{trained}}/{{measured}}/{{block}}.log",
     benchmark:
@@ -41,7 +41,7 @@ rule cross_defects:
     input:
         data=lambda wildcards: data_file(CONFIG.epfl.pools[wildcards.pool].dataset),
     output:
-        f"{RESULTS}/measurements/factorial/{{pool}}/{{block}}.csv",
+        result(layout.FACTORIAL_MEASURED),
     log:
         f"{LOGS}/measure/factorial/{{pool}}/{{block}}.log",
     benchmark:
@@ -100,6 +100,9 @@ if EPFL_AUDITED_TOGETHER:
             runtime="4h",
             gpu=GPUS,
         params:
+            experiment=[
+                canonical_json(epfl_measurement(*one)) for one in EPFL_AUDITED_TOGETHER
+            ],
             steps=epfl_audit_steps,
             code=version_of("measure-epfl"),
         message:
@@ -115,11 +118,11 @@ for family in CONFIG.chen.families:
             f"measure_chen_{family}"
         input:
             data=chen_data(family),
-            final=chen_files(f"{CHEN_TRAINED}.safetensors", family),
-            trajectory=chen_files(f"{CHEN_TRAINED}.trajectory.safetensors", family),
-            training=chen_files(f"{CHEN_TRAINED}.csv", family),
+            final=chen_files(layout.CHEN_WEIGHTS, family),
+            trajectory=chen_files(layout.CHEN_TRAJECTORY, family),
+            training=chen_files(layout.CHEN_TRAINED, family),
         output:
-            chen_files(CHEN_MEASURED, family),
+            chen_files(layout.CHEN_MEASURED, family),
         log:
             f"{LOGS}/measure/chen/{CHEN_JOB[family]}.log",
         benchmark:
@@ -132,6 +135,7 @@ for family in CONFIG.chen.families:
             runtime="4h",
             gpu=GPUS,
         params:
+            experiment=chen_experiment(chen_measurement, family),
             steps=chen_measuring_steps(family),
             code=chen_code("measure-chen", family),
         message:
@@ -151,7 +155,7 @@ rule measure_transformers:
             else {}
         ),
     output:
-        f"{RESULTS}/measurements/transformers/{{block}}.csv",
+        result(layout.VIT_MEASURED),
     log:
         f"{LOGS}/measure/transformers/{{block}}.log",
     benchmark:
@@ -189,10 +193,10 @@ for family in CONFIG.cross.families:
             f"measure_cross_chen_{family}"
         input:
             data=chen_data(family),
-            final=chen_files(f"{CHEN_TRAINED}.safetensors", family),
-            training=chen_files(f"{CHEN_TRAINED}.csv", family),
+            final=chen_files(layout.CHEN_WEIGHTS, family),
+            training=chen_files(layout.CHEN_TRAINED, family),
         output:
-            chen_files(CROSS_CHEN_MEASURED, family),
+            chen_files(layout.CROSS_CHEN_MEASURED, family),
         log:
             f"{LOGS}/measure/cross/chen/{CHEN_JOB[family]}.log",
         benchmark:
@@ -205,6 +209,7 @@ for family in CONFIG.cross.families:
             runtime="2h",
             gpu=GPUS,
         params:
+            experiment=chen_experiment(cross_family, family),
             steps=cross_family_steps(family),
             code=chen_code("measure-cross-chen", family),
         message:
@@ -218,7 +223,7 @@ rule measure_cross_epfl:
         data=rules.train_epfl.input.data,
         checkpoints=rules.train_epfl.output.checkpoints,
     output:
-        f"{RESULTS}/measurements/cross/epfl/{{pool}}/{{trained}}/{{block}}.csv",
+        result(layout.CROSS_EPFL_MEASURED),
     log:
         f"{LOGS}/measure/cross/epfl/{{pool}}/{{trained}}/{{block}}.log",
     benchmark:

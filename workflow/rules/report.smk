@@ -15,8 +15,8 @@ rule report:
         captions=sorted(map(str, (LIBRARY / "flatness/report/captions").glob("*.rst"))),
         template=str(LIBRARY / "flatness/report/page.html.j2"),
     output:
-        ledger=f"{RESULTS}/report/claims.csv",
-        html=f"{RESULTS}/report.html",
+        ledger=result(layout.LEDGER),
+        html=result(layout.PAGE),
     log:
         f"{LOGS}/report/report.log",
     conda:
@@ -38,7 +38,7 @@ rule report:
 
 rule dictionary:
     output:
-        f"{RESULTS}/report/data_dictionary.csv",
+        result(layout.DICTIONARY),
     log:
         f"{LOGS}/report/dictionary.log",
     conda:
@@ -59,7 +59,7 @@ rule notebook:
         ledger=rules.report.output.ledger,
         notebook=str(HOME / "notebooks/{paper}.ipynb"),
     output:
-        f"{RESULTS}/notebooks/{{paper}}.html",
+        result(layout.NOTEBOOK),
     log:
         f"{LOGS}/report/notebook_{{paper}}.log",
     wildcard_constraints:

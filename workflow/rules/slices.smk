@@ -89,6 +89,11 @@ EPFL_PARTS = {
 }
 
 
+def epfl_part(pattern, part):
+    """A file of a block that pool, protocol and seeds name together."""
+    return result(pattern).replace("{pool}/{trained}/{block}", part)
+
+
 # The same for the rules of Chen, Recanatesi and Shea-Brown.
 
 
@@ -109,7 +114,7 @@ def chen_files(pattern, family):
     """One kind of file of a family's job, one a setting."""
     together = CONFIG.chen.families[family].together
     settings = CHEN_SETTINGS[family] if together else ["{setting}"]
-    return expand(pattern, family=family, setting=settings, allow_missing=True)
+    return expand(result(pattern), family=family, setting=settings, allow_missing=True)
 
 
 def chen_slices(of_setting, family, wildcards):
@@ -117,6 +122,13 @@ def chen_slices(of_setting, family, wildcards):
     together = CONFIG.chen.families[family].together
     settings = CHEN_SETTINGS[family] if together else [wildcards.setting]
     return [of_setting(family, setting, wildcards.block) for setting in settings]
+
+
+def chen_experiment(of_setting, family):
+    """The slices of a job as a parameter. Snakemake keeps none that is made from input or output."""
+    return lambda wildcards: [
+        canonical_json(one) for one in chen_slices(of_setting, family, wildcards)
+    ]
 
 
 def chen_training(family, setting, block):
@@ -151,15 +163,6 @@ def chen_code(verb, family):
     return version_of(verb, f"flatness.networks.{network}")
 
 
-# Files of one block's training, without their endings, whichever rule makes them.
-CHEN_TRAINED = f"{RESULTS}/checkpoints/chen/{{family}}/{{setting}}/{{block}}"
-# And of its measurements.
-CHEN_MEASURED = f"{RESULTS}/measurements/chen/{{family}}/{{setting}}/{{block}}.csv"
-CROSS_CHEN_MEASURED = (
-    f"{RESULTS}/measurements/cross/chen/{{family}}/{{setting}}/{{block}}.csv"
-)
-
-
 def chen_data(family):
     return data_file(CONFIG.chen.families[family].dataset)
 
@@ -182,11 +185,11 @@ def chen_stack(family, stack):
     return stacked_training(CONFIG.chen, family, stack, DEVICE)
 
 
-def chen_stack_files(family, stack, ending):
+def chen_stack_files(pattern, family, stack):
     """One kind of file of all settings and blocks of a stack."""
     chosen = chen_stack(family, stack)
     return expand(
-        f"{CHEN_TRAINED}.{ending}",
+        result(pattern),
         family=family,
         setting=[setting.name for setting in chosen.settings],
         block=chosen.blocks,
@@ -218,7 +221,7 @@ def chen_measuring_steps(family):
 def chen_blocks(wildcards):
     family = CONFIG.chen.families[wildcards.family]
     return expand(
-        CHEN_MEASURED,
+        result(layout.CHEN_MEASURED),
         family=wildcards.family,
         setting=[setting.name for setting in family.settings],
         block=family.blocks,
@@ -280,7 +283,7 @@ def cross_tables(wildcards):
         for name in CONFIG.cross.families
         for family in [CONFIG.chen.families[name]]
         for path in expand(
-            CROSS_CHEN_MEASURED,
+            result(layout.CROSS_CHEN_MEASURED),
             family=name,
             setting=[setting.name for setting in family.settings],
             block=family.blocks,
@@ -316,9 +319,7 @@ def chen_steps(figures):
     for figure in figures:
         verb = CHEN_FIGURES[figure][0]
         options = [f"--dpi={CONFIG.figures.dpi}"]
-        options += [
-            f"--{kind}={RESULTS}/figures/{figure}.{kind}" for kind in ("png", "svg")
-        ]
+        options += [f"--png={picture(figure)}", f"--svg={drawing(figure)}"]
         options += [
             f"--checkpoints={path}" for path in chen_tables([figure], "checkpoints")
         ]
@@ -335,7 +336,7 @@ def chen_steps(figures):
 def chen_picture(figure):
     """A figure's picture, for Snakemake's own report."""
     return report(
-        f"{RESULTS}/figures/{figure}.png",
+        picture(figure),
         caption="../flatness/report/captions/chen.rst",
         category="Loss flatness and compressed representations",
         labels={"figure": figure},

@@ -5,8 +5,8 @@ rule train_epfl:
     input:
         data=lambda wildcards: data_file(CONFIG.epfl.pools[wildcards.pool].dataset),
     output:
-        checkpoints=f"{RESULTS}/checkpoints/epfl/{{pool}}/{{trained}}/{{block}}.safetensors",
-        table=f"{RESULTS}/checkpoints/epfl/{{pool}}/{{trained}}/{{block}}.csv",
+        checkpoints=result(layout.EPFL_WEIGHTS),
+        table=result(layout.EPFL_TRAINED),
     log:
         f"{LOGS}/train/epfl/{{pool}}/{{trained}}/{{block}}.log",
     benchmark:
@@ -43,11 +43,15 @@ ruleorder: take_epfl > train_epfl
 
 rule take_epfl:
     input:
-        checkpoints=lambda wildcards: f"{RESULTS}/checkpoints/epfl/{EPFL_PARTS[wildcards.part]}.safetensors",
-        training=lambda wildcards: f"{RESULTS}/checkpoints/epfl/{EPFL_PARTS[wildcards.part]}.csv",
+        checkpoints=lambda wildcards: epfl_part(
+            layout.EPFL_WEIGHTS, EPFL_PARTS[wildcards.part]
+        ),
+        training=lambda wildcards: epfl_part(
+            layout.EPFL_TRAINED, EPFL_PARTS[wildcards.part]
+        ),
     output:
-        checkpoints=f"{RESULTS}/checkpoints/epfl/{{part}}.safetensors",
-        table=f"{RESULTS}/checkpoints/epfl/{{part}}.csv",
+        checkpoints=epfl_part(layout.EPFL_WEIGHTS, "{part}"),
+        table=epfl_part(layout.EPFL_TRAINED, "{part}"),
     log:
         f"{LOGS}/take/epfl/{{part}}.log",
     wildcard_constraints:
@@ -79,11 +83,9 @@ for family in CONFIG.chen.families if DEVICE == "cpu" else []:
         input:
             data=chen_data(family),
         output:
-            final=chen_files(f"{CHEN_TRAINED}.safetensors", family),
-            trajectory=chen_trajectory(
-                chen_files(f"{CHEN_TRAINED}.trajectory.safetensors", family)
-            ),
-            table=chen_files(f"{CHEN_TRAINED}.csv", family),
+            final=chen_files(layout.CHEN_WEIGHTS, family),
+            trajectory=chen_trajectory(chen_files(layout.CHEN_TRAJECTORY, family)),
+            table=chen_files(layout.CHEN_TRAINED, family),
         log:
             f"{LOGS}/train/chen/{CHEN_JOB[family]}.log",
         benchmark:
@@ -95,6 +97,7 @@ for family in CONFIG.chen.families if DEVICE == "cpu" else []:
             mem_mb=2000,
             runtime="12h",
         params:
+            experiment=chen_experiment(chen_training, family),
             steps=chen_training_steps(family),
             code=chen_code("train-chen", family),
         message:
@@ -111,11 +114,11 @@ for family, stack in CHEN_STACKS:
         input:
             data=chen_data(family),
         output:
-            final=chen_stack_files(family, stack, "safetensors"),
+            final=chen_stack_files(layout.CHEN_WEIGHTS, family, stack),
             trajectory=chen_trajectory(
-                chen_stack_files(family, stack, "trajectory.safetensors")
+                chen_stack_files(layout.CHEN_TRAJECTORY, family, stack)
             ),
-            table=chen_stack_files(family, stack, "csv"),
+            table=chen_stack_files(layout.CHEN_TRAINED, family, stack),
         log:
             f"{LOGS}/train/chen/{family}/{stack}.log",
         benchmark:
@@ -136,7 +139,7 @@ for family, stack in CHEN_STACKS:
                 chen_code("train-chen-stacked", family),
                 stack,
             ),
-            checkpoints=f"{RESULTS}/checkpoints/chen/{family}",
+            checkpoints=lambda wildcards, output: str(Path(output.final[0]).parents[1]),
         message:
             f"Train all models of {family}, {stack}, together"
         shell:
@@ -153,8 +156,8 @@ if CONFIG.transformers.trained:
         input:
             data=data_file(CONFIG.transformers.trained.dataset),
         output:
-            checkpoints=f"{RESULTS}/checkpoints/transformers/{{block}}.safetensors",
-            table=f"{RESULTS}/checkpoints/transformers/{{block}}.csv",
+            checkpoints=result(layout.VIT_WEIGHTS),
+            table=result(layout.VIT_TRAINED),
         log:
             f"{LOGS}/train/transformers/{{block}}.log",
         benchmark:

@@ -3,12 +3,14 @@
 Snakemake keeps beside a run what made each output: parameters (the settings and the code's hash),
 inputs, times. The manifest binds these records to the contents, so that results can leave the
 machine that made them and be judged elsewhere by the same rules as results at home.
+
+Tables outlive checkpoints: weights that were deleted, or left where they were trained, keep their
+record. Whether what was measured on them still stands is judged by it, not by the weights.
 """
 
 import hashlib
 import json
 import platform
-from base64 import urlsafe_b64decode
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,13 +20,14 @@ from tqdm import tqdm
 
 from flatness.errors import DataError
 from flatness.pipeline.config import Config
+from flatness.pipeline.snakemake_records import RECORDS, manifest_path, recorded
+from flatness.records import layout
 from flatness.records.files import atomic_path
 from flatness.records.frozen import Frozen, canonical_json, content_hash
 from flatness.records.tables import commit_here
 
-RECORDS = Path(".snakemake/metadata")
 #: Stages whose files results are computed from: nothing may lie there that no job made.
-TRUSTED = ("checkpoints", "measurements", "correlations")
+TRUSTED = (layout.CHECKPOINTS, layout.MEASUREMENTS, layout.CORRELATIONS)
 #: Seconds by which clocks of file systems round.
 ROUNDING = 2.0
 
@@ -33,14 +36,14 @@ class File(Frozen):
     """One output of a job.
 
     Attributes:
-        sha256: of its content.
-        modified_ns: when it was written, in nanoseconds since 1970.
+        sha256: of its content; empty for weights that are gone.
+        modified_ns: when it was written, in nanoseconds since 1970; 0 for weights that are gone.
         record_path: where Snakemake keeps its record, under `RECORDS`; empty where it keeps none.
         record: the record.
     """
 
-    sha256: str
-    modified_ns: int
+    sha256: str = ""
+    modified_ns: int = 0
     record_path: Annotated[str, Field(pattern=r"^(@?[A-Za-z0-9_=-]+/?)*$")] = ""
     record: dict[str, Any] = Field(default_factory=dict)
 
@@ -80,11 +83,6 @@ class Manifest(Frozen):
         return files
 
 
-def manifest_path(name: str) -> Path:
-    """Where the manifest of a configuration lies."""
-    return Path("results") / name / "manifest.json"
-
-
 def write_manifest(settings: Config) -> Manifest:
     """Describes what a run left, in `results/<name>/manifest.json`.
 
@@ -93,13 +91,8 @@ def write_manifest(settings: Config) -> Manifest:
 
     Returns:
         The manifest.
-
-    Raises:
-        DataError: there are no results.
     """
     paths = _outputs(settings.name)
-    if not any(path.startswith("results/") for path in paths):
-        raise DataError(f"results/{settings.name}: no results here; run the configuration first")
     bar = tqdm(paths.items(), desc="checksums", unit="file", mininterval=2, delay=2)
     commit, dirty = commit_here()
     manifest = Manifest(
@@ -126,8 +119,10 @@ def require_untouched(manifest: Manifest) -> None:
         manifest: of the results.
 
     Raises:
-        DataError: there is one; names it.
+        DataError: there is one; names it. Or there are no results.
     """
+    if not any(path.startswith("results/") for path in manifest.files):
+        raise DataError(f"results/{manifest.name}: no results here; run the configuration first")
     for path, file in manifest.files.items():
         if file.record and file.modified_ns / 1e9 > file.record["endtime"] + ROUNDING:
             raise DataError(
@@ -159,17 +154,17 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def verify(manifest: Manifest, root: Path) -> None:
-    """Holds files against their manifest.
+    """Holds the files that are here against their manifest; those that are not pass.
 
     Args:
         manifest: of the results.
-        root: the folder that holds `results`; data sets that are not there are passed over.
+        root: the folder that holds `results`.
 
     Raises:
-        DataError: a file is missing, has another content, or lies among the results without being
-            listed; names it.
+        DataError: a file has another content, or lies among the results without being listed; names
+            it.
     """
-    results = root / "results" / manifest.name
+    results = root / layout.results_of(manifest.name)
     # Hidden ones are what killed jobs left of files they were writing; no job reads them.
     found = {file for stage in TRUSTED for file in (results / stage).rglob("[!.]*")}
     found = {file for file in found if file.is_file()}
@@ -177,38 +172,35 @@ def verify(manifest: Manifest, root: Path) -> None:
         raise DataError(f"{file}: not in the manifest, so nothing says what made it; delete it")
     bar = tqdm(manifest.files.items(), desc="checksums", unit="file", mininterval=2, delay=2)
     for path, file in bar:
-        needed = path.startswith("results/") or (root / path).exists()
-        if needed and _sha256(root / path) != file.sha256:
+        if (root / path).exists() and _sha256(root / path) != file.sha256:
             raise DataError(
                 f"{root / path}: its content is not what the manifest says; copy it again"
             )
 
 
 def _outputs(name: str) -> dict[str, Path | None]:
-    """Files that jobs of a configuration made, and where their records are."""
-    keys = (file.relative_to(RECORDS) for file in RECORDS.rglob("*") if file.is_file())
-    recorded = {_output_of(key): key for key in keys}
-    results = Path("results") / name
+    """Files that jobs of a configuration made, weights that are gone too, and their records."""
+    results = layout.results_of(name)
     found = {
         path: key
-        for path, key in sorted(recorded.items())
-        if path.startswith((f"{results}/", "data/")) and Path(path).is_file()
+        for path, key in sorted(recorded())
+        if path.startswith((f"{results}/", "data/"))
+        and (Path(path).is_file() or path.startswith(f"{results}/{layout.CHECKPOINTS}/"))
     }
-    return found | {str(path): None for path in sorted(results.glob("benchmarks/**/*.tsv"))}
-
-
-def _output_of(key: Path) -> str:
-    """The output that a record's path stands for: base64, long names in pieces marked by @."""
-    return urlsafe_b64decode("".join(part.removeprefix("@") for part in key.parts)).decode()
+    return found | {str(path): None for path in layout.files(results, layout.BENCHMARK)}
 
 
 def _describe(path: Path, key: Path | None) -> File:
-    modified = path.stat().st_mtime_ns
+    found = {}
+    if path.exists():
+        found = {"sha256": _sha256(path), "modified_ns": path.stat().st_mtime_ns}
     if key is None:
-        return File(sha256=_sha256(path), modified_ns=modified)
+        return File(**found)
     record = json.loads((RECORDS / key).read_text(encoding="utf-8"))
-    record.pop("conda_env", None)  # the whole lock file again, and never a reason to run
-    return File(sha256=_sha256(path), modified_ns=modified, record_path=str(key), record=record)
+    # The whole lock file again, and the parameters again; neither is a reason to run.
+    for name in ("conda_env", "shellcmd"):
+        record.pop(name, None)
+    return File(**found, record_path=str(key), record=record)
 
 
 def _sha256(path: Path) -> str:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import pandas as pd
 import typer
 from rich.table import Table
 
@@ -23,7 +22,9 @@ from flatness.errors import UserError
 from flatness.pipeline.config import Config
 from flatness.pipeline.reference import BENCHMARK, CONFIG, REFERENCE
 from flatness.pipeline.run import dry_run, load_config
+from flatness.records import layout
 from flatness.records.frozen import seeds_of
+from flatness.report.costs import read_benchmark
 from flatness.studies.chen.config import Family
 from flatness.studies.epfl.config import PoolSettings, crossed
 from flatness.studies.epfl.study import EpflStudy, Factorial
@@ -132,9 +133,9 @@ def unit_seconds(kept: Path, start: float) -> dict[str, float]:
     for kind, _, more in work(config):
         units[kind] += more
     seconds = Counter()
-    for path in kept.glob("benchmarks/**/*.tsv"):
-        parts = path.relative_to(kept / "benchmarks").parts[:-1]
-        took = pd.read_csv(path, sep="\t", na_values="-")["cpu_time"].sum()
+    for path in layout.files(kept, layout.BENCHMARK):
+        parts = layout.job_of(kept, path)
+        took = read_benchmark(path)["cpu_time"].sum()
         seconds[kind_of(parts, config)] += max(took - start, 0)
     return {kind: seconds[kind] / units[kind] for kind in seconds if kind in units}
 

@@ -20,6 +20,8 @@ from flatness.extras import program
 from flatness.pipeline.config import Config, validate
 from flatness.pipeline.manifest import write_manifest
 from flatness.pipeline.progress import run_with_bar
+from flatness.pipeline.take_over import take_over_if_foreign
+from flatness.records import layout
 from flatness.records.frozen import seeds_of
 from flatness.report.summary import print_summary
 from flatness.studies.transformers.pretrained import IMAGES_DIR, WEIGHTS_DIR, require_pretrained
@@ -39,12 +41,13 @@ def run(
 ) -> None:
     """Runs Snakemake to the end, also after a kill, and prints what was found."""
     settings = load_config(config)
-    results = Path("results") / settings.name
+    results = layout.results_of(settings.name)
     check_before_start(config, settings, targets or [])
     command = [program("snakemake"), "--configfile", str(config)]
     command += ["--workflow-profile", str(profile)] if profile else []
     with sole_run():
         require_writable(results)
+        take_over_if_foreign(settings, config)
         # In a process of its own, which gives PyTorch's memory back before the jobs start.
         subprocess.run([sys.executable, "-m", "flatness", "machine"], check=True)
         # Nobody runs here, so a lock is one that a killed run left.
@@ -54,14 +57,14 @@ def run(
         if verbose:
             code = subprocess.run(command, check=False).returncode
         else:
-            code = run_with_bar(command, results / "logs/run.log")
+            code = run_with_bar(command, results / layout.LOG.format(job="run"))
         print_summary(results)
+        write_manifest(settings)
         if code:
             raise UserError(
                 f"the run of {config} stopped before its end; its messages say why. "
                 "What was finished is kept: the same command goes on from there"
             )
-        write_manifest(settings)
 
 
 def check_before_start(config: Path, settings: Config, targets: Sequence[str]) -> None:
@@ -114,8 +117,10 @@ def require_transformers(settings: Config) -> None:
     study = settings.transformers
     if study.pretrained is None:
         return
-    measured = Path("results") / settings.name / "measurements/transformers"
-    waiting = [block for block in study.blocks if not (measured / f"{block}.csv").exists()]
+    measured = layout.results_of(settings.name) / layout.VIT_MEASURED
+    waiting = [
+        block for block in study.blocks if not Path(str(measured).format(block=block)).exists()
+    ]
     tags = [model.name for model in study.models]
     models = [tags[index] for block in waiting for index in seeds_of(block)]
     inherited = os.environ | study.pretrained.exports  # as the jobs will find it

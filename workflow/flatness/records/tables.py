@@ -146,6 +146,47 @@ def write_table(path: Path, rows: Sequence[Row], row: type[Row] | None = None) -
         frame.to_csv(temporary, index=False, na_rep="nan")
 
 
+def read_text(path: Path) -> pd.DataFrame:
+    """Reads a CSV file whatever its columns are.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Every cell as it is written.
+
+    Raises:
+        DataError: the file is missing or is no table.
+    """
+    return _read(path, dtype=str)
+
+
+def read_values(path: Path) -> pd.DataFrame:
+    """Reads a CSV file whatever its columns are; numbers become numbers.
+
+    Args:
+        path: the file, as `write_table` writes it: empty cells are empty texts.
+
+    Returns:
+        One column a column of the file.
+
+    Raises:
+        DataError: the file is missing or is no table.
+    """
+    return _read(path, na_values=["nan"])
+
+
+def _read(path: Path, **options: Any) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, keep_default_na=False, **options)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such table; run the step that makes it") from error
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a readable CSV table ({error}); delete it and run again"
+        ) from error
+
+
 def read_table(path: Path, row: type[Row]) -> pd.DataFrame:
     """Reads a CSV file and holds it against its row model.
 
@@ -159,14 +200,7 @@ def read_table(path: Path, row: type[Row]) -> pd.DataFrame:
     Raises:
         DataError: the file is missing, or a column or value does not fit; names file, column, row.
     """
-    try:
-        raw = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such table; run the step that makes it") from error
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: not a readable CSV table ({error}); delete it and run again"
-        ) from error
+    raw = read_text(path)
     missing = [name for name in row.model_fields if name not in raw.columns]
     unknown = [name for name in raw.columns if name not in row.model_fields]
     if missing or unknown:

@@ -5,6 +5,21 @@ from pathlib import Path
 
 import pandas as pd
 
+from flatness.records import layout
+from flatness.records.tables import read_text
+
+
+def read_benchmark(path: Path) -> pd.DataFrame:
+    """Reads what Snakemake measured of one job.
+
+    Args:
+        path: the benchmark file.
+
+    Returns:
+        One row a repetition: `s` and `cpu_time` in seconds, `max_rss` in MB, and others.
+    """
+    return pd.read_csv(path, sep="\t", na_values="-")
+
 
 def job_minutes(paths: Iterable[Path]) -> float:
     """Wall minutes of jobs added up, each on one thread.
@@ -15,24 +30,24 @@ def job_minutes(paths: Iterable[Path]) -> float:
     Returns:
         Minutes; 0 without files.
     """
-    return sum(pd.read_csv(path, sep="\t", na_values="-")["s"].sum() for path in paths) / 60
+    return sum(read_benchmark(path)["s"].sum() for path in paths) / 60
 
 
 def stage_costs(results: Path) -> pd.DataFrame:
     """Jobs, minutes and largest memory of each stage and study.
 
     Args:
-        results: folder of one config; benchmarks are `benchmarks/<stage>/<study>/**/*.tsv`.
+        results: folder of one config.
 
     Returns:
         Columns stage, study, jobs, minutes (by the clock, of jobs that may have shared cores),
         core_minutes (0 where not recorded), memory_mb; empty without benchmarks.
     """
     rows = [
-        pd.read_csv(path, sep="\t", na_values="-")[["s", "cpu_time", "max_rss"]].assign(
-            stage=path.relative_to(results).parts[1], study=path.relative_to(results).parts[2]
+        read_benchmark(path)[["s", "cpu_time", "max_rss"]].assign(
+            **dict(zip(("stage", "study"), layout.job_of(results, path), strict=False))
         )
-        for path in sorted(results.glob("benchmarks/*/*/**/*.tsv"))
+        for path in layout.files(results, layout.BENCHMARK)
     ]
     if not rows:
         return pd.DataFrame(
@@ -63,10 +78,9 @@ def made_by(paths: Iterable[Path]) -> list[str]:
     names = ["commit", "dirty", "torch_version", "python_version", "instruction_set", "device"]
     lines = {}
     for path in paths:
-        header = pd.read_csv(path, nrows=0).columns
-        if set(names) <= set(header):
-            table = pd.read_csv(path, usecols=names, dtype=str, keep_default_na=False)
-            for row in table.drop_duplicates().itertuples():
+        table = read_text(path)
+        if set(names) <= set(table.columns):
+            for row in table[names].drop_duplicates().itertuples():
                 changed = " (files changed)" if row.dirty == "True" else ""
                 versions = f"PyTorch {row.torch_version}, Python {row.python_version}"
                 hardware = f"{row.device}, {row.instruction_set}"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from flatness.records import layout
 from flatness.records.files import atomic_path
 from flatness.records.tables import Row, data_dictionary
 from flatness.report.ledger import Outcome
@@ -25,36 +26,36 @@ from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, TrainedVi
 
 #: Tables below `results/<config>` and the model that their rows fit.
 TABLES: dict[str, type[Row]] = {
-    "checkpoints/epfl/*/*/*.csv": TrainedModel,
-    "checkpoints/chen/*/*/*.csv": TrainedCheckpoint,
-    "checkpoints/transformers/*.csv": TrainedVit,
-    "measurements/epfl/*/*/*/*.csv": MeasuredModel,
-    "measurements/chen/*/*/*.csv": MeasuredCheckpoint,
-    "measurements/transformers/*.csv": MeasuredVit,
-    "measurements/cross/chen/*/*/*.csv": CrossMeasurement,
-    "measurements/cross/epfl/*/*/*.csv": CrossMeasurement,
-    "correlations/epfl/*/*/*/models.csv": PoolModel,
-    "correlations/epfl/*/*/*/correlations.csv": PoolCorrelation,
-    "correlations/chen/*/checkpoints.csv": MeasuredCheckpoint,
-    "correlations/chen/*/correlations.csv": FamilyCorrelation,
-    "correlations/chen/*/bounds.csv": BoundTightness,
-    "correlations/chen/*/contrasts.csv": Contrast,
-    "correlations/chen/*/effects.csv": FactorEffect,
-    "correlations/chen/*/changes.csv": InterpolatedChange,
-    "correlations/transformers/models.csv": PlacedVit,
-    "correlations/transformers/correlations.csv": VitCorrelation,
-    "correlations/replications/*/*/*/models.csv": ReplicatedModel,
-    "correlations/replications/*/*/*/replications.csv": Replication,
-    "correlations/replications/*/*/*/distribution.csv": TauDistribution,
-    "correlations/audit/*/models.csv": PoolModel,
-    "correlations/audit/*/audit.csv": AuditedProtocol,
-    "correlations/audit/*/released_against_source.csv": SourceComparison,
-    "measurements/factorial/*/*.csv": CrossedModel,
-    "correlations/factorial/*/cells.csv": Combination,
-    "correlations/factorial/*/effects.csv": DefectEffect,
-    "correlations/cross/models.csv": CrossModel,
-    "correlations/cross/correlations.csv": CrossCorrelation,
-    "report/claims.csv": Outcome,
+    layout.EPFL_TRAINED: TrainedModel,
+    layout.CHEN_TRAINED: TrainedCheckpoint,
+    layout.VIT_TRAINED: TrainedVit,
+    layout.EPFL_MEASURED: MeasuredModel,
+    layout.CHEN_MEASURED: MeasuredCheckpoint,
+    layout.VIT_MEASURED: MeasuredVit,
+    layout.CROSS_CHEN_MEASURED: CrossMeasurement,
+    layout.CROSS_EPFL_MEASURED: CrossMeasurement,
+    layout.POOL_MODELS: PoolModel,
+    layout.POOL_CORRELATIONS: PoolCorrelation,
+    layout.CHEN_CHECKPOINTS: MeasuredCheckpoint,
+    layout.CHEN_CORRELATIONS: FamilyCorrelation,
+    layout.BOUNDS: BoundTightness,
+    layout.CONTRASTS: Contrast,
+    layout.EFFECTS: FactorEffect,
+    layout.CHANGES: InterpolatedChange,
+    layout.VIT_MODELS: PlacedVit,
+    layout.VIT_CORRELATIONS: VitCorrelation,
+    layout.REPLICATED_MODELS: ReplicatedModel,
+    layout.REPLICATIONS: Replication,
+    layout.DISTRIBUTION: TauDistribution,
+    layout.AUDITED_MODELS: PoolModel,
+    layout.AUDIT: AuditedProtocol,
+    layout.AUDITED_SOURCE: SourceComparison,
+    layout.FACTORIAL_MEASURED: CrossedModel,
+    layout.FACTORIAL_CELLS: Combination,
+    layout.FACTORIAL_EFFECTS: DefectEffect,
+    layout.CROSS_MODELS: CrossModel,
+    layout.CROSS_CORRELATIONS: CrossCorrelation,
+    layout.LEDGER: Outcome,
 }
 #: Tables that no run writes: what does, and the model that their rows fit.
 OTHER_TABLES: dict[str, type[Row]] = {"the output of flatness measure": CheckpointRow}
@@ -67,7 +68,7 @@ def dictionary(
     tables = TABLES | OTHER_TABLES
     files = {row.__name__: [] for row in tables.values()}
     for pattern, row in tables.items():
-        files[row.__name__].append(pattern)
+        files[row.__name__].append(layout.glob(pattern))
     found = data_dictionary(dict.fromkeys(tables.values()))
     found.insert(0, "files", found["table"].map(lambda name: " ".join(files[name])))
     with atomic_path(output) as temporary:
@@ -87,6 +88,6 @@ def row_of(table: Path) -> type[Row]:
         KeyError: no table of the workflow has such a path.
     """
     for pattern, row in TABLES.items():
-        if table.match(pattern) and len(table.parts) == len(Path(pattern).parts):
+        if table.match(layout.glob(pattern)) and len(table.parts) == len(Path(pattern).parts):
             return row
     raise KeyError(str(table))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 from jinja2 import ChainableUndefined, Environment
 
+from flatness.records import layout
+from flatness.records.tables import read_values
 from flatness.report.costs import job_minutes, made_by
 
 #: Folder of one-sentence captions, `<figure>.rst`.
@@ -47,12 +48,17 @@ class Kind:
         return figure.removeprefix(prefix) if figure.startswith(prefix) else None
 
 
+def _jobs(folder: str) -> str:
+    """Benchmarks of all jobs in a folder of them."""
+    return layout.glob(layout.BENCHMARK, job=f"{folder}/**/*")
+
+
 def _chen(name: str, heading: str, *families: str, over: str = "checkpoints") -> Kind:
     return Kind(
         name,
         heading,
-        (tuple(f"correlations/chen/{family}/correlations.csv" for family in families),),
-        tuple(f"benchmarks/*/chen/{family}/**/*.tsv" for family in families),
+        (tuple(layout.glob(layout.CHEN_CORRELATIONS, family=family) for family in families),),
+        tuple(_jobs(f"*/chen/{family}") for family in families),
         over,
         unit="models" if over == "models" else "runs over all settings",
     )
@@ -68,8 +74,8 @@ KINDS = (
     Kind(
         "chen_fig4",
         "Figure 4: transformers",
-        (("correlations/transformers/correlations.csv",),),
-        ("benchmarks/*/transformers/**/*.tsv",),
+        ((layout.VIT_CORRELATIONS,),),
+        (_jobs("*/transformers"),),
     ),
     _chen("chen_figG5", "Figure G.5: the chain of bounds", "mlp_tanh"),
     _chen("chen_mlp_lr", "MLP by learning rate", "mlp_tanh"),
@@ -81,35 +87,38 @@ KINDS = (
     Kind(
         "epfl_fig1",
         "Figure 1: sharpness and test loss",
-        tuple((f"correlations/epfl/*/{p}/{p}/correlations.csv",) for p in ("written", "released")),
-        ("benchmarks/*/epfl/**/*.tsv",),
+        tuple(
+            (layout.glob(layout.POOL_CORRELATIONS, trained=protocol, measured=protocol),)
+            for protocol in ("written", "released")
+        ),
+        (_jobs("*/epfl"),),
     ),
     Kind(
         "cross_measures",
         "Every measure of both papers on the models of both",
-        (("correlations/cross/correlations.csv",),),
-        ("benchmarks/*/cross/**/*.tsv",),
+        ((layout.CROSS_CORRELATIONS,),),
+        (_jobs("*/cross"),),
         unit="models in the largest set",
     ),
     Kind(
         "epfl_replications",
         "The sampling distribution of τ",
-        (("correlations/replications/*/*/*/distribution.csv",),),
-        ("benchmarks/*/epfl/**/*.tsv",),
+        ((layout.glob(layout.DISTRIBUTION),),),
+        (_jobs("*/epfl"),),
         unit="replications",
         count="replications",
     ),
     Kind(
         "epfl_audit_*",
         "Written, strong, released: {family}",
-        (("correlations/audit/{family}/audit.csv",),),
-        ("benchmarks/*/epfl/{family}/**/*.tsv",),
+        ((layout.glob(layout.AUDIT, pool="{family}"),),),
+        (_jobs("*/epfl/{family}"),),
     ),
     Kind(
         "epfl_factorial_*",
         "Every combination of defects: {family}",
-        (("correlations/factorial/{family}/cells.csv",),),
-        ("benchmarks/*/factorial/{family}/*.tsv",),
+        ((layout.glob(layout.FACTORIAL_CELLS, pool="{family}"),),),
+        (_jobs("*/factorial/{family}"),),
     ),
 )
 
@@ -150,7 +159,7 @@ def figures(results: Path) -> list[Figure]:
     Returns:
         Those whose picture exists.
     """
-    found = {path.stem: path for path in sorted(results.glob("figures/*.png"))}
+    found = {path.stem: path for path in layout.files(results, layout.PICTURE)}
     order = [(kind, name) for kind in KINDS for name in found if kind.family(name) is not None]
     named = {name for _, name in order}
     order += [(Kind(name, name, (), ()), name) for name in found if name not in named]
@@ -159,7 +168,7 @@ def figures(results: Path) -> list[Figure]:
 
 def missing_figures(results: Path) -> list[str]:
     """Names of the kinds of figures that this run has no picture of."""
-    found = [path.stem for path in results.glob("figures/*.png")]
+    found = [path.stem for path in layout.files(results, layout.PICTURE)]
     return [kind.name for kind in KINDS if all(kind.family(name) is None for name in found)]
 
 
@@ -189,7 +198,7 @@ def _matches(results: Path, patterns: tuple[str, ...], family: str) -> list[Path
 def _counts(kind: Kind, tables: list[Path], results: Path) -> Iterator[str]:
     """Such as "vgg11: 97 models, 3 left out", one a table."""
     for path in tables:
-        table = pd.read_csv(path, keep_default_na=False)
+        table = read_values(path)
         rows = table[table["over"] == kind.over] if kind.over else table
         if len(rows):
             largest = rows.loc[rows[kind.count].idxmax()]

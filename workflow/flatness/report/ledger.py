@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from flatness.errors import DataError, UserError
-from flatness.records.tables import Row, column
+from flatness.records.tables import Row, column, read_text
 from flatness.report.claims import DECIDED, VERDICTS, Check, Claim, Claims, Experiment, Finding
 from flatness.statistics.correlations import holm
 
@@ -118,7 +116,7 @@ def _findings(
 def _rows(path: Path) -> list[Cells]:
     if not path.exists():
         return []
-    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    return read_text(path).to_dict("records")
 
 
 def _fits(cells: Cells, where: dict[str, str | bool | int]) -> bool:

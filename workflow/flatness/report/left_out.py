@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from flatness.records import layout
+from flatness.records.tables import read_text
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -48,24 +51,24 @@ def _tables(results: Path) -> Iterator[pd.DataFrame]:
     """Columns study, group, model, reason of each study."""
     pools = [
         path
-        for models in ("epfl/*/*/*", "replications/*/*/*", "audit/*")
-        for path in sorted(results.glob(f"correlations/{models}/models.csv"))
+        for models in (layout.POOL_MODELS, layout.REPLICATED_MODELS, layout.AUDITED_MODELS)
+        for path in layout.files(results, models)
     ]
     for path in pools:
         table = _read(path, ["pool", "trained", "measured", "seed", "used", "reason"])
         group = table["pool"] + " (" + table["trained"] + ", " + table["measured"] + ")"
         yield _columns("epfl", table, group, "seed " + table["seed"])
-    for path in sorted(results.glob("correlations/chen/*/checkpoints.csv")):
+    for path in layout.files(results, layout.CHEN_CHECKPOINTS):
         table = _read(path, ["family", "setting", "seed", "diverged", "reason"])
         table = table[(table["diverged"] == "True") | (table["reason"] != "")]
         group = table["family"] + " " + table["setting"]
         yield _columns("chen", table, group, "seed " + table["seed"])
-    for path in sorted(results.glob("correlations/transformers/models.csv")):
+    for path in layout.files(results, layout.VIT_MODELS):
         table = _read(path, ["estimator", "model", "used", "reason"])
         group = "transformers, " + table["estimator"] + " estimators"
         yield _columns("transformers", table, group, table["model"])
     # Those that diverged are named by their own study; these could not be measured by the other's.
-    for path in sorted(results.glob("correlations/cross/models.csv")):
+    for path in layout.files(results, layout.CROSS_MODELS):
         table = _read(path, ["models", "setting", "seed", "measure", "status", "reason"])
         table = table[table["status"] == "not measured"]
         group = (table["models"] + " " + table["setting"]).str.strip() + ", " + table["measure"]
@@ -74,7 +77,7 @@ def _tables(results: Path) -> Iterator[pd.DataFrame]:
 
 def _read(path: Path, names: list[str]) -> pd.DataFrame:
     """The models of a table that were not used."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, usecols=names)
+    table = read_text(path)[names]
     return table[table["used"] == "False"] if "used" in names else table
 
 

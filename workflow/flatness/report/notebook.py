@@ -8,6 +8,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 from flatness.errors import UserError
+from flatness.records.tables import read_values
 from flatness.report.claims import read_claims
 from flatness.report.gallery import figures
 from flatness.report.ledger import evaluate
@@ -84,7 +85,7 @@ def show_rows(
     if not paths:
         show_text(f"*No table {pattern} in this run.*")
         return
-    table = pd.concat([pd.read_csv(path, na_values="nan", keep_default_na=False) for path in paths])
+    table = pd.concat([read_values(path) for path in paths])
     for name, value in (where or {}).items():
         table = table[table[name].astype(str) == value]
     if table.empty:

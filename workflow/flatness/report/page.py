@@ -8,6 +8,7 @@ import typer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flatness.errors import UserError
+from flatness.records import layout
 from flatness.records.files import atomic_path
 from flatness.records.tables import read_tables, write_table
 from flatness.report.claims import CLAIMS, PAPERS, read_claims
@@ -84,13 +85,13 @@ def render(results: Path, outcomes: Sequence[Outcome]) -> str:
         galleries=_by_paper(figures(results)),
         missing=missing_figures(results),
         costs=stage_costs(results).to_dict("records"),
-        made_by=made_by(sorted(results.glob("correlations/**/*.csv"))),
+        made_by=made_by(layout.tables(results, layout.CORRELATIONS)),
     )
 
 
 def _released_protocols(results: Path) -> list[dict[str, Any]]:
     """Each pool as released against what its source gives, one line a number."""
-    tables = sorted(results.glob("correlations/audit/*/released_against_source.csv"))
+    tables = layout.files(results, layout.AUDITED_SOURCE)
     return read_tables(tables, SourceComparison).to_dict("records") if tables else []
 
 

@@ -9,6 +9,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from flatness.records import layout
+from flatness.records.tables import read_text
 from flatness.report.claims import CLAIMS, PAPERS, read_claims
 from flatness.report.ledger import Outcome, commit_of, decided, evaluate, stands, tally
 from flatness.report.left_out import LeftOut, left_out_models
@@ -30,9 +32,9 @@ SYMBOLS = (
 )
 #: What a study's networks are called -> its tables of them, and which column says kind and name.
 TRAINED = {
-    "in pools": ("epfl/*/*/*.csv", "pool", "seed"),
-    "over learning rates and batch sizes": ("chen/*/*/*.csv", "family", "seed"),
-    "transformers": ("transformers/*.csv", "family", "model"),
+    "in pools": (layout.EPFL_TRAINED, "pool", "seed"),
+    "over learning rates and batch sizes": (layout.CHEN_TRAINED, "family", "seed"),
+    "transformers": (layout.VIT_TRAINED, "family", "model"),
 }
 
 
@@ -51,10 +53,10 @@ def print_summary(results: Path, claims: Path = CLAIMS) -> None:
     found = [*trained_lines(results), *found_lines(outcomes)]
     for line in [*found, *left_out_lines(left_out_models(results))]:
         out.print(escape(line))
-    figures = sorted(results.glob("figures/*.png"))
+    figures = layout.files(results, layout.PICTURE)
     if figures:
-        out.print(f"{len(figures)} figures in {results / 'figures'}/", soft_wrap=True)
-    report = results / "report.html"
+        out.print(f"{len(figures)} figures in {figures[0].parent}/", soft_wrap=True)
+    report = results / layout.PAGE
     if report.exists():
         out.print(f"report: {report} (open it in a browser)", soft_wrap=True)
         out.print(f"next: {next_step(outcomes)}", soft_wrap=True)
@@ -72,8 +74,8 @@ def trained_lines(results: Path) -> list[str]:
     parts = []
     for study, (pattern, kind, name) in TRAINED.items():
         tables = [
-            pd.read_csv(path, usecols=[kind, name], dtype=str).assign(job=path.parent.name)
-            for path in sorted(results.glob(f"checkpoints/{pattern}"))
+            read_text(path)[[kind, name]].assign(job=path.parent.name)
+            for path in layout.files(results, pattern)
         ]
         if tables:
             counts = pd.concat(tables).drop_duplicates()[kind].value_counts(sort=False)

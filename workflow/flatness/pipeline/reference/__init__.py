@@ -1,11 +1,17 @@
 """The committed reference run: keeping it, redrawing from it, holding other runs against it."""
 
-from pathlib import Path
+from flatness.records import layout
 
 #: Where the kept run lies, below the project's folder.
-REFERENCE = Path("results/reference")
+REFERENCE = layout.results_of("reference")
 #: Folders and files of a run that are kept as they are.
-KEPT = ("correlations/**/*.csv", "benchmarks/**/*.tsv", "report/*.csv", "figures/*.png")
+KEPT = (
+    layout.glob(f"{layout.CORRELATIONS}/{{job}}.csv"),
+    layout.glob(layout.BENCHMARK),
+    layout.LEDGER,
+    layout.DICTIONARY,
+    layout.glob(layout.PICTURE),
+)
 #: Name of the configuration in the kept run's folder.
 CONFIG = "config.yaml"
 #: What `make bench` measured, in the same folder.

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from flatness.errors import DataError, NumericalError
 from flatness.pipeline.reference import REFERENCE
-from flatness.records.tables import Provenance
+from flatness.records.tables import Provenance, read_values
 from flatness.terminal import console
 
 TOLERANCE = 0.05
@@ -139,7 +139,7 @@ def compare_tables(results: Path, reference: Path, name: Path, tolerance: float)
 
 
 def _read(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, keep_default_na=False, na_values=["nan"])
+    table = read_values(path)
     return table.drop(columns=[name for name in Provenance.model_fields if name in table])
 
 

@@ -15,6 +15,7 @@ from flatness.errors import DataError
 from flatness.pipeline.reference import BENCHMARK, CONFIG, KEPT, REFERENCE
 from flatness.pipeline.reference.readme import show_ledger
 from flatness.pipeline.run import load_config
+from flatness.records import layout
 from flatness.records.files import atomic_path
 from flatness.records.frozen import content_hash
 from flatness.records.machine import instruction_set, processor
@@ -32,7 +33,7 @@ def keep(
 ) -> None:
     """Keeps tables, ledger and figures of a finished run, with what made them, as the reference."""
     settings = load_config(config)
-    results = Path("results") / settings.name
+    results = layout.results_of(settings.name)
     files = run_files(results)
     with_new = output.with_name(f".{output.name}.new")
     shutil.rmtree(with_new, ignore_errors=True)
@@ -49,7 +50,7 @@ def keep(
     shutil.rmtree(output, ignore_errors=True)
     with_new.replace(output)
     if README.exists():
-        show_ledger(README, output / "report/claims.csv")
+        show_ledger(README, output / layout.LEDGER)
     size = sum(file.stat().st_size for file in files) / 1e6
     console().print(f"{len(files)} files, {size:.1f} MB, kept in {output}/")
 
@@ -66,8 +67,8 @@ def run_files(results: Path) -> list[Path]:
     Raises:
         DataError: the run has no ledger yet, or a figure is too large to be committed.
     """
-    if not (results / "report/claims.csv").exists():
-        raise DataError(f"{results}: no report/claims.csv, so the run has not ended; end it first")
+    if not (results / layout.LEDGER).exists():
+        raise DataError(f"{results}: no {layout.LEDGER}, so the run has not ended; end it first")
     files = sorted(file for pattern in KEPT for file in results.glob(pattern))
     for file in files:
         if file.suffix == ".png" and file.stat().st_size > LARGEST_FIGURE:
@@ -93,7 +94,7 @@ def environment(results: Path, config_hash: str) -> dict[str, Any]:
     return {
         "commit": commit,
         "dirty": dirty,
-        "tables_made_by": made_by(sorted(results.glob("correlations/**/*.csv"))),
+        "tables_made_by": made_by(layout.tables(results, layout.CORRELATIONS)),
         "config_hash": config_hash,
         "python": platform.python_version(),
         "packages": dict(sorted({(item.name.lower(), item.version) for item in distributions()})),

@@ -13,6 +13,7 @@ from flatness.errors import DataError, UserError
 from flatness.extras import program
 from flatness.pipeline.config import OWNER_VARIABLE
 from flatness.pipeline.reference import CONFIG, REFERENCE
+from flatness.records import layout
 from flatness.report.summary import print_summary
 
 #: Where the rules are that draw and report; without all others Snakemake takes the kept tables for
@@ -29,7 +30,7 @@ def redraw(
     if not config.exists():
         raise DataError(f"{config}: no such file; `python -m flatness keep` writes such a folder")
     command = [program("snakemake"), "--configfile", str(config), "--config", f"name={NAME}"]
-    results = Path("results") / NAME
+    results = layout.results_of(NAME)
     for folder in ("correlations", "benchmarks"):
         shutil.copytree(reference / folder, results / folder, dirs_exist_ok=True)
     done = subprocess.run(
