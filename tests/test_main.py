@@ -92,7 +92,7 @@ def test_text_files_are_utf_8_in_every_locale():
 
 def test_only_fetching_training_and_measuring_import_torch():
     """Starting PyTorch takes seconds of every job."""
-    heavy = ("fetch", "train", "measure", "take", "pin")
+    heavy = ("fetch", "train", "measure", "take", "pin", "cross-defects")
     modules = {VERBS[verb].split(":")[0] for verb in VERBS if not verb.startswith(heavy)}
     code = f"import sys, flatness.pipeline.config, {', '.join(sorted(modules))}; "
     code += "sys.exit('torch' in sys.modules)"
