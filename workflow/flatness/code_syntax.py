@@ -48,7 +48,7 @@ def syntax(definition: Definition, *, annotated: bool = False, worded: bool = Fa
     Args:
         definition: of ours.
         annotated: whether the annotations of its own arguments count.
-        worded: whether the words of messages and documentation count.
+        worded: whether the words of documentation count.
 
     Returns:
         The syntax.
@@ -62,7 +62,7 @@ class Syntax(ast.NodeVisitor):
     Args:
         definition: of ours.
         annotated: whether the annotations of its own arguments count.
-        worded: whether the words of messages and documentation count.
+        worded: whether the words of documentation count.
 
     Attributes:
         parts: text, and references to definitions and whole modules, in their order.
@@ -291,12 +291,12 @@ class Syntax(ast.NodeVisitor):
         """The error without its words."""
         raised = node.exc
         if isinstance(raised, ast.Call):
-            raised = self._without_words(raised, everywhere=True)
+            raised = _without_words(raised, everywhere=True)
         self.generic_visit(ast.Raise(raised, node.cause))
 
     def visit_Assert(self, node: ast.Assert) -> None:
         """The condition without the words."""
-        words = node.msg is not None and _is_words(node.msg) and not self._worded
+        words = node.msg is not None and _is_words(node.msg)
         self.generic_visit(node, without="msg" if words else "")
 
     def visit_Call(self, node: ast.Call) -> None:
@@ -313,26 +313,27 @@ class Syntax(ast.NodeVisitor):
             target in MESSAGES and not (target == "print" and _prints_to_a_file(node))
         )
         declares = isinstance(target, Named) and target.name == COLUMN and _makes_fields(target)
+        documents = isinstance(target, str) and not self._worded
         self.generic_visit(
-            self._without_words(
+            _without_words(
                 node,
-                everywhere=written or declares,
-                documenting=DOCUMENTING if isinstance(target, str) else (),
+                everywhere=written or (declares and not self._worded),
+                keywords=DOCUMENTING if documents else (),
             )
         )
 
-    def _without_words(
-        self, call: ast.Call, *, everywhere: bool, documenting: Collection[str] = ()
-    ) -> ast.Call:
-        if self._worded:
-            return call
-        arguments = [value for value in call.args if not (everywhere and _is_words(value))]
-        keywords = [
+
+def _without_words(call: ast.Call, *, everywhere: bool, keywords: Collection[str] = ()) -> ast.Call:
+    """A call without the arguments that are words, of any name or of some keywords only."""
+    return ast.Call(
+        call.func,
+        [value for value in call.args if not (everywhere and _is_words(value))],
+        [
             keyword
             for keyword in call.keywords
-            if not ((everywhere or keyword.arg in documenting) and _is_words(keyword.value))
-        ]
-        return ast.Call(call.func, arguments, keywords)
+            if not ((everywhere or keyword.arg in keywords) and _is_words(keyword.value))
+        ],
+    )
 
 
 def _attribute(target: Target, name: str) -> list[Target]:
