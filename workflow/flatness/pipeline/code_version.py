@@ -32,7 +32,7 @@ class Closure:
 
     Args:
         roots: definitions and whole modules to begin with.
-        worded: whether the words of messages and documentation count.
+        worded: whether the words of documentation count.
     """
 
     def __init__(self, roots: Iterable[Named | Module], *, worded: bool) -> None:
@@ -102,7 +102,7 @@ def closures(roots: Iterable[str], *, worded: bool = False) -> list[Closure]:
 
     Args:
         roots: functions as "module:function", modules as "module".
-        worded: whether the words of messages and documentation count.
+        worded: whether the words of documentation count.
 
     Returns:
         What the roots reach, then for each statement that acts on import what it reaches.
