@@ -366,6 +366,9 @@ def test_words_count_where_code_reads_them(write):
     before = write(**reader)
     assert write(**reader, **SAME["words of a column"]) != before
     assert write(**reader, **SAME["docstring of a class"]) == before
+    said = {ROWS: PACKAGE[ROWS].replace("return Field(", "assert text, 'none'\n    return Field(")}
+    before = write(**reader, **said)
+    assert write(**reader, **{ROWS: said[ROWS].replace("'none'", "'no text'")}) == before
 
 
 def test_what_a_decorator_of_ours_enters_counts_although_nobody_names_it(write):

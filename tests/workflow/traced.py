@@ -19,8 +19,10 @@ def profile(frame, event, argument):
     """Notes calls; not those while a module is imported, which belong to what it binds."""
     global importing
     code = frame.f_code
-    if not code.co_filename.startswith(ours) or code.co_filename.endswith("__main__.py"):
-        return
+    if not (code.co_filename.startswith(ours) and code.co_filename.endswith(".py")):
+        return  # another library's, or a template's
+    if code.co_filename.endswith("__main__.py"):
+        return  # calls the verb, and knows all verbs
     if code.co_name == "<module>":
         importing += {"call": 1, "return": -1}.get(event, 0)
     elif event == "call" and not importing:

@@ -6,11 +6,20 @@ name they are imported. The text is the same on every version of Python that can
 """
 
 import ast
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import groupby
 
+from flatness.pipeline.code_words import (
+    DOCUMENTING,
+    MESSAGE_METHODS,
+    MESSAGES,
+    declares_column,
+    is_words,
+    prints_to_a_file,
+    without_words,
+)
 from flatness.pipeline.code_names import (
     Definition,
     Import,
@@ -26,13 +35,6 @@ from flatness.pipeline.code_names import (
 
 #: Fields of nodes that do not tell what is computed.
 SKIPPED = {"ctx", "kind", "type_comment", "type_params"}
-#: Arguments of other libraries' functions that hold words of documentation.
-DOCUMENTING = {"help", "desc", "description"}
-#: Functions and methods whose strings are words of messages.
-MESSAGES = {"warnings.warn", "print"}
-MESSAGE_METHODS = {"set_description", "set_postfix_str"}
-#: Our function that declares a column: its strings are documentation.
-COLUMN = "column"
 #: Attributes by which code reads documentation: where it does, words count.
 READERS = {"description", "json_schema_extra", "model_json_schema"}
 #: What finds code by a name that is made at run time.
@@ -48,7 +50,7 @@ def syntax(definition: Definition, *, annotated: bool = False, worded: bool = Fa
     Args:
         definition: of ours.
         annotated: whether the annotations of its own arguments count.
-        worded: whether the words of messages and documentation count.
+        worded: whether the words of documentation count.
 
     Returns:
         The syntax.
@@ -62,7 +64,7 @@ class Syntax(ast.NodeVisitor):
     Args:
         definition: of ours.
         annotated: whether the annotations of its own arguments count.
-        worded: whether the words of messages and documentation count.
+        worded: whether the words of documentation count.
 
     Attributes:
         parts: text, and references to definitions and whole modules, in their order.
@@ -298,12 +300,12 @@ class Syntax(ast.NodeVisitor):
         """The error without its words."""
         raised = node.exc
         if isinstance(raised, ast.Call):
-            raised = self._without_words(raised, everywhere=True)
+            raised = without_words(raised, everywhere=True)
         self.generic_visit(ast.Raise(raised, node.cause))
 
     def visit_Assert(self, node: ast.Assert) -> None:
         """The condition without the words."""
-        words = node.msg is not None and _is_words(node.msg) and not self._worded
+        words = node.msg is not None and is_words(node.msg)
         self.generic_visit(node, without="msg" if words else "")
 
     def visit_Call(self, node: ast.Call) -> None:
@@ -315,31 +317,20 @@ class Syntax(ast.NodeVisitor):
             for found in imported(Import(node.args[0].value, None)):
                 self.parts += [found] if isinstance(found, Module) else []
             return
-        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        written = method in MESSAGE_METHODS or (
-            target in MESSAGES and not (target == "print" and _prints_to_a_file(node))
+        written = target in MESSAGES and not (target == "print" and prints_to_a_file(node))
+        if isinstance(node.func, ast.Attribute):
+            written |= node.func.attr in MESSAGE_METHODS
+        declares = isinstance(target, Named) and declares_column(
+            target.name, target.definition.node
         )
-        declares = isinstance(target, Named) and target.name == COLUMN and _makes_fields(target)
+        documents = isinstance(target, str) and not self._worded
         self.generic_visit(
-            self._without_words(
+            without_words(
                 node,
-                everywhere=written or declares,
-                documenting=DOCUMENTING if isinstance(target, str) else (),
+                everywhere=written or (declares and not self._worded),
+                keywords=DOCUMENTING if documents else (),
             )
         )
-
-    def _without_words(
-        self, call: ast.Call, *, everywhere: bool, documenting: Collection[str] = ()
-    ) -> ast.Call:
-        if self._worded:
-            return call
-        arguments = [value for value in call.args if not (everywhere and _is_words(value))]
-        keywords = [
-            keyword
-            for keyword in call.keywords
-            if not ((everywhere or keyword.arg in documenting) and _is_words(keyword.value))
-        ]
-        return ast.Call(call.func, arguments, keywords)
 
 
 def _attribute(target: Target, name: str) -> list[Target]:
@@ -357,34 +348,6 @@ def _quoted(annotation: ast.AST) -> Iterator[str]:
             yield from _quoted(inside)
 
 
-def _makes_fields(target: Named) -> bool:
-    """Whether a function of ours declares a pydantic field."""
-    names = (
-        getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(target.definition.node)
-    )
-    return "Field" in names
-
-
 def _names_a_module(call: ast.Call) -> bool:
     named = call.args[0] if len(call.args) == 1 and not call.keywords else None
     return isinstance(named, ast.Constant) and isinstance(named.value, str)
-
-
-def _prints_to_a_file(call: ast.Call) -> bool:
-    """Whether `print` has a place other than the error output, where messages go."""
-    places = [keyword.value for keyword in call.keywords if keyword.arg in {"file", None}]
-    return any(ast.unparse(place) != "sys.stderr" for place in places)
-
-
-def _is_words(node: ast.expr) -> bool:
-    """Whether an expression is text that is written out, in whole or in part."""
-    match node:
-        case ast.Constant(value=str()) | ast.JoinedStr():
-            return True
-        case ast.BinOp(left=left, op=ast.Add() | ast.Mod(), right=right):
-            return _is_words(left) or _is_words(right)
-        case ast.IfExp(body=body, orelse=orelse):
-            return _is_words(body) and _is_words(orelse)
-        case ast.Call(func=ast.Attribute(value=value)):
-            return _is_words(value)
-    return False

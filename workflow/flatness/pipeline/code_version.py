@@ -33,7 +33,7 @@ class Closure:
     Args:
         roots: definitions and whole modules to begin with.
         annotated: whether the annotations of the roots' arguments count: those of a command do.
-        worded: whether the words of messages and documentation count.
+        worded: whether the words of documentation count.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ def closures(roots: Iterable[str], *, worded: bool = False) -> list[Closure]:
 
     Args:
         roots: functions as "module:function", modules as "module".
-        worded: whether the words of messages and documentation count.
+        worded: whether the words of documentation count.
 
     Returns:
         What the roots reach, then for each statement that acts on import what it reaches.

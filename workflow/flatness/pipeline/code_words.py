@@ -1,0 +1,51 @@
+"""Words in code: strings of messages and documentation, which compute nothing."""
+
+import ast
+from collections.abc import Collection
+
+#: Arguments of other libraries' functions that hold words of documentation.
+DOCUMENTING = {"help", "desc", "description"}
+#: Functions and methods whose strings are words of messages.
+MESSAGES = {"warnings.warn", "print"}
+MESSAGE_METHODS = {"set_description", "set_postfix_str"}
+#: Our function that declares a column: its strings are documentation.
+COLUMN = "column"
+
+
+def without_words(call: ast.Call, *, everywhere: bool, keywords: Collection[str] = ()) -> ast.Call:
+    """A call without the arguments that are words, of any name or of some keywords only."""
+    return ast.Call(
+        call.func,
+        [value for value in call.args if not (everywhere and is_words(value))],
+        [
+            keyword
+            for keyword in call.keywords
+            if not ((everywhere or keyword.arg in keywords) and is_words(keyword.value))
+        ],
+    )
+
+
+def declares_column(name: str, function: ast.stmt) -> bool:
+    """Whether a function of ours is that which declares columns: it makes a pydantic field."""
+    names = (getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(function))
+    return name == COLUMN and "Field" in names
+
+
+def prints_to_a_file(call: ast.Call) -> bool:
+    """Whether `print` has a place other than the error output, where messages go."""
+    places = [keyword.value for keyword in call.keywords if keyword.arg in {"file", None}]
+    return any(ast.unparse(place) != "sys.stderr" for place in places)
+
+
+def is_words(node: ast.expr) -> bool:
+    """Whether an expression is text that is written out, in whole or in part."""
+    match node:
+        case ast.Constant(value=str()) | ast.JoinedStr():
+            return True
+        case ast.BinOp(left=left, op=ast.Add() | ast.Mod(), right=right):
+            return is_words(left) or is_words(right)
+        case ast.IfExp(body=body, orelse=orelse):
+            return is_words(body) and is_words(orelse)
+        case ast.Call(func=ast.Attribute(value=value)):
+            return is_words(value)
+    return False
