@@ -32,26 +32,28 @@ def old_names():
     return [name for name in listed if name.startswith(("correlations/", "report/claims"))]
 
 
+#: Columns that the tables of audits no longer have: another table took their place.
+GONE = {"reference_of", "reference", "reference_se", "deviation"}
+
+
 def test_the_kept_tables_have_new_names_and_the_old_values(old_names):
     assert len(old_names) > 60
     changed = set()
     for name in old_names:
         old = read_cells(before(name))
         new = read_cells((REFERENCE / renamed_path(name)).read_text(encoding="utf-8"))
-        assert [len(row) for row in new] == [len(row) for row in old], name
-        for was, now in zip(old[1:], new[1:], strict=True):
-            changed |= {(a, b) for a, b in zip(was, now, strict=True) if a != b}
+        assert len(new) == len(old), name
+        names = renamed(name, old)[0]
+        assert set(names) - set(new[0]) <= GONE, name  # columns may have come since
+        for place, column in enumerate(names):
+            if column in new[0]:
+                now = [row[new[0].index(column)] for row in new[1:]]
+                was = [row[place] for row in old[1:]]
+                changed |= {(a, b) for a, b in zip(was, now, strict=True) if a != b}
     # Cells that differ are names, each with one new name, and no number is among them.
     assert len({a for a, _ in changed}) == len(changed)
     assert all(a.replace("_", "").isalpha() for a, _ in changed)
     assert ("nmls", "normalized_mls") in changed and ("gap", "loss_gap") in changed
-
-
-def test_columns_keep_their_places(old_names):
-    for name in old_names:
-        old = read_cells(before(name))
-        new = read_cells((REFERENCE / renamed_path(name)).read_text(encoding="utf-8"))
-        assert renamed(name, old)[0] == new[0], name
 
 
 def folder_of(path):

@@ -241,19 +241,19 @@ def test_the_error_of_a_ratio_is_that_of_repeated_draws():
 def test_the_released_protocol_is_held_against_its_source_in_mean_spread_loss_and_accuracy(audited):
     folder, _, noise = audited
     found = read_table(folder / "released.csv", SourceComparison)
-    figure = found[found["source"] == "published figure"].set_index("quantity")
+    figure = found[found["origin"] == "published figure"].set_index("compared")
     assert set(figure.index) == {
-        "worst_case_sharpness", "sharpness_sd", "test_loss", "test_loss_sd", "tau"
+        "worst_case_sharpness", "worst_case_sharpness_sd", "test_loss", "test_loss_sd", "tau"
     }  # fmt: skip
-    assert set(found["quantity"]) >= {"test_accuracy"}
+    assert set(found["compared"]) >= {"test_accuracy"}
     row = figure.loc["worst_case_sharpness"]
-    assert row["value"] == pytest.approx(-2 * noise[:3].mean())
+    assert row["ours"] == pytest.approx(-2 * noise[:3].mean())
     assert row["error"] == pytest.approx(2 * stats.sem(noise[:3]))
     assert row["source_value"] == pytest.approx(0.181, abs=1e-3)
     error = math.hypot(row["error"], row["source_error"])
-    assert row["z"] == pytest.approx((row["value"] - row["source_value"]) / error)
+    assert row["z"] == pytest.approx((row["ours"] - row["source_value"]) / error)
     assert row["differs"] and abs(row["z"]) > 3
-    assert figure.loc["sharpness_sd", "value"] == pytest.approx(2 * noise[:3].std(ddof=1))
+    assert figure.loc["worst_case_sharpness_sd", "ours"] == pytest.approx(2 * noise[:3].std(ddof=1))
 
 
 def made_up_released(scale=1.0, demo=False):
@@ -268,8 +268,8 @@ def made_up_released(scale=1.0, demo=False):
 def test_a_pool_that_has_the_sources_mean_and_tau_but_not_its_spread_differs():
     def differing(**changes):
         rows = against_source("gat", made_up_released(**changes), STATISTICS)
-        return {row.quantity for row in rows if row.source == "published figure" and row.differs}
+        return {row.compared for row in rows if row.origin == "published figure" and row.differs}
 
     assert differing() == set()
-    assert differing(scale=0.4) == {"sharpness_sd"}
+    assert differing(scale=0.4) == {"worst_case_sharpness_sd"}
     assert differing(scale=0.4, demo=True) == set()

@@ -94,7 +94,9 @@ def test_a_combination_is_what_training_and_measuring_give_by_themselves(run):
     rows = measured_rows(how, table(), states, range(4), [""] * 4, folder)
     cell = found[(found["trained"] == trained) & (found["measured"] == measured)]
     assert cell["test_loss"].tolist() == pytest.approx([o.test_loss for o in outcomes])
-    assert cell["worst_case_sharpness"].tolist() == pytest.approx([row.sharpness for row in rows])
+    assert cell["worst_case_sharpness"].tolist() == pytest.approx(
+        [row.worst_case_sharpness for row in rows]
+    )
 
 
 def test_what_is_done_is_not_done_again(run, monkeypatch):
@@ -113,8 +115,8 @@ def test_tables_and_figure_follow_from_the_models(run):
     table, found = read_table(cells, Combination), read_table(effects, DefectEffect)
     assert len(table) == 64 * 2 + 2 * 6 and not table["matches"].any()
     tau = table.set_index(["trained", "measured"])["tau"]
-    alone = found.query("part == 'training' and other == 'released' and kind == 'alone'")
-    line = alone.query("defects == 'default_init' and quantity == 'tau'").iloc[0]
+    alone = found.query("combined == 'training' and other == 'released' and effect_kind == 'alone'")
+    line = alone.query("defects == 'default_init' and compared == 'tau'").iloc[0]
     expected = tau["default_init", "released"] - tau["written", "released"]
     assert line["effect"] == pytest.approx(expected)
     assert (found["low"] <= found["effect"]).all() and (found["effect"] <= found["high"]).all()
@@ -123,7 +125,7 @@ def test_tables_and_figure_follow_from_the_models(run):
         shown = ["--cells", str(cells), "--effects", str(effects), "--dpi", "60"]
         assert main(["draw-epfl-factorial", *shown, *pictures]) == 0
     assert (folder / "a.svg").read_bytes() == (folder / "b.svg").read_bytes()
-    main_effects = found.query("kind == 'main' and quantity == 'tau'")
+    main_effects = found.query("effect_kind == 'main' and compared == 'tau'")
     axis = Figure().add_subplot()
     draw_effects(axis, main_effects)
     drawn = np.concatenate([bars.lines[0].get_xdata() for bars in axis.containers])

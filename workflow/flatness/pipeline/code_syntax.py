@@ -11,15 +11,6 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import groupby
 
-from flatness.pipeline.code_words import (
-    DOCUMENTING,
-    MESSAGE_METHODS,
-    MESSAGES,
-    declares_column,
-    is_words,
-    prints_to_a_file,
-    without_words,
-)
 from flatness.pipeline.code_names import (
     Definition,
     Import,
@@ -31,6 +22,15 @@ from flatness.pipeline.code_names import (
     imported_modules,
     meaning,
     own_nodes,
+)
+from flatness.pipeline.code_words import (
+    DOCUMENTING,
+    MESSAGE_METHODS,
+    MESSAGES,
+    declares_column,
+    is_words,
+    prints_to_a_file,
+    without_words,
 )
 
 #: Fields of nodes that do not tell what is computed.

@@ -53,16 +53,17 @@ class SourceComparison(Provenance):
 
     pool: str = column("fcnn, lenet5 or gat")
     dataset: str = column("name of the data set")
-    demo: bool = column("whether the data set is a stand-in made for the demo")
-    source: str = column("published figure, or which run of the authors' code")
-    quantity: str = column(
-        "sharpness, test_loss or test_accuracy: mean over models; …_sd: their standard deviation; "
-        "tau: Kendall's τ-b of sharpness and test loss"
+    demo: bool = column("whether the data are a stand-in made for the demo")
+    origin: str = column("published figure, or which run of the authors' code")
+    compared: str = column(
+        "what is compared",
+        convention="worst_case_sharpness, test_loss or test_accuracy: mean over models; …_sd: "
+        "their standard deviation; tau",
     )
-    value: float = column("ours")
+    ours: float = column("our value")
     error: float = column("its standard error; nan for too few models")
-    n: int = column("models behind it")
-    excluded: int = column("models left out; the models table says why")
+    n: int = column("how many are behind the row", convention="models")
+    excluded: int = column("how many were left out", convention="models; the models table says why")
     source_value: float = column("the source's")
     source_error: float = column(
         "its standard error, for a figure with that of reading it; ours where it is not known"

@@ -125,7 +125,7 @@ def combination_rows(
         columns = {}
         for index, name in enumerate(QUANTITIES):
             estimate, error, *_ = jackknife(values[:, index], settings.confidence)
-            source = published[name]
+            source = published[QUANTITIES[name]]
             z = float((estimate - source.value) / np.hypot(error, source.error))
             columns |= {name: estimate, f"{name}_se": error, f"{name}_z": z}
         near = all(abs(columns[f"{name}_z"]) <= LARGEST_Z for name in QUANTITIES)
@@ -152,7 +152,7 @@ def effect_lines(
         confidence: level of the intervals.
 
     Yields:
-        Columns `part` to `high` of `DefectEffect`.
+        Columns `combined` to `high` of `DefectEffect`.
     """
     for part, (defects_by_pool, own) in PARTS.items():
         known = defects_by_pool[pool]
@@ -167,8 +167,8 @@ def effect_lines(
                 for index, quantity in enumerate(QUANTITIES):
                     effect, _, low, high = jackknife(values[:, index], confidence)
                     yield {
-                        "part": part, "other": other, "kind": kind, "defects": defects,
-                        "quantity": quantity, "effect": effect, "low": low, "high": high,
+                        "combined": part, "other": other, "effect_kind": kind, "defects": defects,
+                        "compared": quantity, "effect": effect, "low": low, "high": high,
                     }  # fmt: skip
 
 

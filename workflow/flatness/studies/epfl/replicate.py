@@ -66,7 +66,7 @@ def replicate_pool(
             settings.confidence,
             splits=np.array([row.split for row in kept]),
         ),
-        reliability=float(np.mean([row.reliability for row in kept])),
+        mean_reliability=float(np.mean([row.reliability for row in kept])),
         mean_tau_corrected=float(np.mean([row.tau_corrected for row in kept])),
         confidence=settings.confidence,
         excluded=len(rows) - len(kept),

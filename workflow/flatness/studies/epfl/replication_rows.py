@@ -35,7 +35,7 @@ class Replication(Row):
         "τ without the noise of restarts, approximately: sin(πτ/2) over √reliability, at most 1, "
         "turned back into a τ"
     )
-    split: int = column("train/test split of its models; 0 is that of the report")
+    split: int = column("train/test split learned; 0 is that of the report")
     n: int = column("how many are behind the row", convention="models")
     excluded: int = column("how many were left out", convention="models; the models table says why")
     reason: str = column(
@@ -83,7 +83,7 @@ class TauDistribution(Provenance):
         "how many were left out", convention="replications without a τ; their table says why"
     )
     replication_size: int = column("models in one replication")
-    reliability: float = column("mean over replications of the reliability of sharpness")
+    mean_reliability: float = column("mean of reliability over replications")
     mean_tau_corrected: float = column("mean of τ without the noise of restarts, approximately")
     published_tau: float = column("the report's τ for this pool")
     percentile: float = column(

@@ -26,7 +26,7 @@ def draw_factorial(
 ) -> None:
     """Draws τ over sharpness of every combination (left) and the main effects on τ (right)."""
     table, found = read_table(cells, Combination), read_table(effects, DefectEffect)
-    main = found[(found["kind"] == "main") & (found["quantity"] == "tau")]
+    main = found[(found["effect_kind"] == "main") & (found["compared"] == "tau")]
     first = table.iloc[0]
     with figure_style():
         figure, (left, right) = plt.subplots(
@@ -49,14 +49,14 @@ def draw_cells(axis: Axes, table: pd.DataFrame) -> None:
         axis: where to draw.
         table: rows of `Combination`.
     """
-    low, high = table["test_loss"].min(), table["test_loss"].max()
+    low, high = table["mean_test_loss"].min(), table["mean_test_loss"].max()
     # Measuring differently changes no loss: equal ones get one colour all the same.
     span = {"vmin": low, "vmax": max(high, 1.01 * low), "cmap": "viridis"}
     for measured, lines in table.groupby(
         np.where(table["measured"] == "written", "written", "released")
     ):
         points = axis.scatter(
-            lines["worst_case_sharpness"], lines["tau"], c=lines["test_loss"],
+            lines["mean_sharpness"], lines["tau"], c=lines["mean_test_loss"],
             marker=MARKERS[measured],
             s=18, lw=0, label=f"measured {'as written' if measured == 'written' else 'otherwise'}",
             **span,
@@ -64,7 +64,7 @@ def draw_cells(axis: Axes, table: pd.DataFrame) -> None:
     axis.figure.colorbar(points, ax=axis, label="test loss")
     matching = table[table["matches"]]
     axis.scatter(
-        matching["worst_case_sharpness"], matching["tau"], s=70, facecolors="none", edgecolors="C3",
+        matching["mean_sharpness"], matching["tau"], s=70, facecolors="none", edgecolors="C3",
         label="all three within 3 s.e.",
     )  # fmt: skip
     if not table["demo"].any():
@@ -88,12 +88,13 @@ def draw_effects(axis: Axes, main: pd.DataFrame) -> None:
         axis: where to draw.
         main: rows of `DefectEffect` of one quantity.
     """
-    names = list(dict.fromkeys(zip(main["part"], main["defects"], strict=True)))
+    names = list(dict.fromkeys(zip(main["combined"], main["defects"], strict=True)))
     for shift, (other, lines) in zip(
         (-0.15, 0.15), main.groupby("other", sort=False), strict=False
     ):
         places = [
-            names.index(key) + shift for key in zip(lines["part"], lines["defects"], strict=True)
+            names.index(key) + shift
+            for key in zip(lines["combined"], lines["defects"], strict=True)
         ]
         reach = [lines["effect"] - lines["low"], lines["high"] - lines["effect"]]
         axis.errorbar(
