@@ -84,7 +84,8 @@ def audit(results, name="fcnn", lost=()):
     write_table(folder / "audit.csv", [row])
     against = made_up(
         SourceComparison, pool=name, origin="published figure",
-        compared="worst_case_sharpness_sd", ours=0.09, error=0.01, n=10, source_value=0.2, source_error=0.02, source_n=50, z=-4.9, differs=True,
+        compared="worst_case_sharpness_sd", ours=0.09, error=0.01, n=10,
+        source_value=0.2, source_error=0.02, source_n=50, z=-4.9, differs=True,
     )  # fmt: skip
     write_table(folder / "released_against_source.csv", [against])
     models = [
