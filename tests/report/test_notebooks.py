@@ -38,12 +38,13 @@ def test_a_notebook_shows_claims_figures_and_tables(tmp_path, monkeypatch, path)
     made_up_results.pool(tmp_path, lost=(3,))
     made_up_results.family(tmp_path, "vgg11")
     made_up_results.transformers(tmp_path)
+    made_up_results.audit(tmp_path)
     for name in ("epfl_fig1", "chen_fig3"):
         made_up_results.picture(tmp_path, name)
     text = shown(path, tmp_path, monkeypatch)
     assert "data:image/png" in text
     wanted = {
-        "epfl": ["-0.30 [-0.50, -0.10]", "-0.311", "seed 3", "reproduced"],
+        "epfl": ["-0.30 [-0.50, -0.10]", "-0.311", "seed 3", "reproduced", "source_value"],
         "chen": ["+0.60 [+0.40, +0.80]", "nmls_bound", "levit_b", "No figure chen_fig1"],
     }
     for part in wanted[path.stem]:
