@@ -25,6 +25,7 @@ def tiny_values():
     pools = values["epfl"]["pools"]
     values["epfl"]["pools"] = {"fcnn": pools["fcnn"] | {"models": 4, "block": 4}}
     values["epfl"] |= {"replications": {"fcnn": {"count": 2, "block": 4}}, "audit": {}}
+    values["epfl"]["factorial"] = {}  # 140 combinations: a minute and more
     family = values["chen"]["families"]["mlp_tanh"]
     family |= {"settings": family["settings"][:2], "together": True}
     family |= {"seeds": 2, "block": 2, "trend_seeds": 2, "trend_block": 2}
