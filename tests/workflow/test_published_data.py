@@ -31,7 +31,7 @@ def finished(tmp_path_factory):
         "fcnn": {"count": 3, "block": 8},
         "lenet5": {"count": 1, "block": 2},
     }
-    values["epfl"]["audit"] = {}
+    values["epfl"] |= {"audit": {}, "factorial": {}}
     config = folder / "tiny.yaml"
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
     done = snakemake(folder, "--cores", "2", "--", "epfl", config=config)
