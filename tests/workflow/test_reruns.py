@@ -102,7 +102,7 @@ def test_another_length_of_training_trains_again(finished):
     def change(values):
         values["chen"]["families"]["mlp_tanh"]["iterations"] *= 2
 
-    assert planned_with(finished, change)["train_chen_mlp_tanh"] == 2
+    assert planned_with(finished, change)["train_chen_mlp_tanh"] == 1
 
 
 def test_other_samples_are_measured_without_training(finished):
@@ -110,7 +110,7 @@ def test_other_samples_are_measured_without_training(finished):
         values["chen"]["families"]["mlp_tanh"]["samples"] += 1
 
     assert planned_with(finished, change) == {
-        "measure_chen_mlp_tanh": 2, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
+        "measure_chen_mlp_tanh": 1, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
         **CROSS, **REPORT,
     }  # fmt: skip
 
