@@ -200,7 +200,7 @@ def test_what_other_settings_trained_is_not_taken_without_weights_either(tables_
     def change(values):
         values["chen"]["families"]["mlp_tanh"]["iterations"] *= 2
 
-    assert planned_with(tables_only, change)["train_chen_mlp_tanh"] == 2
+    assert planned_with(tables_only, change)["train_chen_mlp_tanh"] == 1
 
 
 def test_results_of_other_code_and_settings_are_not_passed_off_as_ours(clone, finished_run):
