@@ -13,7 +13,7 @@ from torch.nn import functional
 from flatness.errors import NumericalError, UserError
 from flatness.measures.hessian import hessian_trace, top_eigenvalue
 from flatness.measures.measure import measure
-from flatness.measures.worst_case import strong_worst_case_sharpness, worst_case_sharpness
+from flatness.measures.worst_case import plain_worst_case_sharpness, strong_worst_case_sharpness
 from measures.odd_networks import (
     RANDOM,
     SOUND,
@@ -37,7 +37,7 @@ CALLS: dict[str, Callable] = {
     "measure": measure,
     "trace": lambda m, x, y: hessian_trace(m, x, y, estimates=2, products=4),
     "eigenvalue": top_eigenvalue,
-    "ascent": lambda m, x, y: worst_case_sharpness(m, functional.mse_loss, (x, y), **ASCENT),
+    "ascent": lambda m, x, y: plain_worst_case_sharpness(m, functional.mse_loss, (x, y), **ASCENT),
     "strong": lambda m, x, y: strong_worst_case_sharpness(m, functional.mse_loss, (x, y), **HOW),
 }
 BY_INPUTS = ("measure", "trace", "eigenvalue")
@@ -70,7 +70,7 @@ def test_adaptive_sharpness_is_that_of_the_definition(name):
     data = inputs, targets
     model.eval()
     expected = ascent(model, functional.mse_loss, data, **ASCENT)
-    found = worst_case_sharpness(model, functional.mse_loss, data, **ASCENT)
+    found = plain_worst_case_sharpness(model, functional.mse_loss, data, **ASCENT)
     assert found.value == pytest.approx(expected, rel=1e-9, abs=1e-15)
     strong = strong_worst_case_sharpness(model, functional.mse_loss, data, **HOW)
     assert strong.value >= found.value - 1e-12
@@ -142,8 +142,8 @@ def test_a_random_network_is_refused_whatever_draws(name, seed):
     if model.training:  # the ascents measure in evaluation mode
         same = copy.deepcopy(model).eval()
         data = inputs, inputs[:, :2]
-        assert worst_case_sharpness(model, functional.mse_loss, data, **ASCENT) == (
-            worst_case_sharpness(same, functional.mse_loss, data, **ASCENT)
+        assert plain_worst_case_sharpness(model, functional.mse_loss, data, **ASCENT) == (
+            plain_worst_case_sharpness(same, functional.mse_loss, data, **ASCENT)
         )
         assert model.training
 
@@ -297,7 +297,7 @@ LOSSES = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_that_is_not_one_number_is_refused(name):
     model, *data = network("no bias")
-    for call, how in ((worst_case_sharpness, ASCENT), (strong_worst_case_sharpness, HOW)):
+    for call, how in ((plain_worst_case_sharpness, ASCENT), (strong_worst_case_sharpness, HOW)):
         with pytest.raises(UserError) as caught:
             call(model, LOSSES[name], data, **how)
         assert "\n" not in str(caught.value)
@@ -307,7 +307,7 @@ def test_tokens_and_classes_are_data_of_an_ascent():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(5, 3), nn.Flatten(), nn.Linear(6, 3)).double()
     data = torch.randint(5, (6, 2)), torch.randint(3, (6,))
-    found = worst_case_sharpness(model, functional.cross_entropy, data, **ASCENT)
+    found = plain_worst_case_sharpness(model, functional.cross_entropy, data, **ASCENT)
     assert found.value == pytest.approx(ascent(model, functional.cross_entropy, data, **ASCENT))
 
 

@@ -60,7 +60,7 @@ targets = torch.rand(25, 4)
 MEASURED = {
     "a user's model": MODEL
     + """
-from flatness.measures.worst_case import worst_case_sharpness
+from flatness.measures.worst_case import plain_worst_case_sharpness
 from flatness.measures.hessian import hessian_trace, top_eigenvalue
 from flatness.measures.measure import measure
 
@@ -71,7 +71,7 @@ def all_of(dtype):
     options = dict(rho=0.1, step_size=0.1, steps=3, restarts=2, batch_size=25)
     return [
         *(found[name].value for name in ("sharpness", "average_case_sharpness", "mls")),
-        worst_case_sharpness(model, functional.mse_loss, data, **options).value,
+        plain_worst_case_sharpness(model, functional.mse_loss, data, **options).value,
         top_eigenvalue(model, *data),
     ], hessian_trace(model, *data, estimates=2, products=4)
 
@@ -97,7 +97,7 @@ assert all(math.isfinite(loss) for loss in losses)
 module.eval().requires_grad_(False)
 test = small_images(data, "test", 32, "cpu")
 evaluate(module, [test.take(torch.arange(20))])
-assert math.isfinite(measure(module, test, MEASURING).nmls)
+assert math.isfinite(measure(module, test, MEASURING).normalized_mls)
 """,
 }
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 from flatness.errors import NumericalError, UserError
 from flatness.measures.ascent import draw_batches
 from flatness.measures.worst_case import (
+    plain_worst_case_sharpness,
     strong_worst_case_sharpness,
     summarise,
     worst_case_sharpness,
@@ -33,7 +34,7 @@ def test_a_loss_linear_in_the_weights_rises_by_the_closed_form(seed):
     batches = draw_batches(30, 3, 8, [torch.Generator().manual_seed(seed)])[0]
     slope = inputs[batches].mean(1).abs()
     exact = RHO * ((slope * model.weight.abs()).sum(1) + model.bias.abs()).mean().item()
-    plain = worst_case_sharpness(
+    plain = plain_worst_case_sharpness(
         model, mean_output, (inputs, inputs), rho=RHO, step_size=1e6, steps=2, **same_batch
     )
     strong = strong_worst_case_sharpness(
@@ -85,7 +86,7 @@ def test_plain_ascent_is_the_written_definition():
                 weights.data = torch.clamp(weights.data + step_size * gradient, low, high)
         rises.append(max(losses[1:]) - losses[0])
     expected = torch.tensor(rises, dtype=torch.float64)
-    found = worst_case_sharpness(
+    found = plain_worst_case_sharpness(
         model,
         functional.cross_entropy,
         data,
@@ -112,7 +113,7 @@ def test_plain_ascent_can_end_lower_than_it_began_and_is_then_clamped_to_zero():
 
     inputs = torch.zeros(4, 1)
     steep = {"rho": 0.5, "step_size": 100.0, "steps": 1, "restarts": 2}
-    found = worst_case_sharpness(Hill(), lambda o, _: o.mean(), (inputs, inputs), **steep)
+    found = plain_worst_case_sharpness(Hill(), lambda o, _: o.mean(), (inputs, inputs), **steep)
     assert found.value == pytest.approx(-(0.199**2) + 0.001**2)
     assert found.clamped == 0
     strong = strong_worst_case_sharpness(
@@ -144,7 +145,9 @@ def test_strong_sharpness_is_unchanged_by_rescaling_and_plain_is_not():
         for one in (model, other)
     ]
     plain = [
-        worst_case_sharpness(one, functional.cross_entropy, data, step_size=0.01, **setting).value
+        plain_worst_case_sharpness(
+            one, functional.cross_entropy, data, step_size=0.01, **setting
+        ).value
         for one in (model, other)
     ]
     assert strong[1] == pytest.approx(strong[0], rel=1e-9)
@@ -155,7 +158,7 @@ def test_float32_perturbations_stay_in_a_tiny_box_at_large_weights():
     model = nn.Linear(4, 1)
     nn.init.constant_(model.weight, 1000.0)
     inputs = torch.randn(10, 4)
-    found = worst_case_sharpness(
+    found = plain_worst_case_sharpness(
         model, lambda o, _: o.mean(), (inputs, inputs), rho=1e-4, step_size=1e6, restarts=2
     )
     assert found.value > 0
@@ -186,7 +189,7 @@ class StubbornBatchNorm(Noisy):
 def measure(model, **changes):
     inputs, targets = table()
     setting = {"rho": 0.01, "step_size": 0.1, "restarts": 2, "batch_size": 16} | changes
-    return worst_case_sharpness(
+    return plain_worst_case_sharpness(
         model, functional.cross_entropy, (inputs.float(), targets), **setting
     )
 
@@ -228,7 +231,7 @@ def test_settings_out_of_range_are_named(changes):
 def test_inputs_and_targets_of_different_length_are_refused():
     inputs, targets = table()
     with pytest.raises(UserError, match="40 inputs but 39 targets"):
-        worst_case_sharpness(
+        plain_worst_case_sharpness(
             mlp(), functional.cross_entropy, (inputs, targets[1:]), rho=0.1, step_size=0.1
         )
 

@@ -111,7 +111,7 @@ def worst_case_sharpness(
     )
 
 
-def average_case_sharpness(
+def plain_worst_case_sharpness(
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
     data: tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]],
@@ -173,11 +173,11 @@ def strong_worst_case_sharpness(
 ) -> WorstCaseSharpness:
     """Adaptive worst-case sharpness by sign ascent from δ = 0 and from random corners.
 
-    As `average_case_sharpness`, on the same batches for the same seed, with `strong_rise` as the
-    maximiser: nothing to tune, never negative, unchanged by rescaling.
+    As `plain_worst_case_sharpness`, on the same batches for the same seed, with `strong_rise` as
+    the maximiser: nothing to tune, never negative, unchanged by rescaling.
 
     Args:
-        model: as in `average_case_sharpness`.
+        model: as in `plain_worst_case_sharpness`.
         loss: likewise.
         data: likewise.
         rho: likewise.
@@ -192,8 +192,8 @@ def strong_worst_case_sharpness(
         The sharpness, in units of the loss.
 
     Raises:
-        UserError: as `average_case_sharpness`.
-        NumericalError: as `average_case_sharpness`.
+        UserError: as `plain_worst_case_sharpness`.
+        NumericalError: as `plain_worst_case_sharpness`.
     """
     with measuring(model):
         require_positive(rho=rho)
