@@ -8,7 +8,6 @@ import torch
 from flatness.__main__ import main
 from flatness.datasets.normalised import save
 from flatness.records.tables import read_table
-from flatness.records.tensors import save_tensors
 from flatness.studies.cross.config import CrossPoolMeasurement
 from flatness.studies.cross.measure_epfl import MODULES, sample_order
 from flatness.studies.cross.measures import COMPRESSION, NOT_DEFINED
@@ -17,7 +16,7 @@ from flatness.studies.epfl.lenet5 import initial_lenet5
 from flatness.studies.epfl.networks import stack
 from flatness.studies.epfl.pools import POOLS
 from measures.measures_oracle import oracle
-from studies.epfl.small_pools import DATASETS, training
+from studies.epfl.small_pools import DATASETS, training, write_models
 
 DIVERGED = "the loss was nan in epoch 2"
 
@@ -39,8 +38,7 @@ def states(pool, dataset):
 def measured(folder, pool, samples=2, reasons=("", "")):
     dataset = DATASETS[pool]()
     save(folder / "data.safetensors", dataset)
-    metadata = {"seeds": [4, 7], "reasons": reasons}
-    save_tensors(folder / "weights.safetensors", states(pool, dataset), metadata)
+    write_models(folder / "weights.safetensors", states(pool, dataset), [4, 7], reasons)
     experiment = CrossPoolMeasurement(training=training(pool), samples=samples)
     code = main(
         ["measure-cross-epfl", "--experiment", experiment.model_dump_json()]

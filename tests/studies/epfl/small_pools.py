@@ -3,6 +3,7 @@
 import torch
 
 from flatness.datasets.normalised import Dataset
+from flatness.records.checkpoints import checkpoint_name, save_checkpoints
 from flatness.studies.epfl.config import Ascent, PoolMeasurement, PoolTraining
 from flatness.studies.epfl.gat import initial_gat
 from flatness.studies.epfl.networks import stack
@@ -98,3 +99,12 @@ def measurement(pool, **changes):
         **COMMON,
     }
     return PoolMeasurement(**settings | changes)
+
+
+def write_models(path, states, seeds, reasons):
+    """A block's checkpoints from stacked tensors, as `train-epfl` writes them."""
+    models = {
+        checkpoint_name(seed): {name: values[index] for name, values in states.items()}
+        for index, seed in enumerate(seeds)
+    }
+    save_checkpoints(path, models, {"seeds": seeds, "reasons": reasons, "settings": {}})

@@ -13,9 +13,9 @@ from checkout import shipped
 from flatness.__main__ import main
 from flatness.errors import UserError
 from flatness.pipeline.config import validate
+from flatness.records.checkpoints import load_checkpoints, save_checkpoints
 from flatness.records.frozen import canonical_json, seeds_of
 from flatness.records.tables import provenance, read_table, write_table
-from flatness.records.tensors import load_tensors, save_tensors
 from flatness.studies.epfl.against_source import against_source
 from flatness.studies.epfl.audit import ratio_of_means
 from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
@@ -89,9 +89,9 @@ def test_an_audit_that_does_not_fit_its_pool_is_refused(audit, message):
 
 
 def test_models_are_taken_with_their_weights_and_rows(tmp_path):
-    weights = {"w": torch.arange(8.0).view(4, 2)}
+    weights = {f"seed{seed}": {"w": torch.full((2,), float(seed))} for seed in range(4, 8)}
     metadata = {"seeds": [4, 5, 6, 7], "reasons": ["", "lost", "", ""], "settings": {"a": 1}}
-    save_tensors(tmp_path / "whole.safetensors", weights, metadata)
+    save_checkpoints(tmp_path / "whole.safetensors", weights, metadata)
     write_table(tmp_path / "whole.csv", [trained(seed, 1.0) for seed in range(4, 8)])
 
     def take(seeds):
@@ -102,8 +102,10 @@ def test_models_are_taken_with_their_weights_and_rows(tmp_path):
         )
 
     assert take("5-6") == 0
-    part, described = load_tensors(tmp_path / "part.safetensors")
-    assert part["w"].tolist() == [[2.0, 3.0], [4.0, 5.0]]
+    part, described = load_checkpoints(tmp_path / "part.safetensors")
+    assert {name: own["w"].tolist() for name, own in part.items()} == {
+        "seed5": [5.0, 5.0], "seed6": [6.0, 6.0]
+    }  # fmt: skip
     assert described == {"seeds": [5, 6], "reasons": ["lost", ""], "settings": {"a": 1}}
     assert read_table(tmp_path / "part.csv", TrainedModel)["seed"].tolist() == [5, 6]
     assert take("7-8") == 2

@@ -9,7 +9,6 @@ from flatness.datasets.normalised import save
 from flatness.measures.ascent import plain_rise, strong_rise
 from flatness.records.frozen import canonical_json
 from flatness.records.tables import read_table
-from flatness.records.tensors import save_tensors
 from flatness.studies.epfl import measure
 from flatness.studies.epfl.config import Ascent
 from flatness.studies.epfl.lenet5 import initial_lenet5, lenet5_images
@@ -18,7 +17,7 @@ from flatness.studies.epfl.networks import fcnn, stack
 from flatness.studies.epfl.pools import FcnnPool, GatPool
 from flatness.studies.epfl.rows import MeasuredModel
 from flatness.studies.epfl.seeds import generator
-from studies.epfl.small_pools import DATASETS, measurement
+from studies.epfl.small_pools import DATASETS, measurement, write_models
 
 SEEDS = [0, 3, 7]
 
@@ -112,8 +111,7 @@ def test_lenet5_is_measured_in_evaluation_mode_and_strongly():
 
 def command(tmp_path, settings, states, seeds, reasons):
     save(tmp_path / "data.safetensors", DATASETS[settings.pool]())
-    metadata = {"seeds": seeds, "reasons": reasons, "settings": {}}
-    save_tensors(tmp_path / "models.safetensors", states, metadata)
+    write_models(tmp_path / "models.safetensors", states, seeds, reasons)
     code = main(
         ["measure-epfl", "--experiment", canonical_json(settings)]
         + ["--data", str(tmp_path / "data.safetensors"), "--scratch", str(tmp_path / "scratch")]

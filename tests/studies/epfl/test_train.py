@@ -12,9 +12,9 @@ import flatness
 from flatness.__main__ import main
 from flatness.datasets.fetch import fetch
 from flatness.datasets.normalised import load, save
+from flatness.records.checkpoints import load_checkpoints
 from flatness.records.frozen import canonical_json
 from flatness.records.tables import read_table
-from flatness.records.tensors import load_tensors
 from flatness.studies.epfl.config import TRAINING_DEFECTS
 from flatness.studies.epfl.measure import measure_models
 from flatness.studies.epfl.networks import stack
@@ -38,7 +38,7 @@ def command(folder, settings):
 
 
 @pytest.mark.parametrize("pool", ["fcnn", "gat", "lenet5"])
-def test_the_verb_writes_a_table_and_stacked_weights_and_twice_the_same(tmp_path, pool):
+def test_the_verb_writes_a_table_and_weights_and_twice_the_same(tmp_path, pool):
     settings = training(pool)
     for folder in ("first", "second"):
         assert command(tmp_path / folder, settings) == 0
@@ -46,10 +46,10 @@ def test_the_verb_writes_a_table_and_stacked_weights_and_twice_the_same(tmp_path
         first, second = ((tmp_path / folder / name).read_bytes() for folder in ("first", "second"))
         assert first == second
     table = read_table(tmp_path / "first" / "models.csv", TrainedModel)
-    tensors, metadata = load_tensors(tmp_path / "first" / "models.safetensors")
+    models, metadata = load_checkpoints(tmp_path / "first" / "models.safetensors")
     assert table["seed"].tolist() == metadata["seeds"] == [2, 3]
     assert metadata["reasons"] == ["", ""]
-    assert all(len(values) == 2 for values in tensors.values())
+    assert list(models) == ["seed2", "seed3"]
     assert table["demo"].all() and not table["diverged"].any()
     assert table["test_accuracy"].isna().all() == (pool == "fcnn")
     assert table[["epoch_loss", "train_loss", "test_loss"]].gt(0).all(axis=None)

@@ -75,9 +75,9 @@ def test_numbers_are_those_of_the_weights_in_the_file(tmp_path):
     train(tmp_path, VIT)
     settings = measuring_slice(VIT, power=MEASURING.power.model_copy(update={"tolerance": 1e-4}))
     row = measured(tmp_path, settings).iloc[0]
-    weights, _ = measure_module.load_tensors(tmp_path / "weights.safetensors")
+    weights, _ = measure_module.load_checkpoints(tmp_path / "weights.safetensors")
     module = build(VIT, 4, 9).eval()
-    module.load_state_dict({name.partition("/")[2]: value for name, value in weights.items()})
+    module.load_state_dict(weights[VIT.name])
     images = measure_module.small_images(striped_images(), "test", 16, "cpu")
     inputs, _ = images.take(measure_module.draw_index(images, 6, 0))
     squares = []

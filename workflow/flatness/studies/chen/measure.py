@@ -20,9 +20,9 @@ from flatness.errors import NumericalError
 from flatness.measures.hessian import hessian_trace
 from flatness.measures.measure import measure
 from flatness.measures.quantities import QUANTITIES
+from flatness.records.checkpoints import checkpoint_name, load_checkpoints
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, read_table, write_table
-from flatness.records.tensors import load_tensors
 from flatness.studies.chen.config import Measurement
 from flatness.studies.chen.crossings import interpolates
 from flatness.studies.chen.images import (
@@ -52,7 +52,7 @@ def measure_block(
     """Measures every chosen checkpoint of a block and holds it against the theorems."""
     chosen = Measurement.model_validate_json(experiment)
     images = load_images(data, chosen, torch.float64)
-    weights = load_tensors(trajectory)[0] | load_tensors(final)[0]
+    models = load_checkpoints(trajectory)[0] | load_checkpoints(final)[0]
     checkpoints = read_table(training, TrainedCheckpoint)
     made = provenance(content_hash(chosen), device=chosen.device)
     rows = []
@@ -60,13 +60,12 @@ def measure_block(
     wanted = checkpoints[checkpoints["step"].isin(chosen.steps) | bool(chosen.losses)]
     for line in tqdm(wanted.to_dict("records"), unit="checkpoint", mininterval=2):
         common = checkpoint_columns(line, chosen) | made
-        prefix = f"seed{line['seed']}/step{line['step']}/"
-        own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        name = checkpoint_name(line["seed"], line["step"])
         try:
-            measured = list(measure_checkpoint(chosen, own, images, common))
+            measured = list(measure_checkpoint(chosen, models.get(name, {}), images, common))
         except NumericalError as error:
             place = final if line["step"] == chosen.steps[-1] else trajectory
-            raise NumericalError(f"{place}: {prefix.strip('/')}: {error}") from error
+            raise NumericalError(f"{place}: {name}: {error}") from error
         rows += [MeasuredCheckpoint(**common, **columns) for columns in measured]
     check_theorems(pd.DataFrame([row.model_dump() for row in rows]))
     write_table(output, rows)

@@ -18,9 +18,15 @@ import typer
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from flatness.records.checkpoints import (
+    checkpoint_name,
+    restore_training,
+    save_checkpoints,
+    training_tensors,
+)
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
-from flatness.records.tensors import Scratch, save_tensors
+from flatness.records.tensors import Scratch
 from flatness.studies.chen.config import GridTraining, Setting
 from flatness.studies.chen.crossings import Crossings
 from flatness.studies.chen.images import (
@@ -81,7 +87,7 @@ def train_seed(
         experiment: what to train.
         images: to train on and to evaluate on.
         seed: of initial weights and data order.
-        scratch: where state and checkpoints (`checkpoint_name`) are kept.
+        scratch: where state and checkpoints (`scratch_name`) are kept.
         bar: progress, in steps.
     """
     trainer = Trainer(build_network(experiment, seed), experiment.setting, images.train, seed)
@@ -89,7 +95,7 @@ def train_seed(
     looks = crossings.looks(experiment.steps[-1])
     saved = scratch.load(f"seed{seed}")
     passed = kept_steps(experiment, scratch, seed) if saved else []
-    if any(scratch.load(checkpoint_name(seed, step)) is None for step in passed):
+    if any(scratch.load(scratch_name(seed, step)) is None for step in passed):
         saved = None  # a damaged checkpoint can only be had again by training from the start
     looked = trainer.restore(saved)
     if saved:
@@ -108,7 +114,7 @@ def train_seed(
         if scheduled or found:
             columns = evaluate(trainer, images)
             weights = {} if columns["diverged"] else dict(trainer.model.named_parameters())
-            scratch.save(checkpoint_name(seed, stop), weights, columns)
+            scratch.save(scratch_name(seed, stop), weights, columns)
             bar.set_postfix_str(
                 f"loss {columns['train_loss']:.2e}, accuracy {columns['train_accuracy']:.1%}"
             )
@@ -141,7 +147,7 @@ def kept_steps(experiment: GridTraining, scratch: Scratch, seed: int) -> list[in
     return sorted({*known, *state["crossings"]["kept"]})
 
 
-def checkpoint_name(seed: int, step: int) -> str:
+def scratch_name(seed: int, step: int) -> str:
     """Name of a checkpoint's state in the scratch folder."""
     return f"seed{seed}_step{step}"
 
@@ -185,11 +191,7 @@ class Trainer:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata from which `restore` goes on exactly."""
-        tensors = {f"weight/{name}": value for name, value in self.model.named_parameters()}
-        for index, buffers in self._take_step.optimizer.state_dict()["state"].items():
-            for name, value in buffers.items():
-                if value is not None:
-                    tensors[f"optimizer/{index}/{name}"] = value
+        tensors = training_tensors(self.model, self._take_step.optimizer)
         return tensors, {"step": self.step, "diverged_at": self.diverged_at}
 
     def restore(self, saved: tuple[dict[str, Tensor], dict[str, Any]] | None) -> int:
@@ -204,19 +206,7 @@ class Trainer:
         if saved is None:
             return -1
         tensors, metadata = saved
-        buffers: dict[int, dict[str, Tensor]] = {}
-        parameters = dict(self.model.named_parameters())
-        with torch.no_grad():
-            for key, value in tensors.items():
-                kind, name = key.split("/", 1)
-                if kind == "weight":
-                    parameters[name].copy_(value)
-                else:
-                    index, buffer = name.split("/")
-                    buffers.setdefault(int(index), {})[buffer] = value
-        optimizer = self._take_step.optimizer
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": buffers, "param_groups": groups})
+        restore_training(self.model, self._take_step.optimizer, tensors)
         self.step, self.diverged_at = metadata["step"], metadata["diverged_at"]
         return self.step
 
@@ -262,14 +252,13 @@ def evaluate(trainer: Trainer, images: Images) -> dict[str, Any]:
 def _write_weights(
     path: Path, scratch: Scratch, kept: dict[int, list[int]], experiment: str
 ) -> None:
-    """Gathers checkpoints into one file, keys `seed{S}/step{T}/{parameter}`."""
-    gathered = {
-        f"seed{seed}/step{step}/{name}": value
+    """Gathers checkpoints into one file."""
+    models = {
+        checkpoint_name(seed, step): scratch.load(scratch_name(seed, step))[0]
         for seed, steps in kept.items()
         for step in steps
-        for name, value in scratch.load(checkpoint_name(seed, step))[0].items()
     }
-    save_tensors(path, gathered, {"experiment": experiment})
+    save_checkpoints(path, models, {"experiment": experiment})
 
 
 def _write_rows(
@@ -289,7 +278,7 @@ def _write_rows(
         **provenance(content_hash(experiment), device=experiment.device, execution=execution),
     }
     rows = [
-        TrainedCheckpoint(**scratch.load(checkpoint_name(seed, step))[1], **common)
+        TrainedCheckpoint(**scratch.load(scratch_name(seed, step))[1], **common)
         for seed, steps in kept.items()
         for step in steps
     ]

@@ -29,16 +29,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flatness.errors import UserError
+from flatness.records.checkpoints import checkpoint_name, save_checkpoints
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
-from flatness.records.tensors import Scratch, save_tensors
+from flatness.records.tensors import Scratch
 from flatness.studies.chen.config import GridTraining
 from flatness.studies.chen.crossings import Crossings
 from flatness.studies.chen.images import Images, build_network, load_images
 from flatness.studies.chen.rows import TrainedCheckpoint
 from flatness.studies.chen.stack import Stack
 from flatness.studies.chen.stacked_config import StackedTraining
-from flatness.studies.chen.train import Trainer, checkpoint_name, crosses, evaluate
+from flatness.studies.chen.train import Trainer, crosses, evaluate, scratch_name
 
 #: Steps between two looks at the losses; each makes the GPU wait.
 STRIDE = 1000
@@ -199,7 +200,7 @@ def keep_checkpoints(
 
 def member_checkpoint(part: GridTraining, seed: int, step: int) -> str:
     """Name of a model's checkpoint in the scratch folder."""
-    return f"{part.setting.name}_{checkpoint_name(seed, step)}"
+    return f"{part.setting.name}_{scratch_name(seed, step)}"
 
 
 def write_part(
@@ -230,8 +231,8 @@ def write_part(
         **provenance(name, device=part.device, execution=experiment.execution),
     }
     rows: list[TrainedCheckpoint] = []
-    final: dict[str, Tensor] = {}
-    before: dict[str, Tensor] = {}
+    final: dict[str, dict[str, Tensor]] = {}
+    before: dict[str, dict[str, Tensor]] = {}
     states = scratch.load("stack")[1]["crossings"]
     found = {
         (member.setting.name, seed): state["kept"]
@@ -242,7 +243,8 @@ def write_part(
             weights, columns = scratch.load(member_checkpoint(part, seed, step))
             rows.append(TrainedCheckpoint(**columns, **common))
             gathered = final if step == part.steps[-1] else before
-            gathered |= {f"seed{seed}/step{step}/{key}": value for key, value in weights.items()}
-    save_tensors(stem.with_name(f"{block}.safetensors"), final, {"experiment": name})
-    save_tensors(stem.with_name(f"{block}.trajectory.safetensors"), before, {"experiment": name})
+            gathered[checkpoint_name(seed, step)] = weights
+    described = {"experiment": name}
+    save_checkpoints(stem.with_name(f"{block}.safetensors"), final, described)
+    save_checkpoints(stem.with_name(f"{block}.trajectory.safetensors"), before, described)
     write_table(stem.with_name(f"{block}.csv"), rows)

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from flatness.errors import NumericalError
 from flatness.measures.worst_case import strong_worst_case_sharpness
+from flatness.records.checkpoints import checkpoint_name, load_checkpoints
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, read_table, write_table
-from flatness.records.tensors import load_tensors
 from flatness.studies.chen.images import Labelled, build_network, load_images
 from flatness.studies.chen.rows import TrainedCheckpoint
 from flatness.studies.cross.config import FamilyMeasurement
@@ -34,18 +34,16 @@ def measure_family(
     """Measures the adaptive worst-case sharpness of a block of a family, by sign ascent."""
     chosen = FamilyMeasurement.model_validate_json(experiment)
     images = load_images(data, chosen.training).train
-    weights = load_tensors(final)[0]
+    models = load_checkpoints(final)[0]
     checkpoints = read_table(training, TrainedCheckpoint)
     last = checkpoints[checkpoints["step"] == chosen.training.steps[-1]]
     made = provenance(content_hash(chosen), device=chosen.training.device)
     rows = []
     for line in tqdm(last.to_dict("records"), unit="model", mininterval=2):
-        prefix = f"seed{line['seed']}/step{line['step']}/"
-        own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         found = (
             no_value("diverged", line["reason"])
             if line["diverged"]
-            else worst_case(chosen, own, images)
+            else worst_case(chosen, models[checkpoint_name(line["seed"], line["step"])], images)
         )
         common = {name: line[name] for name in ("dataset", "demo", "setting", "seed")}
         rows.append(

@@ -21,13 +21,12 @@ from flatness.measures.estimates import Estimate
 from flatness.measures.measure import measure
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
-from flatness.records.tensors import load_tensors
 from flatness.studies.cross.config import CrossPoolMeasurement
 from flatness.studies.cross.measures import COMPRESSION, NOT_DEFINED
 from flatness.studies.cross.node_jacobians import measure_nodes
 from flatness.studies.cross.rows import CrossMeasurement, no_value, of_value
 from flatness.studies.epfl.lenet5 import lenet5_images
-from flatness.studies.epfl.networks import LeNet5, fcnn
+from flatness.studies.epfl.networks import LeNet5, fcnn, load_stack
 from flatness.studies.epfl.pools import FcnnPool
 
 #: A model's estimates by measure, or why there are none.
@@ -43,8 +42,8 @@ def measure_pool(
     """Measures S, MLS, NMLS, bounds and volumes of every model of a block of a pool."""
     chosen = CrossPoolMeasurement.model_validate_json(experiment)
     dataset = load(data)
-    states, metadata = load_tensors(checkpoints)
-    kept = [index for index, reason in enumerate(metadata["reasons"]) if not reason]
+    states, seeds, reasons = load_stack(checkpoints)
+    kept = [index for index, reason in enumerate(reasons) if not reason]
     usable = {name: values[kept] for name, values in states.items()}
     measured = iter(measure_models(chosen, dataset, usable) if kept else ())
     execution = "stacked" if chosen.training.pool == "gat" else "loop"
@@ -54,7 +53,7 @@ def measure_pool(
         "demo": dataset.demo,
     }
     rows = []
-    for seed, reason in zip(metadata["seeds"], metadata["reasons"], strict=True):
+    for seed, reason in zip(seeds, reasons, strict=True):
         found = {} if reason else next(measured)
         for name in COMPRESSION:
             columns = _columns(chosen.training.pool, name, found, reason)

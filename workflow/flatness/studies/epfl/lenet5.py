@@ -10,6 +10,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from flatness.datasets.normalised import Dataset, scale_pixels, subset_classes_and_size
+from flatness.records.checkpoints import checkpoint_name
 from flatness.records.tensors import Scratch
 from flatness.studies.epfl.config import PoolTraining
 from flatness.studies.epfl.networks import LeNet5, xavier
@@ -80,7 +81,9 @@ def _train_model(
     while not losses or not rule.met(losses):
         losses.append(train_epoch(model, images.train, settings, seed, len(losses) + 1))
         bar.set_postfix(seed=seed, epoch=len(losses), loss=losses[-1])
-        scratch.save(f"seed-{seed}", model.state_dict(), {"losses": losses, "evaluated": None})
+        scratch.save(
+            checkpoint_name(seed), model.state_dict(), {"losses": losses, "evaluated": None}
+        )
     outcome = TrainingOutcome(seed, model.state_dict(), losses)
     if not math.isfinite(losses[-1]):
         return outcome
@@ -88,7 +91,7 @@ def _train_model(
         train_loss, _ = evaluate(model, *images.train)
         evaluated = [train_loss, *evaluate(model, *images.test)]
         state = {"losses": losses, "evaluated": evaluated}
-        scratch.save(f"seed-{seed}", model.state_dict(), state)
+        scratch.save(checkpoint_name(seed), model.state_dict(), state)
     return outcome.evaluated(*evaluated)
 
 
@@ -98,7 +101,7 @@ def _resume(
     """The model as the scratch folder has it, or a fresh one."""
     model = initial_lenet5(seed, default_init="default_init" in settings.defects)
     model = model.to(images.train[0]).to(memory_format=torch.channels_last)
-    saved = scratch.load(f"seed-{seed}")
+    saved = scratch.load(checkpoint_name(seed))
     if saved is None:
         return model, [], None
     model.load_state_dict(saved[0])

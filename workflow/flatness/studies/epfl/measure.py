@@ -24,12 +24,13 @@ from flatness.measures.ascent import (
 )
 from flatness.measures.measuring import measuring
 from flatness.measures.worst_case import module_losses, summarise
+from flatness.records.checkpoints import checkpoint_name
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
-from flatness.records.tensors import Scratch, load_tensors
+from flatness.records.tensors import Scratch
 from flatness.studies.epfl.config import PoolMeasurement
 from flatness.studies.epfl.lenet5 import Batch, lenet5_images
-from flatness.studies.epfl.networks import LeNet5
+from flatness.studies.epfl.networks import LeNet5, load_stack
 from flatness.studies.epfl.pools import POOLS, StackedPool
 from flatness.studies.epfl.released import fcnn_rises, gat_rises, lenet5_rises
 from flatness.studies.epfl.rows import MeasuredModel
@@ -47,8 +48,7 @@ def measure_pool(
 ) -> None:
     """Measures the adaptive worst-case sharpness of every model of a block."""
     settings = PoolMeasurement.model_validate_json(experiment)
-    states, metadata = load_tensors(checkpoints)
-    seeds, reasons = metadata["seeds"], metadata["reasons"]
+    states, seeds, reasons = load_stack(checkpoints)
     write_table(output, measured_rows(settings, load(data), states, seeds, reasons, scratch))
 
 
@@ -167,12 +167,12 @@ def _measure_lenet5s(
     """Loss rises (M, restarts); a finished model is never measured again."""
     rises = []
     for index, seed in enumerate(tqdm(seeds, desc="lenet5", unit="model", mininterval=5)):
-        saved = kept.load(f"seed-{seed}")
+        saved = kept.load(checkpoint_name(seed))
         if saved is None:
             model = LeNet5().to(data[0]).to(memory_format=torch.channels_last)
             model.load_state_dict({name: values[index] for name, values in states.items()})
             saved = {"rises": measure_lenet5(settings, model, data, seed)}, {}
-            kept.save(f"seed-{seed}", *saved)
+            kept.save(checkpoint_name(seed), *saved)
         rises.append(saved[0]["rises"])
     return torch.stack(rises)
 

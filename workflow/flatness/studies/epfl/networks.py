@@ -2,12 +2,14 @@
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from flatness.measures.ascent import Parameters
+from flatness.records.checkpoints import checkpoint_name, load_checkpoints
 
 FCNN_WIDTHS = (64, 64, 1)
 
@@ -76,6 +78,23 @@ def xavier(model: nn.Module) -> nn.Module:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     return model
+
+
+def load_stack(path: Path) -> tuple[Parameters, list[int], list[str]]:
+    """Reads a block's weights.
+
+    Args:
+        path: checkpoints that `train-epfl` wrote.
+
+    Returns:
+        Tensors of all models (M, ...), their seeds, and why each diverged, empty where it did not.
+
+    Raises:
+        DataError: the file is missing, unreadable or damaged; names it.
+    """
+    models, metadata = load_checkpoints(path)
+    seeds = metadata["seeds"]
+    return stack([models[checkpoint_name(seed)] for seed in seeds]), seeds, metadata["reasons"]
 
 
 def stack(models: Sequence[Parameters]) -> Parameters:

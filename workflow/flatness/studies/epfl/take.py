@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from flatness.errors import UserError
+from flatness.records.checkpoints import checkpoint_name, load_checkpoints, save_checkpoints
 from flatness.records.frozen import seeds_of
 from flatness.records.tables import read_table, write_table
-from flatness.records.tensors import load_tensors, save_tensors
 from flatness.studies.epfl.rows import TrainedModel
 
 
@@ -21,7 +21,7 @@ def take_models(
 ) -> None:
     """Copies models of a block, so that a costly measurement takes no more of them."""
     wanted = seeds_of(seeds)
-    states, metadata = load_tensors(checkpoints)
+    models, metadata = load_checkpoints(checkpoints)
     missing = [seed for seed in wanted if seed not in metadata["seeds"]]
     if missing:
         raise UserError(f"{checkpoints}: no model of seed {missing[0]}; take seeds that it holds")
@@ -29,5 +29,6 @@ def take_models(
     chosen = {name: [metadata[name][index] for index in kept] for name in ("seeds", "reasons")}
     rows = read_table(training, TrainedModel)
     rows = rows[rows["seed"].isin(wanted)]
-    save_tensors(output, {name: values[kept] for name, values in states.items()}, metadata | chosen)
+    taken = {name: models[name] for name in map(checkpoint_name, wanted)}
+    save_checkpoints(output, taken, metadata | chosen)
     write_table(table, [TrainedModel(**line) for line in rows.to_dict("records")])

@@ -7,12 +7,12 @@ import typer
 
 from flatness.datasets.normalised import Dataset, load
 from flatness.errors import UserError
+from flatness.records.checkpoints import checkpoint_name, save_checkpoints
 from flatness.records.frozen import content_hash, seeds_of
 from flatness.records.tables import provenance, write_table
-from flatness.records.tensors import Scratch, save_tensors
+from flatness.records.tensors import Scratch
 from flatness.studies.epfl.config import PoolTraining
 from flatness.studies.epfl.lenet5 import lenet5_images, train_lenet5
-from flatness.studies.epfl.networks import stack
 from flatness.studies.epfl.pools import POOLS
 from flatness.studies.epfl.protocol import TrainingOutcome
 from flatness.studies.epfl.rows import TrainedModel
@@ -36,7 +36,8 @@ def train_pool(
         "seeds": [outcome.seed for outcome in outcomes],
         "reasons": [outcome.reason for outcome in outcomes],
     }
-    save_tensors(output, stack([outcome.state for outcome in outcomes]), metadata)
+    models = {checkpoint_name(outcome.seed): outcome.state for outcome in outcomes}
+    save_checkpoints(output, models, metadata)
     write_table(table, trained_rows(settings, dataset, outcomes))
 
 

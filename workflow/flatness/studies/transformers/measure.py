@@ -16,9 +16,10 @@ from flatness.datasets.normalised import load
 from flatness.errors import DataError, UserError
 from flatness.measures.estimates import UNDEFINED, mean
 from flatness.measures.workarounds import mended
+from flatness.records.checkpoints import load_checkpoints
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
-from flatness.records.tensors import Scratch, load_tensors
+from flatness.records.tensors import Scratch
 from flatness.studies.transformers.config import Measuring, VitMeasurement, VitModel
 from flatness.studies.transformers.images import (
     LabelledImages,
@@ -109,15 +110,13 @@ def _trained(
     if data is None or checkpoints is None:
         raise UserError("models trained here: give --data and --checkpoints")
     dataset = load(data)
-    tensors, metadata = load_tensors(checkpoints)
+    models, metadata = load_checkpoints(checkpoints)
 
     def prepare(model: VitModel) -> Subject:
         images = small_images(dataset, "test", model.image_size, device)
         module = build(model, int(images.labels.max()) + 1, seed=0)
-        prefix = f"{model.name}/"
-        own = {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
         try:
-            module.load_state_dict(own)
+            module.load_state_dict(models[model.name])
             reason = metadata["diverged"][model.name]
         except (KeyError, RuntimeError) as error:
             raise DataError(

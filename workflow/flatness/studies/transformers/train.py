@@ -22,9 +22,10 @@ from tqdm import tqdm
 
 from flatness.datasets.normalised import load
 from flatness.measures.workarounds import mended
+from flatness.records.checkpoints import restore_training, save_checkpoints, training_tensors
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
-from flatness.records.tensors import Scratch, save_tensors
+from flatness.records.tensors import Scratch
 from flatness.studies.transformers.config import TrainingFromScratch, VitModel, VitTraining
 from flatness.studies.transformers.images import SmallImages, small_images
 from flatness.studies.transformers.models import build, family
@@ -44,7 +45,7 @@ def train_models(
     settings = VitTraining.model_validate_json(experiment)
     dataset = load(data)
     identity = content_hash(settings)
-    weights: dict[str, Tensor] = {}
+    weights: dict[str, dict[str, Tensor]] = {}
     rows = []
     with Scratch(scratch, identity) as state:
         for model in settings.models:
@@ -69,8 +70,8 @@ def train_models(
                     **provenance(identity, device=settings.device),
                 )
             )
-            weights |= {f"{model.name}/{name}": t for name, t in module.state_dict().items()}
-    save_tensors(output, weights, {"diverged": {row.model: row.reason for row in rows}})
+            weights[model.name] = module.state_dict()
+    save_checkpoints(output, weights, {"diverged": {row.model: row.reason for row in rows}})
     write_table(table, rows)
 
 
@@ -200,9 +201,7 @@ def _save(
     name: str,
     losses: list[float],
 ) -> None:
-    tensors = {f"weights/{key}": tensor for key, tensor in module.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{key}": tensor for key, tensor in moments.items()}
+    tensors = training_tensors(module, optimizer)
     tensors["generator"] = torch.get_rng_state()
     if next(module.parameters()).is_cuda:
         tensors["cuda_generator"] = torch.cuda.get_rng_state()
@@ -218,18 +217,7 @@ def _resume(
     if found is None:
         return []
     tensors, _ = found
-    module.load_state_dict(
-        {key[len("weights/") :]: t for key, t in tensors.items() if key.startswith("weights/")}
-    )
-    moments: dict[int, dict[str, Tensor]] = {}
-    parameters = list(module.parameters())
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer/"):
-            _, index, kind = key.split("/")
-            # The fused update walks raw memory: moments need their parameter's layout.
-            like = torch.empty_like(parameters[int(index)]) if kind != "step" else tensor
-            moments.setdefault(int(index), {})[kind] = like.copy_(tensor)
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    restore_training(module, optimizer, tensors)
     torch.set_rng_state(tensors["generator"])
     if "cuda_generator" in tensors:
         torch.cuda.set_rng_state(tensors["cuda_generator"])
