@@ -123,7 +123,11 @@ def test_figures_style_redraws_only(finished):
 
 
 def test_one_figures_code_redraws_that_figure(finished):
-    edit(finished / "workflow/flatness/studies/chen/draw/bounds.py", "figsize=(", "figsize=(0.1 + ")
+    edit(
+        finished / "workflow/flatness/studies/chen/draw/bounds.py",
+        "1, 3, figsize=(",
+        "1, 3, figsize=(1 + ",
+    )
     assert planned(finished) == {"draw_chen": 1, **REPORT}
 
 

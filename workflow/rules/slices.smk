@@ -187,12 +187,11 @@ def chen_stack(family, stack):
 
 def chen_stack_files(pattern, family, stack):
     """One kind of file of all settings and blocks of a stack."""
-    chosen = chen_stack(family, stack)
     return expand(
         result(pattern),
         family=family,
-        setting=[setting.name for setting in chosen.settings],
-        block=chosen.blocks,
+        setting=[setting.name for setting in stacks(CONFIG.chen.families[family])[stack]],
+        block=CONFIG.chen.families[family].blocks,
     )
 
 

@@ -54,7 +54,8 @@ def small_training(**changes: object) -> GridTraining:
         "steps": STEPS,
         "device": "cpu",
     }
-    return GridTraining(**values | changes)
+    values |= changes
+    return GridTraining(**{"end": values["steps"][-1]} | values)
 
 
 def small_measurement(**changes: object) -> Measurement:

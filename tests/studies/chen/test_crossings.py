@@ -71,7 +71,7 @@ def test_the_stack_finds_those_of_the_loop(tmp_path, monkeypatch, levels, surviv
         with killed_at("flatness.records.tensors.Scratch.save", survived):
             run_stack(tmp_path / "stack", experiment)
     files = run_stack(tmp_path / "stack", experiment)
-    for part, block in experiment.parts():
+    for part, block in ((one.training, one.block) for one in experiment.parts):
         loop = read_table(run(tmp_path / block, part, seeds=block)[2], TrainedCheckpoint)
         [path] = [p for name, p in files.items() if name.name == f"{block}.csv"]
         stacked = read_table(path, TrainedCheckpoint)

@@ -1,11 +1,13 @@
 import math
 from contextlib import nullcontext
+from itertools import product
 
 import pytest
 import torch
 from pydantic import ValidationError
 
 from flatness.errors import UserError
+from flatness.records.checkpoints import load_checkpoints
 from flatness.records.frozen import content_hash
 from flatness.records.tables import read_table
 from flatness.records.tensors import load_tensors
@@ -13,7 +15,12 @@ from flatness.studies.chen.config import Checkpoints, ChenSettings, Family, Sett
 from flatness.studies.chen.images import Labelled, build_network, load_images
 from flatness.studies.chen.rows import TrainedCheckpoint
 from flatness.studies.chen.stack import Stack
-from flatness.studies.chen.stacked_config import StackedTraining, stacked_training, stacks
+from flatness.studies.chen.stacked_config import (
+    StackedTraining,
+    StackPart,
+    stacked_training,
+    stacks,
+)
 from flatness.studies.chen.train import Trainer, train_block
 from flatness.studies.chen.train_stacked import train_stack
 from studies.chen.small_study import killed_at, small_training, write_images
@@ -21,21 +28,18 @@ from studies.chen.small_study import killed_at, small_training, write_images
 SLOW, FAST = (Setting(learning_rate=rate, batch_size=8) for rate in (0.05, 0.1))
 
 
-def small_stack(**changes):
+def small_stack(settings=(SLOW, FAST), blocks=("0-0", "1-2"), steps=(0, 20, 40), **changes):
     """The slice of two settings, a trend seed and two others."""
-    shared = small_training().model_dump(exclude={"setting", "steps"})
-    values = {
-        "settings": (SLOW, FAST),
-        "blocks": ("0-0", "1-2"),
-        "trend_blocks": ("0-0",),
-        "steps": (0, 20, 40),
-        "execution": "stacked",
-    }
-    return StackedTraining(**shared | values | changes)
+
+    def part(setting, block):
+        chosen = {"setting": setting, "steps": steps if block == "0-0" else steps[-1:]}
+        return StackPart(training=small_training(**chosen | changes), block=block)
+
+    return StackedTraining(parts=[part(*one) for one in product(settings, blocks)])
 
 
 def run(folder, experiment):
-    data = write_images(folder.parent / "digits.safetensors", network=experiment.network)
+    data = write_images(folder.parent / "digits.safetensors", network=experiment.shared.network)
     train_stack(experiment.model_dump_json(), data, folder / "scratch", folder / "out")
     return {path.relative_to(folder): path for path in sorted(folder.glob("out/*/*"))}
 
@@ -129,7 +133,7 @@ def test_each_model_has_its_own_rate_momentum_and_decay(tmp_path, settings):
 def test_the_files_are_those_of_the_loop(tmp_path):
     experiment = small_stack()
     files = run(tmp_path / "a", experiment)
-    for part, block in experiment.parts():
+    for part, block in ((one.training, one.block) for one in experiment.parts):
         stem = tmp_path / "a/out" / part.setting.name / block
         ours = [
             stem.with_name(block + end)
@@ -209,6 +213,32 @@ def test_a_diverged_model_says_why_and_harms_no_other(tmp_path, network):
     assert len(beside) == len(healthy) == 6
 
 
+def test_models_of_a_stack_may_end_at_steps_of_their_own(tmp_path):
+    """Each as the loop ends it: losses that are reached later are not looked for."""
+    slow = SLOW.model_copy(update={"iterations": 200})
+    family = Family(
+        network="mlp", dataset="digits", settings=(slow, FAST), seeds=2, block=1, trend_seeds=1,
+        iterations=120, trend_iterations=160, samples=6,
+        checkpoints=Checkpoints(schedule="even", count=2, losses=(0.09, 0.02, 0.008)),
+    )  # fmt: skip
+    study = ChenSettings(families={"mlp_tanh": family}, keep_trajectories=True)
+    chosen = stacked_training(study, "mlp_tanh", "batch8_sgd", "cpu")
+    assert {part.training.steps for part in chosen.parts} == {
+        (0, 100, 120, 200), (120, 200), (0, 80, 120, 160), (120,)
+    }  # fmt: skip
+    run(tmp_path / "a", chosen)
+    for part in chosen.parts:
+        loop = [tmp_path / name for name in ("final", "trajectory", "table", "scratch")]
+        slice_of = part.training.model_dump_json()
+        train_block(slice_of, tmp_path / "digits.safetensors", part.block, loop.pop(), *loop)
+        ours = tmp_path / "a/out" / part.training.setting.name / f"{part.block}.csv"
+        steps = [read_table(path, TrainedCheckpoint)["step"].tolist() for path in (ours, loop[2])]
+        assert steps[0] == steps[1]
+        assert steps[0][-1] == part.training.steps[-1]
+        weights = load_checkpoints(ours.with_suffix(".safetensors"))[0]
+        assert list(weights) == [f"seed{part.block[0]}/step120"]
+
+
 def test_a_stack_shares_batch_size_and_optimizer():
     with pytest.raises(ValidationError, match="share one batch_size"):
         small_stack(settings=(FAST, Setting(learning_rate=0.1, batch_size=20)))
@@ -232,10 +262,11 @@ def test_the_stacks_of_a_family_are_what_the_loop_would_train():
     }  # fmt: skip
     study = ChenSettings(families={"mlp_relu": family}, keep_trajectories=True)
     chosen = stacked_training(study, "mlp_relu", "batch8_sgd", "cpu")
-    for part, block in chosen.parts():
-        assert part == training(study, "mlp_relu", part.setting.name, block, "cpu")
+    for part in chosen.parts:
+        name = part.training.setting.name
+        assert part.training == training(study, "mlp_relu", name, part.block, "cpu")
     assert [(part.setting, seed) for part, seed in chosen.members()] == [
         (setting, seed) for setting in (SLOW, FAST) for seed in range(5)
     ]
     cuda = stacked_training(study, "mlp_relu", "batch8_sgd", "cuda")
-    assert len({content_hash(x) for x in (chosen, cuda, next(chosen.parts())[0])}) == 3
+    assert len({content_hash(x) for x in (chosen, cuda, chosen.parts[0].training)}) == 3

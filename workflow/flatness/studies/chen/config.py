@@ -50,6 +50,8 @@ class Setting(Frozen):
     """Weight decay."""
     first_seed: NonNegativeInt = 0
     """First of its seeds; settings that share it share initial weights and data order."""
+    iterations: PositiveInt | None = None
+    """Steps of its training, if it goes on after the family's; null: it does not."""
 
     @model_validator(mode="after")
     def _momentum_is_sgds(self) -> "Setting":
@@ -138,7 +140,9 @@ class Family(Frozen):
     trend_block: PositiveInt = 1
     """Seeds that one job trains, among those measured along training."""
     iterations: PositiveInt
-    """Steps of training."""
+    """Steps of training, after which models are compared."""
+    trend_iterations: PositiveInt | None = None
+    """Steps of the seeds measured along training, if it goes on; null: it does not."""
     checkpoints: Checkpoints
     """When weights are kept."""
     measure_every: PositiveInt = 1
@@ -165,6 +169,10 @@ class Family(Frozen):
         largest = max(setting.batch_size for setting in self.settings)
         if self.train_size is not None and largest > self.train_size:
             raise ValueError(f"batch_size {largest} exceeds train_size {self.train_size}")
+        longer = {f"setting {s.name}: iterations": s.iterations for s in self.settings}
+        for name, steps in (longer | {"trend_iterations": self.trend_iterations}).items():
+            if steps is not None and steps < self.iterations:
+                raise ValueError(f"{name} {steps} is below the family's, {self.iterations}")
         if self.checkpoints.losses and self.measure_every > 1:
             raise ValueError(
                 "checkpoints.losses needs measure_every 1: all that is kept is measured"
@@ -192,6 +200,17 @@ class Family(Frozen):
         """The setting called `name`."""
         return next(setting for setting in self.settings if setting.name == name)
 
+    def length(self, setting: Setting, *, trend: bool) -> int:
+        """Steps of the training of a setting, of a seed that is measured along it or not."""
+        own = setting.iterations or self.iterations
+        return max(own, self.trend_iterations or 0) if trend else own
+
+    def kept_steps(self, setting: Setting, *, trend: bool) -> tuple[int, ...]:
+        """The steps at which weights are kept, ascending; what the losses add is not known."""
+        last = self.length(setting, trend=trend)
+        along = self.checkpoints.steps(last) if trend else (last,)
+        return tuple(sorted({*along, self.iterations}))
+
 
 class ChenSettings(Frozen):
     """The whole study."""
@@ -205,8 +224,9 @@ class ChenSettings(Frozen):
 class GridTraining(Frozen):
     """All that determines the trained weights of one block, apart from the seeds.
 
-    `steps` are the steps at which weights are kept; the last is the end of training. `losses` are
-    training losses at which weights are kept too, when they are first reached.
+    `steps` are the steps at which weights are kept, the last of training among them; after `end`
+    steps models are compared. `losses` are training losses at which weights are kept too, when they
+    are first reached.
     """
 
     family: str
@@ -217,6 +237,7 @@ class GridTraining(Frozen):
     train_size: PositiveInt | None
     setting: Setting
     steps: tuple[NonNegativeInt, ...]
+    end: PositiveInt
     losses: tuple[PositiveFloat, ...] = ()
     device: Device
 
@@ -225,6 +246,7 @@ class Measurement(Frozen):
     """All that determines what is measured on the kept weights of one block.
 
     `steps` are those of the training's steps that are measured, besides those found at `losses`;
+    after `end` steps models are compared;
     `test_samples` says how many test samples are measured too (None: all; 0: none).
     """
 
@@ -236,6 +258,7 @@ class Measurement(Frozen):
     train_size: PositiveInt | None
     setting: Setting
     steps: tuple[NonNegativeInt, ...]
+    end: PositiveInt
     losses: tuple[PositiveFloat, ...] = ()
     samples: Annotated[int, Field(ge=2)]
     trace_seeds: NonNegativeInt
@@ -265,12 +288,13 @@ def training(
         The slice; it does not change when seeds are added.
     """
     chosen = settings.families[family]
-    all_steps = chosen.checkpoints.steps(chosen.iterations)
+    own = chosen.setting(setting)
     return GridTraining(
         **_data_and_network(chosen),
         family=family,
-        setting=chosen.setting(setting),
-        steps=all_steps if block in chosen.trend_blocks else all_steps[-1:],
+        setting=own,
+        steps=chosen.kept_steps(own, trend=block in chosen.trend_blocks),
+        end=chosen.iterations,
         losses=chosen.checkpoints.losses,
         device=device,
     )
@@ -282,12 +306,14 @@ def measurement(
     """The measuring slice of one block; arguments as `training`."""
     chosen = settings.families[family]
     kept = training(settings, family, setting, block, device).steps
+    every = {*kept[:: -chosen.measure_every], chosen.iterations}
     is_trend = block in chosen.trend_blocks
     return Measurement(
         **_data_and_network(chosen),
         family=family,
         setting=chosen.setting(setting),
-        steps=kept[:: -chosen.measure_every][::-1],
+        steps=tuple(sorted(every)),
+        end=chosen.iterations,
         losses=chosen.checkpoints.losses,
         samples=chosen.samples,
         trace_seeds=chosen.trace_seeds,

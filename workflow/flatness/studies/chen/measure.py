@@ -44,8 +44,8 @@ TRACE_PRODUCTS = 12
 def measure_block(
     experiment: Annotated[str, typer.Option(help="measuring slice of the config, as JSON")],
     data: Annotated[Path, typer.Option(help="normalised data file")],
-    final: Annotated[Path, typer.Option(help="weights at the end of training")],
-    trajectory: Annotated[Path, typer.Option(help="weights before the end")],
+    final: Annotated[Path, typer.Option(help="weights that are compared")],
+    trajectory: Annotated[Path, typer.Option(help="weights at other steps")],
     training: Annotated[Path, typer.Option(help="table of checkpoints from training")],
     output: Annotated[Path, typer.Option(help="table of measurements to write")],
 ) -> None:
@@ -64,7 +64,7 @@ def measure_block(
         try:
             measured = list(measure_checkpoint(chosen, models.get(name, {}), images, common))
         except NumericalError as error:
-            place = final if line["step"] == chosen.steps[-1] else trajectory
+            place = final if line["step"] == chosen.end else trajectory
             raise NumericalError(f"{place}: {name}: {error}") from error
         rows += [MeasuredCheckpoint(**common, **columns) for columns in measured]
     check_theorems(pd.DataFrame([row.model_dump() for row in rows]))
@@ -86,7 +86,7 @@ def checkpoint_columns(line: dict[str, Any], experiment: Measurement) -> dict[st
         "network": experiment.network,
         "learning_rate": experiment.setting.learning_rate,
         "batch_size": experiment.setting.batch_size,
-        "last": line["step"] == experiment.steps[-1],
+        "last": line["step"] == experiment.end,
         "interpolated": interpolates(line["train_loss"], line["train_accuracy"]),
         "accuracy_gap": 100 * (line["train_accuracy"] - line["test_accuracy"]),
     }

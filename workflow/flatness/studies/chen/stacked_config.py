@@ -1,78 +1,48 @@
 """Settings of stacked training: which models of a family take their steps together."""
 
-from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from flatness.records.frozen import Frozen
-from flatness.studies.chen.config import (
-    Activation,
-    ChenSettings,
-    Device,
-    Family,
-    GridTraining,
-    ImageDataset,
-    Network,
-    Setting,
-    training,
-)
+from flatness.studies.chen.config import ChenSettings, Family, GridTraining, Setting, training
+
+
+class StackPart(Frozen):
+    """What the loop would train in one job: its slice and its block of seeds."""
+
+    training: GridTraining
+    block: str
+
+    def members(self) -> list[tuple[GridTraining, int]]:
+        """Slice and seed of each of its models."""
+        return [(self.training, seed) for seed in self.training.setting.seeds(self.block)]
 
 
 class StackedTraining(Frozen):
     """All that determines the trained weights of one stack: its models are part of it.
 
-    Rounding depends on how many models share a step, so settings and blocks of seeds belong to the
-    experiment. `steps` are kept of the models of `trend_blocks`, of the others only the last.
+    Rounding depends on how many models share a step, so all parts belong to the experiment.
     """
 
-    family: str
-    network: Network
-    activation: Activation
-    dataset: ImageDataset
-    classes: tuple[NonNegativeInt, ...] | None
-    train_size: PositiveInt | None
-    settings: tuple[Setting, ...]
-    blocks: tuple[str, ...]
-    trend_blocks: tuple[str, ...]
-    steps: tuple[NonNegativeInt, ...]
-    losses: tuple[PositiveFloat, ...] = ()
-    device: Device
-    execution: Literal["stacked"]
+    parts: Annotated[tuple[StackPart, ...], Field(min_length=1)]
+    execution: Literal["stacked"] = "stacked"
 
     @model_validator(mode="after")
     def _steps_can_be_shared(self) -> "StackedTraining":
-        kinds = {(setting.batch_size, setting.optimizer) for setting in self.settings}
-        if len(kinds) != 1:
+        settings = {part.training.setting for part in self.parts}
+        if len({(setting.batch_size, setting.optimizer) for setting in settings}) != 1:
             raise ValueError("the settings of a stack share one batch_size and one optimizer")
-        if not self.blocks:
-            raise ValueError("a stack has at least one block of seeds")
         return self
 
-    def parts(self) -> Iterator[tuple[GridTraining, str]]:
-        """What the loop would train in jobs of their own: their slices, each with its block."""
-        shared = self.model_dump(
-            include={
-                "family",
-                "network",
-                "activation",
-                "dataset",
-                "classes",
-                "train_size",
-                "losses",
-            }
-        )
-        for setting in self.settings:
-            for block in self.blocks:
-                steps = self.steps if block in self.trend_blocks else self.steps[-1:]
-                yield (
-                    GridTraining(**shared, setting=setting, steps=steps, device=self.device),
-                    block,
-                )
+    @property
+    def shared(self) -> GridTraining:
+        """A slice, for what all parts share: family, network, data and device."""
+        return self.parts[0].training
 
     def members(self) -> list[tuple[GridTraining, int]]:
         """The models in the order of the stack: the loop's slice and the seed of each."""
-        return [(part, seed) for part, block in self.parts() for seed in part.setting.seeds(block)]
+        return [member for part in self.parts for member in part.members()]
 
 
 def stacks(family: Family) -> dict[str, tuple[Setting, ...]]:
@@ -99,14 +69,9 @@ def stacked_training(
         The slice.
     """
     chosen = settings.families[family]
-    members = stacks(chosen)[stack]
-    last_block = chosen.blocks[-1]
-    loop = training(settings, family, members[0].name, last_block, device)
-    return StackedTraining(
-        **loop.model_dump(exclude={"setting", "steps"}),
-        settings=members,
-        blocks=tuple(chosen.blocks),
-        trend_blocks=tuple(chosen.trend_blocks),
-        steps=chosen.checkpoints.steps(chosen.iterations),
-        execution="stacked",
-    )
+    parts = [
+        StackPart(training=training(settings, family, setting.name, block, device), block=block)
+        for setting in stacks(chosen)[stack]
+        for block in chosen.blocks
+    ]
+    return StackedTraining(parts=tuple(parts))

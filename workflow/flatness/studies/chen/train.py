@@ -50,8 +50,8 @@ def train_block(
     data: Annotated[Path, typer.Option(help="normalised data file")],
     seeds: Annotated[str, typer.Option(help="first and last, counted from the setting's, as 0-4")],
     scratch: Annotated[Path, typer.Option(help="folder of the resumable state")],
-    final: Annotated[Path, typer.Option(help="weights at the end, to write (safetensors)")],
-    trajectory: Annotated[Path, typer.Option(help="weights before the end, to write")],
+    final: Annotated[Path, typer.Option(help="weights that are compared, to write (safetensors)")],
+    trajectory: Annotated[Path, typer.Option(help="weights at other steps, to write")],
     table: Annotated[Path, typer.Option(help="table of checkpoints to write")],
 ) -> None:
     """Trains one setting of a family over a block of seeds; killed and run again, it goes on."""
@@ -68,8 +68,10 @@ def train_block(
             bar.set_description(f"{chosen.family} {chosen.setting.name} seed {seed}")
             train_seed(chosen, images, seed, state, bar)
         kept = {seed: kept_steps(chosen, state, seed) for seed in everyone}
-        _write_weights(final, state, {seed: steps[-1:] for seed, steps in kept.items()}, name)
-        _write_weights(trajectory, state, {seed: steps[:-1] for seed, steps in kept.items()}, name)
+        compared = {seed: [chosen.end] for seed in kept}
+        others = {seed: [s for s in steps if s != chosen.end] for seed, steps in kept.items()}
+        _write_weights(final, state, compared, name)
+        _write_weights(trajectory, state, others, name)
         _write_rows(table, state, kept, chosen, images)
         for file in state.folder.glob("*.safetensors"):
             file.unlink()

@@ -38,7 +38,7 @@ from flatness.studies.chen.crossings import Crossings
 from flatness.studies.chen.images import Images, build_network, load_images
 from flatness.studies.chen.rows import TrainedCheckpoint
 from flatness.studies.chen.stack import Stack
-from flatness.studies.chen.stacked_config import StackedTraining
+from flatness.studies.chen.stacked_config import StackedTraining, StackPart
 from flatness.studies.chen.train import Trainer, crosses, evaluate, scratch_name
 
 #: Steps between two looks at the losses; each makes the GPU wait.
@@ -54,24 +54,23 @@ def train_stack(
     checkpoints: Annotated[
         Path,
         typer.Option(
-            help="the family's folder: SETTING/BLOCK.safetensors (weights at the end), "
-            ".trajectory.safetensors (before it) and .csv are written there"
+            help="the family's folder: SETTING/BLOCK.safetensors (weights that are compared), "
+            ".trajectory.safetensors (at other steps) and .csv are written there"
         ),
     ],
 ) -> None:
     """Trains all models of one batch size together; killed and run again, it goes on."""
     chosen = StackedTraining.model_validate_json(experiment)
-    if chosen.device == "cuda" and not torch.cuda.is_available():
+    if chosen.shared.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch finds no GPU here; set `device: cpu` in the config")
     # float32 as on the CPU, and the same bytes when run again
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
-    parts = list(chosen.parts())
-    images = load_images(data, parts[0][0])
+    images = load_images(data, chosen.shared)
     with Scratch(scratch, content_hash(chosen)) as state:
         train_members(chosen, images, state)
-        for part, block in tqdm(parts, desc="writing", unit="block", mininterval=2):
-            write_part(chosen, part, block, images, state, checkpoints / part.setting.name / block)
+        for part in tqdm(chosen.parts, desc="writing", unit="block", mininterval=2):
+            write_part(chosen, part, images, state, checkpoints / part.training.setting.name)
         for file in state.folder.glob("*.safetensors"):
             file.unlink()
 
@@ -92,12 +91,12 @@ def train_members(experiment: StackedTraining, images: Images, scratch: Scratch)
     crossings = [
         Crossings(part.losses, len(images.train), part.setting.batch_size) for part, _ in members
     ]
-    last = experiment.steps[-1]
+    last = max(part.steps[-1] for part, _ in members)
     looks = crossings[0].looks(last)  # the same for all, as they share the batch size
     looked = resume(members, trainers, crossings, stack, scratch)
     clock = time.monotonic()
     kept = {step for part, _ in members for step in part.steps}
-    label = f"{experiment.family}, {len(members)} models"
+    label = f"{experiment.shared.family}, {len(members)} models"
     with tqdm(desc=label, total=last, initial=max(looked, 0), unit="step", mininterval=2) as bar:
         for stop in sorted({*range(0, last, STRIDE), *kept, *looks}):
             if stop <= looked:
@@ -190,6 +189,8 @@ def keep_checkpoints(
 ) -> None:
     """Evaluates and saves the models of which this step is kept."""
     for (part, seed), trainer, crossing in zip(members, trainers, crossings, strict=True):
+        if trainer.step > part.steps[-1]:
+            continue  # its own training has ended
         scheduled = trainer.step in part.steps
         found = (scheduled or trainer.step in looks) and crosses(trainer, images, crossing)
         if scheduled or found:
@@ -205,46 +206,45 @@ def member_checkpoint(part: GridTraining, seed: int, step: int) -> str:
 
 def write_part(
     experiment: StackedTraining,
-    part: GridTraining,
-    block: str,
+    part: StackPart,
     images: Images,
     scratch: Scratch,
-    stem: Path,
+    folder: Path,
 ) -> None:
     """Writes the files that the loop would have written for one setting and block.
 
     Args:
         experiment: the whole stack, whose hash the rows carry.
-        part: the loop's slice.
-        block: its seeds.
+        part: what the loop would train in one job.
         images: of the family.
         scratch: where the checkpoints are.
-        stem: path of the files, without their endings.
+        folder: of the files, which the block names.
     """
     name = content_hash(experiment)
+    own = part.training
     common = {
-        "family": part.family,
-        "setting": part.setting.name,
-        "dataset": part.dataset,
+        "family": own.family,
+        "setting": own.setting.name,
+        "dataset": own.dataset,
         "demo": images.demo,
         "train_size": len(images.train),
-        **provenance(name, device=part.device, execution=experiment.execution),
+        **provenance(name, device=own.device, execution=experiment.execution),
     }
     rows: list[TrainedCheckpoint] = []
     final: dict[str, dict[str, Tensor]] = {}
-    before: dict[str, dict[str, Tensor]] = {}
+    others: dict[str, dict[str, Tensor]] = {}
     states = scratch.load("stack")[1]["crossings"]
     found = {
         (member.setting.name, seed): state["kept"]
         for (member, seed), state in zip(experiment.members(), states, strict=True)
     }
-    for seed in part.setting.seeds(block):
-        for step in sorted({*part.steps, *found[part.setting.name, seed]}):
-            weights, columns = scratch.load(member_checkpoint(part, seed, step))
+    for member, seed in part.members():
+        for step in sorted({*own.steps, *found[own.setting.name, seed]}):
+            weights, columns = scratch.load(member_checkpoint(member, seed, step))
             rows.append(TrainedCheckpoint(**columns, **common))
-            gathered = final if step == part.steps[-1] else before
+            gathered = final if step == own.end else others
             gathered[checkpoint_name(seed, step)] = weights
     described = {"experiment": name}
-    save_checkpoints(stem.with_name(f"{block}.safetensors"), final, described)
-    save_checkpoints(stem.with_name(f"{block}.trajectory.safetensors"), before, described)
-    write_table(stem.with_name(f"{block}.csv"), rows)
+    save_checkpoints(folder / f"{part.block}.safetensors", final, described)
+    save_checkpoints(folder / f"{part.block}.trajectory.safetensors", others, described)
+    write_table(folder / f"{part.block}.csv", rows)

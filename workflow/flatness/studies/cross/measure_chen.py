@@ -27,7 +27,7 @@ from flatness.studies.cross.rows import CrossMeasurement, no_value, of_value
 def measure_family(
     experiment: Annotated[str, typer.Option(help="slice of the config, as JSON")],
     data: Annotated[Path, typer.Option(help="normalised data file")],
-    final: Annotated[Path, typer.Option(help="weights at the end of training")],
+    final: Annotated[Path, typer.Option(help="weights that are compared")],
     training: Annotated[Path, typer.Option(help="table of checkpoints from training")],
     output: Annotated[Path, typer.Option(help="table of measurements to write")],
 ) -> None:
@@ -36,7 +36,7 @@ def measure_family(
     images = load_images(data, chosen.training).train
     models = load_checkpoints(final)[0]
     checkpoints = read_table(training, TrainedCheckpoint)
-    last = checkpoints[checkpoints["step"] == chosen.training.steps[-1]]
+    last = checkpoints[checkpoints["step"] == chosen.training.end]
     made = provenance(content_hash(chosen), device=chosen.training.device)
     rows = []
     for line in tqdm(last.to_dict("records"), unit="model", mininterval=2):
