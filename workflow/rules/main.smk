@@ -21,6 +21,16 @@ include: "draw.smk"
 include: "report.smk"
 
 
+for tier, asked in CONFIG.tiers.items():
+
+    rule:
+        name:
+            f"{CONFIG.name}_{tier}"
+        input:
+            tier_files(asked),
+        localrule: True
+
+
 # What the rule `all` asks for.
 EVERYTHING = [
     rules.epfl.input,

@@ -1,4 +1,5 @@
-# Sharpness and compression of every checkpoint.
+# Sharpness and compression of every checkpoint. Measured as soon as it is trained: whatever ends a
+# run early leaves tables, from which another machine goes on without the weights.
 
 
 rule measure_epfl:
@@ -11,6 +12,7 @@ rule measure_epfl:
         f"{LOGS}/measure/epfl/{{pool}}/{{trained}}/{{measured}}/{{block}}.log",
     benchmark:
         f"{BENCHMARKS}/measure/epfl/{{pool}}/{{trained}}/{{measured}}/{{block}}.tsv"
+    priority: 1
     conda:
         ENVIRONMENT
     threads: 1
@@ -127,6 +129,7 @@ for family in CONFIG.chen.families:
             f"{LOGS}/measure/chen/{CHEN_JOB[family]}.log",
         benchmark:
             f"{BENCHMARKS}/measure/chen/{CHEN_JOB[family]}.tsv"
+        priority: 1
         conda:
             ENVIRONMENT
         threads: 1
@@ -160,6 +163,7 @@ rule measure_transformers:
         f"{LOGS}/measure/transformers/{{block}}.log",
     benchmark:
         f"{BENCHMARKS}/measure/transformers/{{block}}.tsv"
+    priority: 1
     conda:
         ENVIRONMENT
     threads: 1
@@ -201,6 +205,7 @@ for family in CONFIG.cross.families:
             f"{LOGS}/measure/cross/chen/{CHEN_JOB[family]}.log",
         benchmark:
             f"{BENCHMARKS}/measure/cross/chen/{CHEN_JOB[family]}.tsv"
+        priority: 1
         conda:
             ENVIRONMENT
         threads: 1
@@ -228,6 +233,7 @@ rule measure_cross_epfl:
         f"{LOGS}/measure/cross/epfl/{{pool}}/{{trained}}/{{block}}.log",
     benchmark:
         f"{BENCHMARKS}/measure/cross/epfl/{{pool}}/{{trained}}/{{block}}.tsv"
+    priority: 1
     conda:
         ENVIRONMENT
     threads: 1

@@ -190,7 +190,9 @@ def chen_stack_files(pattern, family, stack):
     return expand(
         result(pattern),
         family=family,
-        setting=[setting.name for setting in stacks(CONFIG.chen.families[family])[stack]],
+        setting=[
+            setting.name for setting in stacks(CONFIG.chen.families[family])[stack]
+        ],
         block=CONFIG.chen.families[family].blocks,
     )
 
@@ -340,3 +342,37 @@ def chen_picture(figure):
         category="Loss flatness and compressed representations",
         labels={"figure": figure},
     )
+
+
+# Of the tiers.
+
+
+def chen_measured(family, blocks):
+    """What is measured on some blocks of a family, by either paper's measures."""
+    measured = [layout.CHEN_MEASURED]
+    measured += [layout.CROSS_CHEN_MEASURED] * (family in CONFIG.cross.families)
+    return [
+        path
+        for pattern in measured
+        for path in expand(
+            result(pattern), family=family, setting=CHEN_SETTINGS[family], block=blocks
+        )
+    ]
+
+
+def tier_files(tier):
+    """All that a tier asks for."""
+    families = CONFIG.chen.families
+    parts = [chen_measured(name, families[name].trend_blocks) for name in tier.trends]
+    parts += [chen_measured(name, families[name].blocks) for name in tier.families]
+    parts.append(expand(rules.contrast_chen.output, family=tier.families))
+    protocol = CONFIG.epfl.protocol
+    for collected, pools in (
+        (rules.replicate_epfl.output, CONFIG.epfl.replications),
+        (rules.audit_epfl.output, CONFIG.epfl.audit),
+        (rules.defect_effects.output, CONFIG.epfl.factorial),
+    ):
+        asked = [pool for pool in tier.pools if pool in pools]
+        parts.append(expand(collected, pool=asked, trained=protocol, measured=protocol))
+    parts.append(rules.correlate_transformers.output if tier.transformers else [])
+    return parts

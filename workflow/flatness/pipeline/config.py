@@ -53,6 +53,19 @@ class Figures(Frozen):
     """One job draws all figures of the Chen families; false lets each be redrawn alone."""
 
 
+class Tier(Frozen):
+    """A part of a run that can be asked for alone, as the target `<name>_<tier>`."""
+
+    trends: tuple[str, ...] = ()
+    """Families, their seeds measured along training only: their measurements."""
+    families: tuple[str, ...] = ()
+    """Families with all seeds: their measurements and correlations."""
+    pools: tuple[str, ...] = ()
+    """Pools, with their replications, audit and factorial."""
+    transformers: bool = False
+    """The transformers."""
+
+
 class Config(Frozen):
     """Everything a run depends on."""
 
@@ -74,6 +87,8 @@ class Config(Frozen):
     """Figure 4 of the first paper: transformers, trained here or pretrained."""
     cross: CrossSettings
     """Each paper's measures on the other paper's models."""
+    tiers: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Tier] = {}
+    """Parts that can be asked for one by one, in the order in which they are worth their time."""
 
     @field_validator("name")
     @classmethod
@@ -94,6 +109,21 @@ class Config(Frozen):
                 f"cross.families: no {', '.join(unknown)}; chen.families has "
                 f"{', '.join(self.chen.families)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tiers_are_parts(self) -> "Config":
+        for name, tier in self.tiers.items():
+            for key, there in (
+                ("trends", self.chen.families),
+                ("families", self.chen.families),
+                ("pools", self.epfl.pools),
+            ):
+                unknown = sorted(set(getattr(tier, key)) - set(there))
+                if unknown:
+                    raise ValueError(
+                        f"tiers.{name}.{key}: no {', '.join(unknown)}; there are {', '.join(there)}"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -209,7 +209,8 @@ class Family(Frozen):
         """The steps at which weights are kept, ascending; what the losses add is not known."""
         last = self.length(setting, trend=trend)
         along = self.checkpoints.steps(last) if trend else (last,)
-        return tuple(sorted({*along, self.iterations}))
+        start = (0,) if self.checkpoints.losses else ()  # for what comes before the first loss
+        return tuple(sorted({*start, *along, self.iterations}))
 
 
 class ChenSettings(Frozen):
