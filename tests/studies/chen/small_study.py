@@ -61,7 +61,8 @@ def small_training(**changes: object) -> GridTraining:
 def small_measurement(**changes: object) -> Measurement:
     """The slice that measures `small_training`."""
     values = small_training().model_dump() | {"samples": 6, "trace_seeds": 0, "test_samples": 0}
-    return Measurement(**values | changes)
+    values |= changes
+    return Measurement(**values | {"end": changes.get("end", values["steps"][-1])})
 
 
 class KilledError(Exception):

@@ -87,7 +87,7 @@ class Config(Frozen):
     """Figure 4 of the first paper: transformers, trained here or pretrained."""
     cross: CrossSettings
     """Each paper's measures on the other paper's models."""
-    tiers: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Tier] = {}
+    tiers: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Tier] = Field(default={})
     """Parts that can be asked for one by one, in the order in which they are worth their time."""
 
     @field_validator("name")
