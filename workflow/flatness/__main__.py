@@ -69,6 +69,7 @@ STEPS = {
     "measure-cross-epfl": "flatness.studies.cross.measure_epfl:measure_pool",
     "correlate-cross": "flatness.studies.cross.correlate:correlate_measures",
     "draw-cross-measures": "flatness.studies.cross.draw:draw_measures",
+    "compare-scales": "flatness.studies.chen.scale:compare_scales",
     "contrast-chen": "flatness.studies.chen.contrasts:contrast_family",
     "report": "flatness.report.page:report",
     "dictionary": "flatness.report.dictionary:dictionary",
