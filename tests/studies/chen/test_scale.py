@@ -1,3 +1,4 @@
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +8,9 @@ from flatness.records.frozen import canonical_json
 from flatness.records.tables import read_table, write_table
 from flatness.statistics.correlations import NO_INTERVAL, Interval, jackknife_interval
 from flatness.statistics.settings import Statistics
+from flatness.studies.chen.draw.scale import draw_scale
 from flatness.studies.chen.matched import END
-from flatness.studies.chen.scale import ScaleCorrelation, verdict
+from flatness.studies.chen.scale import CLAIMED, ScaleCorrelation, verdict
 from studies.chen.small_study import made_up_family
 
 STATISTICS = Statistics(resamples=100, confidence=0.95, seed=0)
@@ -77,6 +79,22 @@ def test_only_models_that_have_values_on_every_size_count(tmp_path):
     found = rows.loc["mls"].iloc[0]
     assert found["estimate"] == pytest.approx(np.corrcoef(a, b)[0, 1])
     assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high))
+
+
+def test_the_figure_draws_every_claimed_pair_with_its_verdict(tmp_path, monkeypatch):
+    compared(tmp_path, families(tmp_path, against, as_it_is))
+    drawn = []
+    monkeypatch.setattr(
+        "flatness.studies.chen.draw.scale.save_figure",
+        lambda figure, *paths, **options: drawn.append(figure),
+    )
+    draw_scale([tmp_path / "scale.csv"], tmp_path / "s.png", tmp_path / "s.svg")
+    titles = [axis.get_title() for axis in drawn[0].axes]
+    assert len(titles) == len(CLAIMED)
+    assert "√S and MLS\nend, 30 models: artefact of small scale" in titles[1]
+    line = drawn[0].axes[1].containers[0].lines[0]
+    assert line.get_xdata().tolist() == [40, 400]
+    plt.close(drawn[0])
 
 
 @pytest.mark.parametrize(
