@@ -32,10 +32,10 @@ demo laptop scale paper:
 plan: $(READY) ## jobs, minutes and GB each config will take; nothing is started
 	@$(ACTIVATE) python -m flatness plan config/demo.yaml config/laptop.yaml config/scale.yaml config/paper.yaml
 
-figures: $(READY) ## every figure and the report, redrawn from the committed tables into results/redrawn
+figures: $(READY) ## every figure and the report, redrawn from the committed tables into results/redrawn_*
 	@$(ACTIVATE) python -m flatness redraw
 
-compare: $(READY) ## a run's tables against the committed ones; RUN=results/laptop if not said otherwise
+compare: $(READY) ## a run's tables against the committed ones of its name; RUN=results/laptop if not said otherwise
 	@$(ACTIVATE) python -m flatness compare $(or $(RUN),results/laptop)
 
 archive: $(READY) ## packs the results of CONFIG (config/laptop.yaml), settings and versions into a tar
@@ -83,7 +83,7 @@ bench: $(READY) ## the benchmarks: ratios in one run, on a quiet machine; needs 
 	@$(ACTIVATE) python -m benchmarks
 
 clean: ## removes results of the configs, fetched data and scratch state; keeps results/reference
-	rm -rf results/demo results/laptop results/scale results/paper results/redrawn data scratch .snakemake .cache
+	rm -rf results/demo results/laptop results/scale results/paper results/redrawn_* data scratch .snakemake .cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -17,7 +17,7 @@ from flatness.measures.quantities import QUANTITIES
 from flatness.pipeline.config_reference import config_page
 
 ROOT = Path(__file__).parents[1]
-KEPT = ROOT / "results/reference"
+KEPT = ROOT / "results/reference/laptop"
 QUANTITY_PAGE = """\
 # Quantities
 
@@ -35,8 +35,8 @@ What every column of every table of `results/<config>/` means. Every table is CS
 FIGURES = """\
 # Figures
 
-Figures of `results/reference/`. `make figures` redraws them; [Equations and figures](map.md) names
-the rule of each.
+Figures of `results/reference/laptop/`. `make figures` redraws them;
+[Equations and figures](map.md) names the rule of each.
 """
 
 
@@ -68,7 +68,7 @@ def section(heading: str) -> str:
     found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
     if not found:
         raise PluginError(f"README.md has no section {heading!r}")
-    return found[1].strip().replace("](results/reference/figures/", "](figures/")
+    return found[1].strip().replace("](results/reference/laptop/figures/", "](figures/")
 
 
 def quantities() -> str:

@@ -16,7 +16,7 @@ from workflow.real_snakefile import job_counts
 
 DOCS = ROOT / "docs"
 MAP = (DOCS / "map.md").read_text(encoding="utf-8")
-REFERENCE = ROOT / "results/reference"
+REFERENCE = ROOT / "results/reference/laptop"
 #: Suffixes of the other forms of a bound, which the map names once for all.
 FORMS = ("_bias", "_released")
 

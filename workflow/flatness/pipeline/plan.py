@@ -20,7 +20,7 @@ from rich.table import Table
 from flatness.datasets import DATASETS
 from flatness.errors import UserError
 from flatness.pipeline.config import Config
-from flatness.pipeline.reference import BENCHMARK, CONFIG, REFERENCE
+from flatness.pipeline.reference import BENCHMARK, CONFIG, LAPTOP
 from flatness.pipeline.run import dry_run, load_config
 from flatness.records import layout
 from flatness.records.frozen import seeds_of
@@ -30,7 +30,7 @@ from flatness.studies.epfl.config import PoolSettings, crossed
 from flatness.studies.epfl.study import EpflStudy, Factorial
 from flatness.terminal import console
 
-KEPT = Path(__file__).parents[3] / REFERENCE
+KEPT = Path(__file__).parents[3] / LAPTOP
 #: Core-seconds of what has no benchmarks: correlations, figures, report, notebooks, Snakemake.
 REPORT_SECONDS = 160.0
 #: Training images of the data sets that the pool of LeNet-5 can learn.
@@ -108,7 +108,7 @@ def core_seconds(config: Config, kept: Path = KEPT) -> float:
     Returns:
         Seconds, from those of the kept run's jobs.
     """
-    start = json.loads((kept / BENCHMARK).read_text(encoding="utf-8"))["chen"]["startup_s"]
+    start = json.loads((kept.parent / BENCHMARK).read_text(encoding="utf-8"))["chen"]["startup_s"]
     rates = unit_seconds(kept, start)
     total = REPORT_SECONDS
     for kind, jobs, units in work(config):
