@@ -36,7 +36,7 @@ FIGURES = """\
 # Figures
 
 Figures of `results/reference/`. `make figures` redraws them; [Equations and figures](map.md) names
-the rule of each.
+what draws each.
 """
 
 
