@@ -36,7 +36,7 @@ FIGURES = """\
 # Figures
 
 Figures of `results/reference/laptop/`. `make figures` redraws them;
-[Equations and figures](map.md) names the rule of each.
+[Equations and figures](map.md) names what draws each.
 """
 
 

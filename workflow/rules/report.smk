@@ -13,7 +13,6 @@ rule report:
         comparisons=expand(rules.contrast_chen.output, family=CONFIG.chen.families),
         scales=expand(rules.compare_scales.output, scale=CONFIG.chen.scales),
         claims=str(LIBRARY / "flatness/report/claims.yaml"),
-        captions=sorted(map(str, (LIBRARY / "flatness/report/captions").glob("*.rst"))),
         template=str(LIBRARY / "flatness/report/page.html.j2"),
     output:
         ledger=result(layout.LEDGER),

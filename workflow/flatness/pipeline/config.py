@@ -137,6 +137,19 @@ class Config(Frozen):
         return self
 
     @property
+    def members(self) -> dict[str, list[str]]:
+        """What figures show: families, scales, pools by what is done with them; in their order."""
+        pools = list(self.epfl.pools)
+        found = {
+            "families": list(self.chen.families),
+            "scales": list(self.chen.scales),
+            "pools": pools,
+        }
+        for kind in ("replications", "audit", "factorial"):
+            found[kind] = [pool for pool in pools if pool in getattr(self.epfl, kind)]
+        return found
+
+    @property
     def device_kind(self) -> str:
         """The kind of device jobs use: what `auto` finds here, without loading torch.
 

@@ -63,4 +63,4 @@ def redraw_run(reference: Path) -> None:
 def downstream_rules() -> list[str]:
     """Names of the rules that draw and report."""
     text = "\n".join(Path(path).read_text(encoding="utf-8") for path in DOWNSTREAM)
-    return re.findall(r"^rule (\w+):", text, re.MULTILINE)
+    return re.findall(r"^ *(?:use )?rule (?:\w+ as )?(\w+)", text, re.MULTILINE)
