@@ -16,7 +16,7 @@ from flatness.pipeline.manifest import read_manifest
 from workflow import tiny, traced
 from workflow.tiny import planned
 
-REPORT = {"report": 1, "notebook": 2}
+REPORT = {"report": 1, "explore": 1, "notebook": 2}
 FIGURES = {
     "draw_epfl_fig1": 1, "draw_epfl_replications": 1, "draw_chen": 3, "draw_chen_fig4": 1,
     "draw_cross_measures": 1,

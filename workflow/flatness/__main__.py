@@ -71,6 +71,7 @@ STEPS = {
     "draw-cross-measures": "flatness.studies.cross.draw:draw_measures",
     "contrast-chen": "flatness.studies.chen.contrasts:contrast_family",
     "report": "flatness.report.page:report",
+    "explore": "flatness.report.explore:explore",
     "dictionary": "flatness.report.dictionary:dictionary",
     "stopped": "flatness.pipeline.stopped:stopped",
 }
