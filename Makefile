@@ -37,7 +37,7 @@ figures: $(READY) ## every figure and the report, redrawn from the committed tab
 compare: $(READY) ## a run's tables against the committed ones; RUN=results/laptop if not said otherwise
 	@$(ACTIVATE) python -m flatness compare $(or $(RUN),results/laptop)
 
-archive: $(READY) ## packs the results of CONFIG, settings, code and versions into a tar, an RO-Crate
+archive: $(READY) ## packs results of CONFIG (config/laptop.yaml), settings, code, versions: a tar, an RO-Crate
 	@$(ACTIVATE) python -m flatness archive $(CONFIG)
 
 adopt: $(READY) ## takes over results of CONFIG that were copied into results/: checks them first
