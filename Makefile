@@ -38,7 +38,7 @@ figures: $(READY) ## every figure and the report, redrawn from the committed tab
 compare: $(READY) ## a run's tables against the committed ones of its name; RUN=results/laptop if not said otherwise
 	@$(ACTIVATE) python -m flatness compare $(or $(RUN),results/laptop)
 
-archive: $(READY) ## packs the results of CONFIG (config/laptop.yaml), settings and versions into a tar
+archive: $(READY) ## packs results of CONFIG (config/laptop.yaml), settings, code, versions: a tar, an RO-Crate
 	@$(ACTIVATE) python -m flatness archive $(CONFIG)
 
 adopt: $(READY) ## takes over results of CONFIG that were copied into results/: checks them first

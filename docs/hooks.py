@@ -15,6 +15,7 @@ from mkdocs.structure.files import File, Files
 
 from flatness.measures.quantities import QUANTITIES
 from flatness.pipeline.config_reference import config_page
+from flatness.report import explore
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "results/reference/laptop"
@@ -36,7 +37,9 @@ FIGURES = """\
 # Figures
 
 Figures of `results/reference/laptop/`. `make figures` redraws them;
-[Equations and figures](map.md) names what draws each.
+[Equations and figures](map.md) names what draws each. [Every scatter, to point at](explore.html) is
+the same run's `explore.html`: which model each point is, filters, other scales, matched loss, and
+the claims it belongs to.
 """
 
 
@@ -54,6 +57,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for picture in pictures:
         name = f"figures/{picture.name}"
         files.append(File.generated(config, name, abs_src_path=str(picture)))
+    files.append(File.generated(config, "explore.html", content=explore.render(KEPT)))
     return files
 
 

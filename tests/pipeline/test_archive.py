@@ -3,14 +3,17 @@
 Real runs are archived and adopted in workflow/test_reruns.
 """
 
+import hashlib
 import io
 import json
 import shutil
 import tarfile
 from base64 import urlsafe_b64encode
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from rocrate.rocrate import ROCrate
 
 from flatness.errors import DataError, UserError
 from flatness.pipeline.archive import pack, unpack
@@ -38,7 +41,8 @@ def record(path, content, late=0.0):
     pieces = [key[start : start + 20] for start in range(0, len(key), 20)]
     where = RECORDS.joinpath(*(f"@{piece}" for piece in pieces[:-1]), pieces[-1])
     where.parent.mkdir(parents=True, exist_ok=True)
-    content = {"rule": "made_up", "endtime": path.stat().st_mtime - late, "conda_env": "long"}
+    end = path.stat().st_mtime - late
+    content = {"rule": "made_up", "starttime": end - 60, "endtime": end, "conda_env": "long"}
     where.write_text(json.dumps(content), encoding="utf-8")
     return where
 
@@ -192,6 +196,42 @@ def test_an_archive_holds_results_settings_and_environment(results):
     assert {TABLE, "results/tiny/manifest.json", "config.yaml"} <= names
     assert {"envs/requirements.lock", "LICENSE", "CITATION.cff"} <= names
     assert not any(name.startswith("data/") for name in names)
+
+
+def test_an_archive_tells_others_what_ran_on_what_and_what_came_out(results):
+    with tarfile.open(archived(results)) as tar:
+        tar.extractall(results / "away", filter="data")
+    root = results / "away/flatness-tiny"
+    crate = ROCrate(root)
+    assert crate.mainEntity.id == "workflow/Snakefile"
+    assert crate.mainEntity.lang.id.endswith("#snakemake")
+    assert "https://w3id.org/ro/wfrun/workflow/0.5" in {
+        profile.id for profile in crate.root_dataset["conformsTo"]
+    }
+    files = [entity for entity in crate.data_entities if "File" in entity.type]
+    assert {"config.yaml", "CITATION.cff", TABLE, WEIGHTS} < {file.id for file in files}
+    assert all((root / file.id).is_file() for file in files)
+
+    run = crate.get("#run")
+    assert run["instrument"] is crate.mainEntity
+    start, end = (datetime.fromisoformat(run[name]) for name in ("startTime", "endTime"))
+    assert 59 <= (end - start).total_seconds() <= 62
+    assert abs(end.timestamp() - (root / TABLE).stat().st_mtime) < 2
+    assert run["agent"].type == "Organization"
+    assert {entity.id for entity in run["object"]} == {"config.yaml", "#data/digits.safetensors"}
+    table = next(entity for entity in run["result"] if entity.id == TABLE)
+    assert table["sha256"] == hashlib.sha256(b"a,b\n1,2\n").hexdigest()
+    software = crate.mainEntity["softwareRequirements"]
+    software = {entity["name"]: entity["softwareVersion"] for entity in software}
+    assert software["torch"] == read_manifest(root / manifest_path("tiny")).packages["torch"]
+
+
+def test_an_archive_holds_the_code_without_what_python_writes_beside_it(results):
+    with tarfile.open(archived(results)) as tar:
+        names = tar.getnames()
+    assert "flatness-tiny/workflow/rules/main.smk" in names
+    assert "flatness-tiny/Snakefile" in names
+    assert not [name for name in names if "__pycache__" in name or "egg-info" in name]
 
 
 def test_an_archive_is_unpacked_verified_and_never_over_results(results):

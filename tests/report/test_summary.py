@@ -33,6 +33,7 @@ def test_a_run_shows_claims_counts_left_out_models_and_where_to_look(tmp_path, c
     made_up_results.family(tmp_path, "mlp_relu", violations=2, steps=7500)
     made_up_results.picture(tmp_path, "epfl_fig1")
     (tmp_path / "report.html").touch()
+    (tmp_path / "explore.html").touch()
     print_summary(tmp_path)
     shown = capsys.readouterr().out
     assert "DEMO DATA" in shown
@@ -48,6 +49,7 @@ def test_a_run_shows_claims_counts_left_out_models_and_where_to_look(tmp_path, c
     assert "seed 3: the loss became nan in epoch 2" in shown
     assert f"1 figures in {tmp_path / 'figures'}/" in shown
     assert f"report: {tmp_path / 'report.html'}" in shown
+    assert str(tmp_path / "explore.html") in shown
     assert "make laptop" in shown
 
 

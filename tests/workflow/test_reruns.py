@@ -16,7 +16,7 @@ from flatness.pipeline.manifest import read_manifest
 from workflow import tiny, traced
 from workflow.tiny import planned
 
-REPORT = {"report": 1, "notebook": 2}
+REPORT = {"report": 1, "explore": 1, "notebook": 2}
 FIGURES = {"draw": 7}  # three of the one family, two of the one pool, figure 4, and that of both
 STYLE = ("firebrick", "darkred")
 FORMULA = ("s.layer_adaptive[:, index] / 2", "s.layer_adaptive[:, index] / 3")

@@ -63,6 +63,7 @@ STEPS = {
     "correlate-cross": "flatness.studies.cross.correlate:correlate_measures",
     **{figure.verb: figure.function for figure in FIGURES},
     "report": "flatness.report.page:report",
+    "explore": "flatness.report.explore:explore",
     "dictionary": "flatness.report.dictionary:dictionary",
     "stopped": "flatness.pipeline.stopped:stopped",
 }

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, requires
 from flatness.errors import UserError
 
 #: Modules whose distribution has another name.
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
 def explain(error: ModuleNotFoundError) -> UserError:

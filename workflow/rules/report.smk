@@ -36,6 +36,36 @@ rule report:
         )
 
 
+rule explore:
+    input:
+        studies=rules.report.input.studies,
+        ledger=rules.report.output.ledger,
+        claims=rules.report.input.claims,
+        sources=[
+            str(LIBRARY / "flatness/report" / name)
+            for name in ("explore.html.j2", "explore.js")
+        ],
+    output:
+        result(layout.EXPLORABLE),
+    log:
+        f"{LOGS}/report/explore.log",
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        results=lambda wildcards, output: Path(output[0]).parent,
+        code=version_of("explore"),
+    message:
+        "Explorable page"
+    shell:
+        step(
+            "explore --results {params.results:q} --claims {input.claims:q}"
+            " --output {output:q}"
+        )
+
+
 rule dictionary:
     output:
         result(layout.DICTIONARY),
@@ -85,6 +115,7 @@ rule notebook:
 rule reports:
     input:
         rules.report.output,
+        rules.explore.output,
         rules.dictionary.output,
         expand(rules.notebook.output, paper=["chen", "epfl"]),
     localrule: True

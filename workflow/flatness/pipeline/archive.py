@@ -1,5 +1,6 @@
 """The verbs `archive` and `adopt`: results leave one machine and are taken over by another."""
 
+import io
 import tarfile
 import tempfile
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Annotated
 import typer
 
 from flatness.errors import DataError, UserError
+from flatness.pipeline.crate import METADATA, SETTINGS, run_crate
 from flatness.pipeline.manifest import (
     Manifest,
     read_manifest,
@@ -24,6 +26,7 @@ from flatness.records.files import atomic_path
 #: What stands beside the results in an archive: all that is needed to run them again.
 PROJECT = Path(__file__).parents[3]
 ENVIRONMENT = ("envs/requirements.lock", "README.md", "LICENSE", "CITATION.cff")
+CODE = ("Snakefile", "workflow")
 
 ConfigFile = Annotated[Path, typer.Argument(help="the configuration file of the results")]
 
@@ -32,7 +35,7 @@ def archive(
     config: ConfigFile,
     output: Annotated[Path | None, typer.Option(help="the tar; flatness-<name>.tar")] = None,
 ) -> None:
-    """Packs tables, checkpoints, figures, settings and versions of a run into one tar file."""
+    """Packs results, settings, code and versions of a run into one tar file, an RO-Crate."""
     settings = load_config(config)
     path = output or Path(f"flatness-{settings.name}.tar")
     with sole_run():
@@ -53,12 +56,23 @@ def pack(path: Path, config: Path, manifest: Manifest) -> None:
     """
     top = f"flatness-{manifest.name}"
     results = [n for n, file in manifest.files.items() if n.startswith("results/") and file.sha256]
+    results.append(str(manifest_path(manifest.name)))
+    crate = run_crate(manifest, results, ENVIRONMENT, PROJECT / "CITATION.cff").encode()
     with atomic_path(path) as temporary, tarfile.open(temporary, "w") as tar:
-        for name in [str(manifest_path(manifest.name)), *results]:
+        described = tarfile.TarInfo(f"{top}/{METADATA}")
+        described.size, described.mode = len(crate), 0o644
+        tar.addfile(described, io.BytesIO(crate))
+        for name in results:
             tar.add(name, f"{top}/{name}")
-        tar.add(config, f"{top}/config.yaml")
-        for name in ENVIRONMENT:
-            tar.add(PROJECT / name, f"{top}/{name}")
+        tar.add(config, f"{top}/{SETTINGS}")
+        for name in (*ENVIRONMENT, *CODE):
+            tar.add(PROJECT / name, f"{top}/{name}", filter=_source)
+
+
+def _source(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Leaves out what Python and pip write beside the code."""
+    made = ("__pycache__", ".egg-info")
+    return None if member.name.endswith(made) else member
 
 
 def adopt(

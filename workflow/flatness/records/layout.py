@@ -53,6 +53,7 @@ DRAWING = "figures/{figure}.svg"
 LEDGER = "report/claims.csv"
 DICTIONARY = "report/data_dictionary.csv"
 PAGE = "report.html"
+EXPLORABLE = "explore.html"
 NOTEBOOK = "notebooks/{paper}.html"
 
 # What a run says of itself. A job's name may have folders.

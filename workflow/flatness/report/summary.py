@@ -60,6 +60,9 @@ def print_summary(results: Path, claims: Path = CLAIMS) -> None:
     report = results / layout.PAGE
     if report.exists():
         out.print(f"report: {report} (open it in a browser)", soft_wrap=True)
+        explorable = results / layout.EXPLORABLE
+        if explorable.exists():
+            out.print(f"every model, to point at: {explorable}", soft_wrap=True)
         out.print(f"next: {next_step(outcomes)}", soft_wrap=True)
 
 
