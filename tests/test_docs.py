@@ -10,8 +10,9 @@ import pytest
 
 from checkout import ROOT
 from flatness.measures.quantities import QUANTITIES
+from flatness.pipeline.run import load_config
 from flatness.report.claims import read_claims
-from flatness.report.figure_list import FIGURES
+from flatness.report.figure_list import FIGURES, drawn_figures
 from flatness.report.ledger import evaluate
 from workflow import tiny
 from workflow.real_snakefile import job_counts
@@ -69,8 +70,10 @@ def test_the_map_leaves_out_no_quantity():
     assert plain - first_column == set()
 
 
-def test_the_map_names_every_kept_figure_and_what_draws_it():
-    assert set(DRAWN) == {path.stem for path in (REFERENCE / "figures").glob("*.png")}
+def test_the_map_names_every_figure_of_the_configs_and_what_draws_it():
+    configs = (load_config(ROOT / f"config/{name}.yaml") for name in ("laptop", "scale"))
+    assert set(DRAWN) == {name for config in configs for name in drawn_figures(config.members)}
+    assert {path.stem for path in (REFERENCE / "figures").glob("*.png")} <= set(DRAWN)
     for name, function in DRAWN.items():
         [figure] = [figure for figure in FIGURES if figure.member(name) is not None]
         assert figure.function.replace(":", ".") == function

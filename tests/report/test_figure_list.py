@@ -14,6 +14,7 @@ from flatness.report.figure_list import FIGURES, PAPERS, drawn_figures
 
 MEMBERS = {
     "families": ["vgg11", "mlp_relu"],
+    "scales": [],
     "pools": ["fcnn", "gat"],
     "replications": [],
     "audit": ["gat"],

@@ -13,7 +13,8 @@ from flatness.records.tables import read_tables
 from flatness.studies.chen.matched import END, MATCHED, at_name
 from flatness.studies.chen.quantities import SCATTER_LABELS
 from flatness.studies.chen.scale import CLAIMED, NEGLIGIBLE, ScaleCorrelation
-from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure, title
+from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
+from flatness.studies.titles import title
 
 #: Where models are compared: how titles and the legend say it, and the style of the line.
 PLACES = {
