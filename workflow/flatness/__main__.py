@@ -15,7 +15,7 @@ from typing import Annotated
 
 from flatness.errors import UserError
 from flatness.extras import explain
-from flatness.report.figure_list import FIGURES
+from flatness.report.figure_list import DRAWING
 
 try:
     import typer
@@ -60,7 +60,7 @@ STEPS = {
     "measure-cross-epfl": "flatness.studies.cross.measure_epfl:measure_pool",
     "contrast-chen": "flatness.studies.chen.contrasts:contrast_family",
     "correlate-cross": "flatness.studies.cross.correlate:correlate_measures",
-    **{figure.verb: figure.function for figure in FIGURES},
+    **DRAWING,
     "report": "flatness.report.page:report",
     "dictionary": "flatness.report.dictionary:dictionary",
     "stopped": "flatness.pipeline.stopped:stopped",

@@ -310,3 +310,5 @@ FIGURES = (
         among="factorial",
     ),
 )
+#: Verb of the command line -> what draws.
+DRAWING = {figure.verb: figure.function for figure in FIGURES}
