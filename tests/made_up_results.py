@@ -11,9 +11,15 @@ from flatness.studies.chen.measured_rows import (
     MeasuredCheckpoint,
 )
 from flatness.studies.cross.rows import CrossModel
-from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
-from flatness.studies.epfl.replication_rows import ReplicatedModel, TauDistribution
-from flatness.studies.epfl.rows import PoolCorrelation, PoolModel, TrainedModel
+from flatness.studies.epfl.rows import (
+    AuditedProtocol,
+    PoolCorrelation,
+    PoolModel,
+    ReplicatedModel,
+    SourceComparison,
+    TauDistribution,
+    TrainedModel,
+)
 from flatness.studies.transformers.rows import PlacedVit, VitCorrelation
 
 EMPTY = {str: "", int: 0, float: math.nan, bool: False}

@@ -19,7 +19,7 @@ ROOMS = (
     ("statistics",),
     ("datasets",),
     ("networks",),
-    ("studies.titles",),
+    ("studies.titles", "studies.words"),
     ("studies.figures", "studies.quantity_columns"),
     ("studies.chen", "studies.epfl", "studies.transformers"),
     ("studies.cross",),

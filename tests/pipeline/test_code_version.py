@@ -185,6 +185,12 @@ SAME = {
     "words of an option": edited(ENTRY, ("how many", "number of them")),
     "words of a column": edited(ROWS, ("the total", "the sum")),
     "unit of a column": edited(ROWS, ('unit="m"', 'unit="km"')),
+    "words of a column from the module of words": edited(
+        ROWS,
+        ('column("the total"', "column(words.TOTAL"),
+        ("from pydantic", "from . import words\nfrom pydantic"),
+    )
+    | {"made_up/words.py": "TOTAL = 'the sum'\n"},
     "words of a field": edited(ROWS, ("of Kendall", "of Kendall, b")),
     "annotation of an argument": edited(TOOLS, ("mean(values)", "mean(values: list[float])")),
     "annotation of a result": edited(ROWS, ("-> str", "-> object")),

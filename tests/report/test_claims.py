@@ -18,18 +18,19 @@ from flatness.report.claims import (
 )
 from flatness.statistics.settings import Statistics
 from flatness.studies.chen.after_interpolation import interpolated_changes
-from flatness.studies.chen.comparison_rows import Contrast, FactorEffect, InterpolatedChange
 from flatness.studies.chen.contrasts import contrasts
 from flatness.studies.chen.correlate import family_correlations
 from flatness.studies.chen.effects import factor_effects
 from flatness.studies.chen.measured_rows import (
     BoundTightness,
+    Contrast,
+    FactorEffect,
     FamilyCorrelation,
+    InterpolatedChange,
     MeasuredCheckpoint,
 )
 from flatness.studies.chen.quantities import with_derived
-from flatness.studies.epfl.replication_rows import TauDistribution
-from flatness.studies.epfl.rows import PoolCorrelation
+from flatness.studies.epfl.rows import PoolCorrelation, TauDistribution
 from flatness.studies.transformers.correlate import ESTIMATORS, METHODS, PAIRS, SCORE
 from flatness.studies.transformers.rows import VitCorrelation
 from made_up_results import made_up

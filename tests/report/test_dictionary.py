@@ -21,7 +21,7 @@ BASES = {
     *(
         getattr(importlib.import_module(f"flatness.{module}"), name)
         for module, name in (
-            ("studies.chen.comparison_rows", "FamilyComparison"),
+            ("studies.chen.measured_rows", "FamilyComparison"),
             ("studies.chen.rows", "Checkpoint"),
             ("studies.chen.measured_rows", "_MeasuredCheckpoint"),
             ("studies.transformers.rows", "VitQuantities"),

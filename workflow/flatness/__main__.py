@@ -15,7 +15,7 @@ from typing import Annotated
 
 from flatness.errors import UserError
 from flatness.extras import explain
-from flatness.report.figure_list import FIGURES
+from flatness.report.figure_list import DRAWING
 
 try:
     import typer
@@ -61,7 +61,7 @@ STEPS = {
     "compare-scales": "flatness.studies.chen.scale:compare_scales",
     "contrast-chen": "flatness.studies.chen.contrasts:contrast_family",
     "correlate-cross": "flatness.studies.cross.correlate:correlate_measures",
-    **{figure.verb: figure.function for figure in FIGURES},
+    **DRAWING,
     "report": "flatness.report.page:report",
     "explore": "flatness.report.explore:explore",
     "dictionary": "flatness.report.dictionary:dictionary",

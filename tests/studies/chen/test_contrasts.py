@@ -6,13 +6,17 @@ import pytest
 
 from flatness.records.tables import read_table, write_table
 from flatness.statistics.settings import Statistics
-from flatness.studies.chen.comparison_rows import Contrast, FactorEffect, InterpolatedChange
 from flatness.studies.chen.contrasts import (
     contrast_family,
     difference_of_correlations,
     gap_excess,
 )
-from flatness.studies.chen.measured_rows import MeasuredCheckpoint
+from flatness.studies.chen.measured_rows import (
+    Contrast,
+    FactorEffect,
+    InterpolatedChange,
+    MeasuredCheckpoint,
+)
 from made_up_results import made_up
 
 STATISTICS = Statistics(resamples=500, confidence=0.9, seed=0)

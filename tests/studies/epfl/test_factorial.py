@@ -26,9 +26,9 @@ from flatness.studies.epfl.config import (
 )
 from flatness.studies.epfl.draw.factorial import draw_effects
 from flatness.studies.epfl.effects import contrasts, jackknife, leave_one_out
-from flatness.studies.epfl.factorial_rows import Combination, CrossedModel, DefectEffect
 from flatness.studies.epfl.measure import measured_rows
 from flatness.studies.epfl.networks import stack
+from flatness.studies.epfl.rows import Combination, CrossedModel, DefectEffect
 from flatness.studies.epfl.train import train_models
 from studies.epfl.made_up_pool import STATISTICS
 from studies.epfl.small_pools import table

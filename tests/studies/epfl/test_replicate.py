@@ -16,7 +16,7 @@ from flatness.records.tables import read_table
 from flatness.studies.epfl.config import training
 from flatness.studies.epfl.draw.replications import draw_pool, place
 from flatness.studies.epfl.replicate import spread_of_splits, tau_distribution
-from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
+from flatness.studies.epfl.rows import ReplicatedModel, Replication, TauDistribution
 from studies.epfl.made_up_pool import STATISTICS, pool_tables
 
 ONE = np.zeros(100, dtype=int)

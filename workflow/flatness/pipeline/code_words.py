@@ -10,6 +10,8 @@ MESSAGES = {"warnings.warn", "print"}
 MESSAGE_METHODS = {"set_description", "set_postfix_str"}
 #: Our function that declares a column: its strings are documentation.
 COLUMN = "column"
+#: Our module that holds words of documentation alone.
+WORDS = "words"
 
 
 def without_words(call: ast.Call, *, everywhere: bool, keywords: Collection[str] = ()) -> ast.Call:
@@ -42,6 +44,8 @@ def is_words(node: ast.expr) -> bool:
     match node:
         case ast.Constant(value=str()) | ast.JoinedStr():
             return True
+        case ast.Attribute(value=ast.Name(id=name)):
+            return name == WORDS
         case ast.BinOp(left=left, op=ast.Add() | ast.Mod(), right=right):
             return is_words(left) or is_words(right)
         case ast.IfExp(body=body, orelse=orelse):

@@ -1,1 +1,1 @@
-"""The report: one self-contained page of a run, and what the notebooks read."""
+"""The report: the list of all figures, one self-contained page of a run, what notebooks read."""

@@ -10,19 +10,31 @@ from flatness.records.files import atomic_path
 from flatness.records.tables import Row, data_dictionary
 from flatness.report.ledger import Outcome
 from flatness.studies.checkpoint_row import CheckpointRow
-from flatness.studies.chen.comparison_rows import Contrast, FactorEffect, InterpolatedChange
 from flatness.studies.chen.measured_rows import (
     BoundTightness,
+    Contrast,
+    FactorEffect,
     FamilyCorrelation,
+    InterpolatedChange,
     MeasuredCheckpoint,
 )
 from flatness.studies.chen.rows import TrainedCheckpoint
 from flatness.studies.chen.scale import ScaleCorrelation
 from flatness.studies.cross.rows import CrossCorrelation, CrossMeasurement, CrossModel
-from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
-from flatness.studies.epfl.factorial_rows import Combination, CrossedModel, DefectEffect
-from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
-from flatness.studies.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
+from flatness.studies.epfl.rows import (
+    AuditedProtocol,
+    Combination,
+    CrossedModel,
+    DefectEffect,
+    MeasuredModel,
+    PoolCorrelation,
+    PoolModel,
+    ReplicatedModel,
+    Replication,
+    SourceComparison,
+    TauDistribution,
+    TrainedModel,
+)
 from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, TrainedVit, VitCorrelation
 
 #: Tables below `results/<config>` and the model that their rows fit.

@@ -324,3 +324,5 @@ FIGURES = (
         among="factorial",
     ),
 )
+#: Verb of the command line -> what draws.
+DRAWING = {figure.verb: figure.function for figure in FIGURES}

@@ -10,6 +10,7 @@ from flatness.errors import DataError, UserError
 from flatness.records.tables import Row, column, read_text
 from flatness.report.claims import DECIDED, VERDICTS, Check, Claim, Claims, Experiment, Finding
 from flatness.statistics.correlations import holm
+from flatness.studies import words
 
 Cells = dict[str, str]
 #: Chance of one false verdict or more among all, which Holm's procedure keeps.
@@ -28,19 +29,15 @@ class Outcome(Row):
     expectation: str = column("what would reproduce it")
     published: float = column("the paper's value; nan where it gives none")
     estimate: float = column(
-        "what was found: a coefficient, a difference, a change or a count; nan where there is none",
+        words.ESTIMATE,
         convention="as the claim's table has it; of a check the number of violations",
     )
-    low: float = column("lower end of the estimate's interval")
-    high: float = column("upper end")
-    n: int = column(
-        "how many are behind the row", convention="models, runs, replications or comparisons"
-    )
-    excluded: int = column("how many were left out", convention="models or runs")
-    interpolating: int = column(
-        "how many models or runs interpolate", convention="of n; -1 where that is not asked"
-    )
-    demo: bool = column("whether the data are a stand-in made for the demo")
+    low: float = column(words.LOW)
+    high: float = column(words.HIGH)
+    n: int = column(words.N, convention="models, runs, replications or comparisons")
+    excluded: int = column(words.EXCLUDED, convention="models or runs")
+    interpolating: int = column(words.INTERPOLATING, convention="of n; -1 where that is not asked")
+    demo: bool = column(words.DEMO)
     verdict: str = column(
         "claims: reproduced (the whole interval on the claimed side); in sign, not in size (so, "
         "but without the published value); not reproduced (on the other side), inconclusive, "
@@ -54,10 +51,7 @@ class Outcome(Row):
     share_images: float = column("our training images as a share of theirs; nan where not given")
     share_steps: float = column("our steps of training, likewise")
     share_models: float = column("our models, seeds or pools, likewise")
-    p_value: float = column(
-        "two-sided p-value that belongs to the interval; nan where there is none",
-        convention="the verdict's test",
-    )
+    p_value: float = column(words.P_VALUE, convention="the verdict's test")
     p_holm: float = column("the same, adjusted by Holm's procedure for all claims that were run")
     repeats: str = column("id of the claim that it says again; empty for none")
     table: str = column("the table it reads, below the results folder")

@@ -18,7 +18,7 @@ from flatness.report.gallery import ShownFigure, figures, missing_figures
 from flatness.report.ledger import Outcome, commit_of, evaluate, tally
 from flatness.report.left_out import left_out_models
 from flatness.report.summary import holm_line, value_text, verdict_text
-from flatness.studies.epfl.audit_rows import SourceComparison
+from flatness.studies.epfl.rows import SourceComparison
 
 LARGEST_PAGE = 10_000_000  # bytes
 SYMBOLS = {

@@ -3,6 +3,7 @@
 from pydantic import create_model
 
 from flatness.records.tables import Provenance, column
+from flatness.studies import words
 from flatness.studies.quantity_columns import quantity_columns
 
 CheckpointRow = create_model(
@@ -13,9 +14,9 @@ CheckpointRow = create_model(
     activation=(str, column("its activation; empty for a network without the option")),
     weights=(str, column("file of its weights")),
     prefix=(str, column("prefix of their names in the file; empty for none")),
-    dataset=(str, column("name of the data set")),
-    demo=(bool, column("whether the data are a stand-in made for the demo")),
-    sampled=(str, column("images measured: train, test, or misclassified (test images)")),
+    dataset=(str, column(words.DATASET)),
+    demo=(bool, column(words.DEMO)),
+    sampled=(str, column(words.SAMPLED)),
     samples=(int, column("images measured", symbol="n")),
     draw_seed=(int, column("seed of the draw of images")),
     rho=(float, column("noise relative to a weight, average_case_sharpness_sampled", symbol="ρ")),

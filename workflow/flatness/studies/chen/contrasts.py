@@ -19,9 +19,13 @@ from flatness.statistics.correlations import (
 )
 from flatness.statistics.settings import Statistics
 from flatness.studies.chen.after_interpolation import interpolated_changes
-from flatness.studies.chen.comparison_rows import Contrast, FactorEffect, InterpolatedChange
 from flatness.studies.chen.effects import factor_effects
-from flatness.studies.chen.measured_rows import MeasuredCheckpoint
+from flatness.studies.chen.measured_rows import (
+    Contrast,
+    FactorEffect,
+    InterpolatedChange,
+    MeasuredCheckpoint,
+)
 from flatness.studies.chen.quantities import CHAIN_LABELS, last_on_train, with_derived
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 from flatness.records.derived import derived_from
 from flatness.statistics.correlations import correlate
 from flatness.statistics.settings import Statistics
-from flatness.studies.epfl.audit_rows import SourceComparison
 from flatness.studies.epfl.published import interval_error, mean_and_spread, source_values
+from flatness.studies.epfl.rows import SourceComparison
 
 #: Standard errors of the difference beyond which two numbers are said to differ.
 LARGEST_Z = 3.0

@@ -20,11 +20,13 @@ from flatness.statistics.correlations import MINIMUM_MODELS
 from flatness.statistics.settings import Statistics
 from flatness.studies.epfl.against_source import LARGEST_Z
 from flatness.studies.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS, defects_of
-from flatness.studies.epfl.factorial_rows import QUANTITIES, Combination, CrossedModel, DefectEffect
 from flatness.studies.epfl.published import source_values
+from flatness.studies.epfl.rows import Combination, CrossedModel, DefectEffect
 
 #: The defects of each part, and its place in the key of a combination.
 PARTS = {"training": (TRAINING_DEFECTS, 0), "measuring": (MEASURING_DEFECTS, 1)}
+#: What is compared with the published figure, cell by cell -> the source's name of it.
+QUANTITIES = {"tau": "tau", "mean_sharpness": "worst_case_sharpness", "mean_test_loss": "test_loss"}
 
 
 def defect_effects(

@@ -24,9 +24,9 @@ from flatness.studies.epfl.config import (
     training,
 )
 from flatness.studies.epfl.correlate import join_pool
-from flatness.studies.epfl.factorial_rows import CrossedModel
 from flatness.studies.epfl.measure import measured_rows
 from flatness.studies.epfl.networks import stack
+from flatness.studies.epfl.rows import CrossedModel
 from flatness.studies.epfl.train import train_models, trained_rows
 
 

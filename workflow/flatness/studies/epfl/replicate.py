@@ -23,8 +23,13 @@ from flatness.statistics.settings import Statistics
 from flatness.studies.epfl.correlate import join_pool
 from flatness.studies.epfl.published import PUBLISHED
 from flatness.studies.epfl.reliability import corrected_tau, reliability
-from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
-from flatness.studies.epfl.rows import MeasuredModel, TrainedModel
+from flatness.studies.epfl.rows import (
+    MeasuredModel,
+    ReplicatedModel,
+    Replication,
+    TauDistribution,
+    TrainedModel,
+)
 
 
 def replicate_pool(

@@ -4,6 +4,7 @@ import math
 from typing import Self
 
 from flatness.records.tables import Provenance, Row, column
+from flatness.studies import words
 from flatness.studies.quantity_columns import described
 
 SQUASHED = "outputs through a sigmoid"
@@ -13,21 +14,18 @@ ERROR = "summed squared error of the sigmoid of the outputs against the one-hot 
 class TrainedVit(Provenance):
     """One model trained here."""
 
-    model: str = column("name of the model")
-    family: str = column("family of models", convention="timm's name of the module that defines it")
-    dataset: str = column("name of the data set")
-    demo: bool = column("whether the data are a stand-in made for the demo")
+    model: str = column(words.MODEL)
+    family: str = column(words.FAMILY, convention="timm's name of the module that defines it")
+    dataset: str = column(words.DATASET)
+    demo: bool = column(words.DEMO)
     parameters: int = column("number of parameters")
     images_seen: int = column("training images seen, repeats counted")
     last_train_loss: float = column(
         "mean of the last tenth of the minibatch losses",
         convention="binary cross-entropy summed over classes, train mode",
     )
-    diverged: bool = column("whether the loss or a weight stopped being finite")
-    reason: str = column(
-        "why there is no value, or why it is not used; empty otherwise",
-        convention="why training diverged",
-    )
+    diverged: bool = column(words.DIVERGED)
+    reason: str = column(words.REASON, convention="why training diverged")
 
 
 class VitQuantities(Row):
@@ -103,22 +101,19 @@ class MeasuredVit(VitQuantities, Provenance):
 class PlacedVit(Row):
     """One model in the plane of figure 4, under one pair of estimators."""
 
-    estimator: str = column("exact (power iteration, pairs ±δ) or released")
-    model: str = column("name of the model")
-    family: str = column("family of models", convention="timm's name of the module that defines it")
-    dataset: str = column("name of the data set")
-    demo: bool = column("whether the data are a stand-in made for the demo")
+    estimator: str = column(words.ESTIMATOR)
+    model: str = column(words.MODEL)
+    family: str = column(words.FAMILY, convention="timm's name of the module that defines it")
+    dataset: str = column(words.DATASET)
+    demo: bool = column(words.DEMO)
     pretrained: bool = column("whether the weights are published ones, not trained here")
     normalized_mls: float = described("normalized_mls", convention=SQUASHED)
     normalized_mls_se: float = column("standard error of normalized_mls")
     average_case_sharpness: float = described("average_case_sharpness", convention=ERROR)
     average_case_sharpness_se: float = column("standard error of average_case_sharpness")
-    test_loss: float = column("loss over the test set", convention="cross-entropy of the softmax")
-    used: bool = column("whether the model enters figure and correlations")
-    reason: str = column(
-        "why there is no value, or why it is not used; empty otherwise",
-        convention="why it is not used",
-    )
+    test_loss: float = column(words.TEST_LOSS, convention="cross-entropy of the softmax")
+    used: bool = column(words.USED)
+    reason: str = column(words.REASON, convention="why it is not used")
     score: float = column(
         "distance above (+) or below (−) the robust line of log sharpness on log normalized MLS, "
         "in robust standard deviations; nan where not used"
@@ -131,35 +126,29 @@ class PlacedVit(Row):
 class VitCorrelation(Provenance):
     """One correlation over all models or one family."""
 
-    estimator: str = column("exact (power iteration, pairs ±δ) or released")
-    x: str = column("one quantity of a pair")
-    y: str = column("which quantity; of a pair the other one")
+    estimator: str = column(words.ESTIMATOR)
+    x: str = column(words.X)
+    y: str = column(words.Y)
     group: str = column("all, or a family")
-    dataset: str = column("name of the data set")
-    demo: bool = column("whether the data are a stand-in made for the demo")
-    method: str = column(
-        "kendall, pearson, spearman, pearson of logarithms, or mean score: the mean of a "
-        "family's scores, positive towards the upper left"
-    )
+    dataset: str = column(words.DATASET)
+    demo: bool = column(words.DEMO)
+    method: str = column(words.METHOD)
     estimate: float = column(
-        "what was found: a coefficient, a difference, a change or a count; nan where there is none",
-        convention="the coefficient, or the mean score; nan below 3 models",
+        words.ESTIMATE, convention="the coefficient, or the mean score; nan below 3 models"
     )
     low: float = column(
-        "lower end of the estimate's interval",
+        words.LOW,
         convention="over all models jackknife-t over families on Fisher's z; within a family over "
         "its models; of a mean score t over models",
     )
-    high: float = column("upper end")
-    confidence: float = column("level of the intervals")
-    p_value: float = column(
-        "two-sided p-value that belongs to the interval; nan where there is none"
-    )
+    high: float = column(words.HIGH)
+    confidence: float = column(words.CONFIDENCE)
+    p_value: float = column(words.P_VALUE)
     p_permutation: float = column(
-        "two-sided permutation p-value",
+        words.P_PERMUTATION,
         convention="over all models they change places within families; nan of a mean score",
     )
-    n: int = column("how many are behind the row", convention="models")
+    n: int = column(words.N, convention="models")
     excluded: int = column(
-        "how many were left out", convention="models of the group; the models table says why"
+        words.EXCLUDED, convention="models of the group; the models table says why"
     )

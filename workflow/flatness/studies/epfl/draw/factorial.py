@@ -10,8 +10,8 @@ import typer
 from matplotlib.axes import Axes
 
 from flatness.records.tables import read_table
-from flatness.studies.epfl.factorial_rows import Combination, DefectEffect
 from flatness.studies.epfl.published import PUBLISHED, scatter
+from flatness.studies.epfl.rows import Combination, DefectEffect
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
 from flatness.studies.titles import title
 

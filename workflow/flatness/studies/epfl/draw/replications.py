@@ -10,7 +10,7 @@ import typer
 from matplotlib.axes import Axes
 
 from flatness.records.tables import read_tables
-from flatness.studies.epfl.replication_rows import Replication, TauDistribution
+from flatness.studies.epfl.rows import Replication, TauDistribution
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
 from flatness.studies.titles import title
 
