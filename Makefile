@@ -19,22 +19,23 @@ LOWEST := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 # Schemas come with the package: none is downloaded.
 SCHEMA := check-jsonschema -q --builtin-schema vendor.
-.PHONY: demo laptop paper plan figures compare archive adopt machine test coverage test-slow test-isa \
+.PHONY: demo laptop scale paper plan figures compare archive adopt machine test coverage test-slow test-isa \
     check docs wheel bench clean help
 
 demo: $(READY) ## the whole pipeline on an embedded demo (default)
 laptop: $(READY) ## on the published data, at a size for two cores
+scale: $(READY) ## on the published training images, in tiers: about 24 core-hours
 paper: $(READY) ## as published
-demo laptop paper:
+demo laptop scale paper:
 	@$(ACTIVATE) python -m flatness run config/$@.yaml
 
 plan: $(READY) ## jobs, minutes and GB each config will take; nothing is started
-	@$(ACTIVATE) python -m flatness plan config/demo.yaml config/laptop.yaml config/paper.yaml
+	@$(ACTIVATE) python -m flatness plan config/demo.yaml config/laptop.yaml config/scale.yaml config/paper.yaml
 
-figures: $(READY) ## every figure and the report, redrawn from the committed tables into results/redrawn
+figures: $(READY) ## every figure and the report, redrawn from the committed tables into results/redrawn_*
 	@$(ACTIVATE) python -m flatness redraw
 
-compare: $(READY) ## a run's tables against the committed ones; RUN=results/laptop if not said otherwise
+compare: $(READY) ## a run's tables against the committed ones of its name; RUN=results/laptop if not said otherwise
 	@$(ACTIVATE) python -m flatness compare $(or $(RUN),results/laptop)
 
 archive: $(READY) ## packs results of CONFIG (config/laptop.yaml), settings, code, versions: a tar, an RO-Crate
@@ -82,7 +83,7 @@ bench: $(READY) ## the benchmarks: ratios in one run, on a quiet machine; needs 
 	@$(ACTIVATE) python -m benchmarks
 
 clean: ## removes results of the configs, fetched data and scratch state; keeps results/reference
-	rm -rf results/demo results/laptop results/paper results/redrawn data scratch .snakemake .cache
+	rm -rf results/demo results/laptop results/scale results/paper results/redrawn_* data scratch .snakemake .cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -10,23 +10,23 @@ import sys
 import time
 from pathlib import Path
 
-from flatness.pipeline.reference import REFERENCE
-from flatness.pipeline.reference.redraw import NAME
+from flatness.pipeline.reference import LAPTOP
+from flatness.pipeline.reference.redraw import PREFIX
 from flatness.records.files import atomic_path
 
-RESULTS = Path("results") / NAME
+RESULTS = Path("results") / f"{PREFIX}{LAPTOP.name}"
 
 
 def redraw() -> float:
     start = time.monotonic()
-    command = [sys.executable, "-m", "flatness", "redraw"]
+    command = [sys.executable, "-m", "flatness", "redraw", str(LAPTOP)]
     subprocess.run(command, check=True, capture_output=True)
     return time.monotonic() - start
 
 
 def main(output: str) -> None:
     shutil.rmtree(RESULTS, ignore_errors=True)
-    figures = len(list(REFERENCE.glob("figures/*.png")))
+    figures = len(list(LAPTOP.glob("figures/*.png")))
     record = {"figures": figures, "everything_s": redraw(), "nothing_s": redraw()}
     (RESULTS / "figures/chen_fig3.png").unlink()
     record["one_figure_s"] = redraw()

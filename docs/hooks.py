@@ -18,7 +18,7 @@ from flatness.pipeline.config_reference import config_page
 from flatness.report import explore
 
 ROOT = Path(__file__).parents[1]
-KEPT = ROOT / "results/reference"
+KEPT = ROOT / "results/reference/laptop"
 QUANTITY_PAGE = """\
 # Quantities
 
@@ -36,9 +36,10 @@ What every column of every table of `results/<config>/` means. Every table is CS
 FIGURES = """\
 # Figures
 
-Figures of `results/reference/`. `make figures` redraws them; [Equations and figures](map.md) names
-the rule of each. [Every scatter, to point at](explore.html) is the same run's `explore.html`: which
-model each point is, filters, other scales, matched loss, and the claims it belongs to.
+Figures of `results/reference/laptop/`. `make figures` redraws them;
+[Equations and figures](map.md) names what draws each. [Every scatter, to point at](explore.html) is
+the same run's `explore.html`: which model each point is, filters, other scales, matched loss, and
+the claims it belongs to.
 """
 
 
@@ -71,7 +72,7 @@ def section(heading: str) -> str:
     found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
     if not found:
         raise PluginError(f"README.md has no section {heading!r}")
-    return found[1].strip().replace("](results/reference/figures/", "](figures/")
+    return found[1].strip().replace("](results/reference/laptop/figures/", "](figures/")
 
 
 def quantities() -> str:

@@ -1,6 +1,7 @@
 """The site's pages against the code: examples run, and what the pages name exists."""
 
 import re
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -10,13 +11,14 @@ import pytest
 from checkout import ROOT
 from flatness.measures.quantities import QUANTITIES
 from flatness.report.claims import read_claims
+from flatness.report.figure_list import FIGURES
 from flatness.report.ledger import evaluate
 from workflow import tiny
 from workflow.real_snakefile import job_counts
 
 DOCS = ROOT / "docs"
 MAP = (DOCS / "map.md").read_text(encoding="utf-8")
-REFERENCE = ROOT / "results/reference"
+REFERENCE = ROOT / "results/reference/laptop"
 #: Suffixes of the other forms of a bound, which the map names once for all.
 FORMS = ("_bias", "_released")
 
@@ -44,9 +46,7 @@ def test_the_examples_run_in_their_order(page):
 # the map
 
 FUNCTIONS = sorted(set(re.findall(r"`(flatness(?:\.\w+)+)`", MAP)))
-FIGURES = re.findall(
-    r"^\| `(\w+)` \| [^|]+ \| `(\w+)` \| `flatness\.[\w.]+` \|$", MAP, re.MULTILINE
-)
+DRAWN = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| `(flatness\.[\w.]+\.draw_\w+)` \|$", MAP, re.M))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -69,16 +69,11 @@ def test_the_map_leaves_out_no_quantity():
     assert plain - first_column == set()
 
 
-def test_the_map_names_every_kept_figure_and_rules_that_exist():
-    rules = {
-        name
-        for path in (ROOT / "workflow/rules").glob("*.smk")
-        for name in re.findall(r"^ *rule (\w+):", path.read_text(), re.MULTILINE)
-    }
-    assert {figure for figure, _ in FIGURES} == {
-        path.stem for path in (REFERENCE / "figures").glob("*.png")
-    }
-    assert {rule for _, rule in FIGURES} <= rules
+def test_the_map_names_every_kept_figure_and_what_draws_it():
+    assert set(DRAWN) == {path.stem for path in (REFERENCE / "figures").glob("*.png")}
+    for name, function in DRAWN.items():
+        [figure] = [figure for figure in FIGURES if figure.member(name) is not None]
+        assert figure.function.replace(":", ".") == function
 
 
 # the worked examples
@@ -153,14 +148,30 @@ def test_a_new_data_set_network_and_measure_work_together(tmp_path):
     assert jobs["train_chen_narrow"] == jobs["measure_chen_narrow"] == jobs["fetch"] == 1
 
 
-def test_a_new_figure_is_drawn_and_planned(tmp_path):
+SHOWN = """
+from pathlib import Path
+from flatness.report.gallery import figures
+[figure] = figures(Path("results/kept"))
+print(figure.name, figure.heading, figure.caption, *figure.counts)
+"""
+
+
+def test_a_new_figure_is_drawn_planned_and_shown(tmp_path):
+    """From its module and its entry in the list alone."""
     checkout = extended(tmp_path, "A figure")
-    table = REFERENCE / "correlations/chen/vgg11/checkpoints.csv"
-    options = ("--checkpoints", table, "--png", "new.png", "--svg", "new.svg")
+    kept = shutil.copytree(
+        REFERENCE / "correlations/chen/vgg11", checkout / "results/kept/correlations/chen/vgg11"
+    )
+    picture = checkout / "results/kept/figures/chen_spread.png"
+    options = ("--checkpoints", kept / "checkpoints.csv", "--png", picture, "--svg", "new.svg")
     done = tiny.flatness(checkout, "draw-chen-spread", *options)
     assert done.returncode == 0, done.stderr
-    assert (checkout / "new.png").stat().st_size > 5000
-    assert planned(checkout, "results/demo/figures/chen_spread.png")["draw_chen"] == 1
+    assert picture.stat().st_size > 5000
+    assert planned(checkout, "results/demo/figures/chen_spread.png")["draw_together"] == 1
+    assert planned(checkout, "chen")["draw_together"] == 1
+    shown = " ".join(python(checkout, SHOWN))
+    assert shown.startswith("chen_spread How sharp models of one setting are")
+    assert shown.endswith("config kept. vgg11: 100 models")
 
 
 def test_a_new_claim_gets_a_verdict(tmp_path):

@@ -19,6 +19,7 @@ ROOMS = (
     ("statistics",),
     ("datasets",),
     ("networks",),
+    ("studies.titles",),
     ("studies.figures", "studies.quantity_columns"),
     ("studies.chen", "studies.epfl", "studies.transformers"),
     ("studies.cross",),

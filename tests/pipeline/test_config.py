@@ -45,9 +45,11 @@ def test_jobs_on_another_machine_take_over_the_device_that_was_found(monkeypatch
     assert found.device_kind == "cuda"
 
 
-@pytest.mark.parametrize("name", ["reference", "redrawn", "Reference"])
+@pytest.mark.parametrize("name", ["reference", "redrawn_laptop", "Reference"])
 def test_a_name_of_kept_results_is_refused(name):
-    with pytest.raises(UserError, match=f"name: found .{name}.: results/{name.lower()} holds"):
+    with pytest.raises(
+        UserError, match=f"name: found .{name}.: results/{name} is for kept results"
+    ):
         validate(shipped() | {"name": name})
 
 

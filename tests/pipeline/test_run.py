@@ -10,7 +10,12 @@ from filelock import FileLock
 from checkout import ROOT
 from flatness.__main__ import main
 from flatness.errors import DataError, UserError
-from flatness.pipeline.run import check_before_start, load_config, refuse_beside_living_snakemake
+from flatness.pipeline.run import (
+    check_before_start,
+    load_config,
+    parts,
+    refuse_beside_living_snakemake,
+)
 
 DEMO = "config/demo.yaml"
 PAPER = ROOT / "config/paper.yaml"
@@ -28,6 +33,13 @@ def test_a_wrong_value_is_named_with_file_and_key(tmp_path):
     path.write_text("name: demo\nspeed: 3\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"(?s)wrong\.yaml: .*speed: no such key"):
         load_config(path)
+
+
+def test_tiers_run_in_their_order_and_then_the_rest():
+    scale, demo = load_config(ROOT / "config/scale.yaml"), load_config(ROOT / DEMO)
+    assert parts(scale, [])[:2] == [["scale_long"], ["scale_10000"]]
+    assert parts(scale, [])[-1] == parts(demo, [])[-1] == []
+    assert parts(scale, ["scale_mlp", "chen"]) == [["scale_mlp", "chen"]]
 
 
 @pytest.fixture

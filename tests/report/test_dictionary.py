@@ -11,7 +11,7 @@ from flatness.records.tables import Provenance, Row, data_dictionary
 from flatness.report.dictionary import OTHER_TABLES, TABLES, dictionary, row_of
 from flatness.studies.checkpoint_row import CheckpointRow
 
-REFERENCE = ROOT / "results/reference"
+REFERENCE = ROOT / "results/reference/laptop"
 #: All tables' rows.
 ROWS = {*TABLES.values(), *OTHER_TABLES.values()}
 #: Bases of other rows.

@@ -9,7 +9,12 @@ import yaml
 
 from checkout import ROOT, shipped
 from flatness.pipeline.config import validate
+from flatness.report.figure_list import drawn_figures
 from workflow.real_snakefile import job_counts, snakemake
+
+
+def figures_of(config):
+    return drawn_figures(validate(shipped(config)).members).values()
 
 
 @pytest.mark.parametrize("config", ["demo", "laptop", "paper"])
@@ -37,13 +42,12 @@ def test_every_config_plans_all_pools(tmp_path, config):
     assert counts["measure_epfl"] == blocks + len(measured - together)
     assert counts.get("measure_audit", 0) == bool(together)
     assert counts["replicate_epfl"] == len(replications)
-    assert counts["audit_epfl"] == counts["draw_epfl_audit"] == len(epfl["audit"])
-    assert counts["draw_epfl_replications"] == 1
+    assert counts["audit_epfl"] == len(epfl["audit"])
     assert counts["fetch"] == 3
     assert counts["correlate_epfl"] == 3 + len(study.released_pools)
     # What the audit measures of a part of a block is not trained again.
     assert counts.get("take_epfl", 0) == sum(len(study.parts(pool)) for pool in epfl["audit"])
-    assert counts["draw_epfl_fig1"] == 1
+    assert counts["draw"] == sum(drawn.figure.study == "epfl" for drawn in figures_of(config))
 
 
 @pytest.mark.parametrize("config", ["demo", "laptop", "paper"])
@@ -57,7 +61,7 @@ def test_cross_measures_each_training_block_once(tmp_path, config):
     trained = {name: counts[f"train_chen_{name}"] for name in families}
     assert {name: counts[f"measure_cross_chen_{name}"] for name in families} == trained
     assert sum(of_stage(counts, "train_chen").values()) == sum(trained.values()) > 0
-    assert counts["correlate_cross"] == counts["draw_cross_measures"] == 1
+    assert counts["correlate_cross"] == counts["draw"] == 1
 
 
 def test_a_wrong_config_stops_before_any_job_without_a_traceback(tmp_path):

@@ -69,7 +69,7 @@ def resumed(before, now):
 
 def wait_for(aim, process, folder, before):
     """Waits for a job of a stage, or for a begun training to go on; False if the run ends first."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if aim == "resume":
             steps = trained_steps(folder)

@@ -74,8 +74,7 @@ def test_a_changed_setting_reruns_what_depends_on_it_only(finished):
     changed.write_text(yaml.safe_dump(values), encoding="utf-8")
     counts = job_counts(dry_run(folder, changed).stdout)
     assert counts == {
-        "epfl": 1, "measure_epfl": 2, "correlate_epfl": 1, "draw_epfl_fig1": 1,
-        "draw_epfl_replications": 1, "total": 6,
+        "epfl": 1, "measure_epfl": 2, "correlate_epfl": 1, "draw": 2, "total": 6,
     }  # fmt: skip
 
 
@@ -85,5 +84,5 @@ def test_a_deleted_figure_alone_is_drawn_again(finished):
     whole = figure.read_bytes()
     figure.unlink()
     done = snakemake(folder, "--cores", "1", "--", "epfl", config=config)
-    assert job_counts(done.stderr) == {"draw_epfl_fig1": 1, "epfl": 1, "total": 2}
+    assert job_counts(done.stderr) == {"draw": 1, "epfl": 1, "total": 2}
     assert figure.read_bytes() == whole

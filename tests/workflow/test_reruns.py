@@ -17,13 +17,10 @@ from workflow import tiny, traced
 from workflow.tiny import planned
 
 REPORT = {"report": 1, "explore": 1, "notebook": 2}
-FIGURES = {
-    "draw_epfl_fig1": 1, "draw_epfl_replications": 1, "draw_chen": 3, "draw_chen_fig4": 1,
-    "draw_cross_measures": 1,
-}  # fmt: skip
+FIGURES = {"draw": 7}  # three of the one family, two of the one pool, figure 4, and that of both
 STYLE = ("firebrick", "darkred")
 FORMULA = ("s.layer_adaptive[:, index] / 2", "s.layer_adaptive[:, index] / 3")
-CROSS = {"correlate_cross": 1, "draw_cross_measures": 1}
+CROSS = {"correlate_cross": 1}
 
 
 def edit(path, old, new):
@@ -91,9 +88,9 @@ def test_more_seeds_train_the_new_blocks_only(finished):
         values["chen"]["families"]["mlp_tanh"]["seeds"] += 1
 
     assert planned_with(finished, change) == {
-        "train_epfl": 1, "measure_epfl": 1, "correlate_epfl": 1, "draw_epfl_fig1": 1,
+        "train_epfl": 1, "measure_epfl": 1, "correlate_epfl": 1, "draw": 5,
         "train_chen_mlp_tanh": 1, "measure_chen_mlp_tanh": 1, "correlate_chen": 1,
-        "contrast_chen": 1, "draw_chen": 3, "measure_cross_epfl": 1,
+        "contrast_chen": 1, "measure_cross_epfl": 1,
         "measure_cross_chen_mlp_tanh": 1, **CROSS, **REPORT,
     }  # fmt: skip
 
@@ -110,7 +107,7 @@ def test_other_samples_are_measured_without_training(finished):
         values["chen"]["families"]["mlp_tanh"]["samples"] += 1
 
     assert planned_with(finished, change) == {
-        "measure_chen_mlp_tanh": 1, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
+        "measure_chen_mlp_tanh": 1, "correlate_chen": 1, "contrast_chen": 1, "draw": 4,
         **CROSS, **REPORT,
     }  # fmt: skip
 
@@ -124,11 +121,19 @@ def test_figures_style_redraws_only(finished):
 
 def test_one_figures_code_redraws_that_figure(finished):
     edit(
-        finished / "workflow/flatness/studies/chen/draw/bounds.py",
+        finished / "workflow/flatness/studies/chen/draw/fig_g5.py",
         "1, 3, figsize=(",
         "1, 3, figsize=(1 + ",
     )
-    assert planned(finished) == {"draw_chen": 1, **REPORT}
+    assert planned(finished) == {"draw": 1, **REPORT}
+    assert planned(finished, "tiny.yaml", "results/tiny/figures/chen_figG5.png") == {"draw": 1}
+
+
+def test_a_figures_heading_and_caption_are_no_reason_to_draw_it(finished):
+    figures = finished / "workflow/flatness/report/figure_list.py"
+    edit(figures, "Figure G.5: the chain", "Figure G.5: a chain")
+    edit(figures, "Kendall's τ of every measure", "Kendall's rank correlation of every measure")
+    assert planned(finished) == REPORT
 
 
 def test_the_shared_plotting_module_redraws_all_figures(finished):
@@ -139,14 +144,14 @@ def test_the_shared_plotting_module_redraws_all_figures(finished):
 def test_a_measures_formula_measures_again_without_training(finished):
     edit(finished / "workflow/flatness/measures/measure.py", *FORMULA)
     assert planned(finished) == {
-        "measure_chen_mlp_tanh": 1, "correlate_chen": 1, "contrast_chen": 1, "draw_chen": 3,
+        "measure_chen_mlp_tanh": 1, "correlate_chen": 1, "contrast_chen": 1, "draw": 4,
         "measure_cross_epfl": 1, **CROSS, **REPORT,
     }  # fmt: skip
 
 
 def test_a_deleted_figure_is_drawn_alone(finished):
     (finished / "results/tiny/figures/chen_figG5.png").unlink()
-    assert planned(finished) == {"draw_chen": 1, **REPORT}
+    assert planned(finished) == {"draw": 1, **REPORT}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Annotated
 
 from flatness.errors import UserError
 from flatness.extras import explain
+from flatness.report.figure_list import FIGURES
 
 try:
     import typer
@@ -43,33 +44,24 @@ STEPS = {
     "train-epfl": "flatness.studies.epfl.train:train_pool",
     "measure-epfl": "flatness.studies.epfl.measure:measure_pool",
     "correlate-epfl": "flatness.studies.epfl.correlate:correlate_pool",
-    "draw-epfl-fig1": "flatness.studies.epfl.draw.fig1:draw_fig1",
     "take-epfl": "flatness.studies.epfl.take:take_models",
     "audit-epfl": "flatness.studies.epfl.audit:audit_pool",
-    "draw-epfl-audit": "flatness.studies.epfl.draw.audit:draw_audit",
     "cross-defects": "flatness.studies.epfl.factorial:cross_defects",
     "defect-effects": "flatness.studies.epfl.effects:defect_effects",
-    "draw-epfl-factorial": "flatness.studies.epfl.draw.factorial:draw_factorial",
     "replicate-epfl": "flatness.studies.epfl.replicate:replicate_pool",
-    "draw-epfl-replications": "flatness.studies.epfl.draw.replications:draw_replications",
     "train-chen": "flatness.studies.chen.train:train_block",
     "train-chen-stacked": "flatness.studies.chen.train_stacked:train_stack",
     "measure-chen": "flatness.studies.chen.measure:measure_block",
     "correlate-chen": "flatness.studies.chen.correlate:correlate_family",
-    "draw-chen-trends": "flatness.studies.chen.draw.trends:draw_trends",
-    "draw-chen-test-samples": "flatness.studies.chen.draw.trends:draw_test_samples",
-    "draw-chen-fig3": "flatness.studies.chen.draw.bounds:draw_fig3",
-    "draw-chen-figg5": "flatness.studies.chen.draw.bounds:draw_fig_g5",
-    "draw-chen-scatter": "flatness.studies.chen.draw.scatter:draw_scatter",
     "train-transformers": "flatness.studies.transformers.train:train_models",
     "measure-transformers": "flatness.studies.transformers.measure:measure_models",
     "correlate-transformers": "flatness.studies.transformers.correlate:correlate_models",
-    "draw-chen-fig4": "flatness.studies.transformers.draw:draw_fig4",
     "measure-cross-chen": "flatness.studies.cross.measure_chen:measure_family",
     "measure-cross-epfl": "flatness.studies.cross.measure_epfl:measure_pool",
-    "correlate-cross": "flatness.studies.cross.correlate:correlate_measures",
-    "draw-cross-measures": "flatness.studies.cross.draw:draw_measures",
+    "compare-scales": "flatness.studies.chen.scale:compare_scales",
     "contrast-chen": "flatness.studies.chen.contrasts:contrast_family",
+    "correlate-cross": "flatness.studies.cross.correlate:correlate_measures",
+    **{figure.verb: figure.function for figure in FIGURES},
     "report": "flatness.report.page:report",
     "explore": "flatness.report.explore:explore",
     "dictionary": "flatness.report.dictionary:dictionary",

@@ -35,6 +35,7 @@ from flatness.studies.epfl import config as epfl
 from flatness.errors import UserError
 from flatness.records import layout
 from flatness.records.frozen import canonical_json, content_hash
+from flatness.report.figure_list import BOTH, PAPERS, drawn_figures
 from flatness.pipeline.snakemake_messages import hide_commands
 from flatness.pipeline.snakemake_records import came_from_elsewhere
 from flatness.studies.transformers import config as transformers
@@ -136,13 +137,13 @@ def repeated(option, name):
 
 
 def version_of(verb, *found):
-    """Version of the code behind a verb with its options, and of what it finds by name."""
-    return code_version(VERBS[verb.split()[0]], *found)
+    """Version of the code behind a verb, and of what it finds by name."""
+    return code_version(VERBS[verb], *found)
 
 
 def version_of_all(verbs):
     """Version of the code behind several verbs."""
-    return code_version(*sorted({VERBS[verb.split()[0]] for verb in verbs}))
+    return code_version(*sorted({VERBS[verb] for verb in verbs}))
 
 
 def step(command):

@@ -192,6 +192,38 @@ rule contrast_chen:
         )
 
 
+rule compare_scales:
+    input:
+        lambda wildcards: expand(
+            result(layout.CHEN_CHECKPOINTS),
+            family=CONFIG.chen.scales[wildcards.scale],
+        ),
+    output:
+        result(layout.SCALE),
+    log:
+        f"{LOGS}/correlate/scale/{{scale}}.log",
+    wildcard_constraints:
+        scale=alternatives(CONFIG.chen.scales),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        statistics=canonical_json(CONFIG.statistics),
+        checkpoints=lambda wildcards, input: " ".join(
+            f"--checkpoints {shlex.quote(path)}" for path in input
+        ),
+        code=version_of("compare-scales"),
+    message:
+        "Correlations on more and more training images: {wildcards.scale}"
+    shell:
+        step(
+            "compare-scales --statistics {params.statistics:q} --scale {wildcards.scale}"
+            " {params.checkpoints} --output {output:q}"
+        )
+
+
 rule correlate_transformers:
     input:
         measurements=expand(

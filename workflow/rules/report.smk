@@ -11,8 +11,8 @@ rule report:
             *rules.cross.input,
         ],
         comparisons=expand(rules.contrast_chen.output, family=CONFIG.chen.families),
+        scales=expand(rules.compare_scales.output, scale=CONFIG.chen.scales),
         claims=str(LIBRARY / "flatness/report/claims.yaml"),
-        captions=sorted(map(str, (LIBRARY / "flatness/report/captions").glob("*.rst"))),
         template=str(LIBRARY / "flatness/report/page.html.j2"),
     output:
         ledger=result(layout.LEDGER),
@@ -41,7 +41,6 @@ rule explore:
         studies=rules.report.input.studies,
         ledger=rules.report.output.ledger,
         claims=rules.report.input.claims,
-        captions=rules.report.input.captions,
         sources=[
             str(LIBRARY / "flatness/report" / name)
             for name in ("explore.html.j2", "explore.js")

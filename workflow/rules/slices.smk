@@ -303,45 +303,84 @@ def cross_tables(wildcards):
     return families + pools
 
 
-# Of the figures of the families.
+# Of the figures.
 
 
-def chen_tables(figures, table):
-    """The tables of all families that some figures show."""
-    families = {
-        family: None for figure in figures for family in CHEN_FIGURES[figure][1]
+# What this config draws, by the name of the files.
+DRAWN = drawn_figures(CONFIG.members)
+# Those that one job draws, since starting Python takes longer than drawing them.
+DRAWN_TOGETHER = [
+    name
+    for name, drawn in DRAWN.items()
+    if drawn.figure.among == "families" and CONFIG.figures.together
+]
+
+
+def tables_by_option(name):
+    """The tables that a figure shows, by the option of its verb that takes them."""
+    drawn = DRAWN[name]
+    return {
+        option: expand(
+            result(pattern),
+            family=drawn.members,
+            scale=drawn.members,
+            pool=drawn.members,
+            trained=CONFIG.epfl.protocol,
+            measured=CONFIG.epfl.protocol,
+        )
+        for option, pattern in drawn.figure.tables.items()
     }
-    return expand(rules.correlate_chen.output[table], family=families)
 
 
-def chen_steps(figures):
+def tables_of(names):
+    """All tables that some figures show."""
+    paths = [
+        path
+        for name in names
+        for tables in tables_by_option(name).values()
+        for path in tables
+    ]
+    return list(dict.fromkeys(paths))
+
+
+def drawing_steps(names):
     """The command line that draws some figures, one after the other."""
     steps = []
-    for figure in figures:
-        verb = CHEN_FIGURES[figure][0]
-        options = [f"--dpi={CONFIG.figures.dpi}"]
-        options += [f"--png={picture(figure)}", f"--svg={drawing(figure)}"]
-        options += [
-            f"--checkpoints={path}" for path in chen_tables([figure], "checkpoints")
-        ]
-        # trends, test samples and figure G.5 read no correlations
-        if verb in ("draw-chen-fig3", "draw-chen-scatter"):
-            options += [
-                f"--correlations={path}"
-                for path in chen_tables([figure], "correlations")
-            ]
-        steps.append(f"{verb} {shlex.join(options)}")
+    for name in names:
+        figure = DRAWN[name].figure
+        options = figure.options | {"dpi": CONFIG.figures.dpi}
+        options |= {"png": picture(name), "svg": drawing(name)}
+        words = [figure.verb, *(f"--{key}={value}" for key, value in options.items())]
+        for option, paths in tables_by_option(name).items():
+            words += [f"--{option}={path}" for path in paths]
+        steps.append(shlex.join(words))
     return " --then ".join(steps)
 
 
-def chen_picture(figure):
+def reported(name):
     """A figure's picture, for Snakemake's own report."""
+    entry = lambda wildcards: DRAWN[name.format(**wildcards)].figure
     return report(
-        picture(figure),
-        caption="../flatness/report/captions/chen.rst",
-        category="Loss flatness and compressed representations",
-        labels={"figure": figure},
+        picture(name),
+        caption="../report/figure.rst",
+        category=lambda wildcards: PAPERS.get(entry(wildcards).paper, BOTH),
+        labels={"figure": name},
     )
+
+
+def captions_of(names):
+    """Captions by figure. A parameter made of these and the output is no reason to draw again."""
+    return {name: DRAWN[name].figure.caption_of(name) for name in names}
+
+
+def figures_of(study):
+    """Every figure that a study draws, in both formats."""
+    return [
+        file(name)
+        for name, drawn in DRAWN.items()
+        if drawn.figure.study == study
+        for file in (picture, drawing)
+    ]
 
 
 # Of the tiers.

@@ -27,14 +27,12 @@ def finished(tmp_path, monkeypatch):
 
 
 def test_tables_figures_and_what_made_them_are_kept(finished):
-    output = Path("results/reference")
-    output.mkdir()
+    output = Path("results/reference/demo")
+    output.mkdir(parents=True)
     (output / "stale.csv").touch()
-    (output / "benchmark.json").touch()
-    keep(CONFIG, output)
+    keep(CONFIG)
     kept = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     assert kept == {
-        "benchmark.json",
         "config.yaml",
         "environment.json",
         "report/claims.csv",
@@ -53,11 +51,11 @@ def test_tables_figures_and_what_made_them_are_kept(finished):
 def test_a_run_that_has_not_ended_is_not_kept(finished):
     shutil.rmtree(finished / "report")
     with pytest.raises(DataError, match="has not ended"):
-        keep(CONFIG, Path("results/reference"))
+        keep(CONFIG)
     assert not Path("results/reference").exists()
 
 
 def test_a_figure_too_large_to_commit_is_named(finished):
     (finished / "figures/huge.png").write_bytes(b"0" * (LARGEST_FIGURE + 1))
     with pytest.raises(DataError, match=r"huge\.png: 300 kB"):
-        keep(CONFIG, Path("results/reference"))
+        keep(CONFIG)

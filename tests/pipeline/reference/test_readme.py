@@ -7,7 +7,7 @@ from flatness.report.claims import read_claims
 from flatness.report.ledger import evaluate
 from made_up_results import family, pool
 
-LEDGER = ROOT / "results/reference/report/claims.csv"
+LEDGER = ROOT / "results/reference/laptop/report/claims.csv"
 
 
 @pytest.fixture

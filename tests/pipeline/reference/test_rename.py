@@ -6,7 +6,7 @@ import pytest
 from checkout import ROOT
 from flatness.pipeline.reference.rename import read_cells, rename, renamed, renamed_path
 
-REFERENCE = ROOT / "results/reference"
+REFERENCE = ROOT / "results/reference/laptop"
 BEFORE = "07288e45fa61d8313d23e460eb41f41094c284b9"
 
 

@@ -97,7 +97,7 @@ def test_killed_by_the_system_and_run_again_it_writes_the_same_bytes(tmp_path):
     settings = training("lenet5", max_epochs=12, tolerance=1e-9)
     whole, killed = (arguments(tmp_path / name, settings) for name in ("whole", "killed"))
     assert main(whole) == 0
-    state = tmp_path / "killed" / "scratch" / "seed-2.safetensors"
+    state = tmp_path / "killed" / "scratch" / "seed2.safetensors"
     environment = os.environ | {"PYTHONPATH": str(Path(flatness.__file__).parents[1])}
     with subprocess.Popen([sys.executable, "-m", "flatness", *killed], env=environment) as job:
         while not state.exists() and job.poll() is None:

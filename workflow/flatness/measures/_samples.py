@@ -73,8 +73,8 @@ class Samples:
         return len(self.mls)
 
     @property
-    def sharpness(self) -> Tensor:
-        """Squared gradient by all parameters, (n,); its mean is S."""
+    def squared_gradient(self) -> Tensor:
+        """||∂f/∂θ||_F², by all parameters, (n,)."""
         return (self.layer_weight_gradient + self.layer_bias_gradient).sum(1) + self.others
 
 

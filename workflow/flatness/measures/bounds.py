@@ -110,7 +110,7 @@ def bounds_by_input(
     first = stretch.ratios[:, 0].clone()
     if not samples.first_is_input.all():
         first.fill_(torch.nan)
-    squared, gradient, sharpness = first.square(), stretch.gradient, samples.sharpness
+    squared, gradient, sharpness = first.square(), stretch.gradient, samples.squared_gradient
     suffix = stretch.suffix
     return {
         f"bound_b{suffix}": lambda: _unless_vacuous(first, lambda r: mean(r * gradient)),
@@ -136,7 +136,7 @@ def bounds_by_layers(
         defined.
     """
     ratios = stretch.ratios if complete else torch.full_like(stretch.ratios, torch.nan)
-    sharpness, suffix = samples.sharpness, stretch.suffix
+    sharpness, suffix = samples.squared_gradient, stretch.suffix
     return {
         f"nmls_bound{suffix}": lambda: _root_of_product(ratios.square().sum(1), sharpness),
         f"log_nvr_bound{suffix}": lambda: _log_volume_bound(ratios, sharpness, outputs),

@@ -35,7 +35,8 @@ from flatness.measures.bounds import (
     stretches,
     volume_bound_by_jacobian,
 )
-from flatness.measures.estimates import UNDEFINED, Estimate, jackknife, log_mean_exp, mean
+from flatness.measures.definitions import OF_ALL, OF_LAYERS, relative_flatness
+from flatness.measures.estimates import UNDEFINED, Estimate, log_mean_exp, mean
 from flatness.measures.measuring import measuring
 from flatness.measures.quantities import BOUND_NAMES, QUANTITIES
 
@@ -184,31 +185,17 @@ def _norms(network: Network, bounded: bool) -> Tensor:
 
 
 def _measures(network: Network, samples: Samples) -> dict[str, Callable[[], Estimate]]:
-    s = samples
-    adaptive = s.layer_adaptive.sum(1) + s.others_adaptive
+    complete = network.layers and not network.incomplete
     makers = {
-        "sharpness": partial(mean, s.sharpness),
-        "mls": partial(mean, s.mls),
-        "jacobian_norm_squared": partial(mean, s.jacobian_squared),
-        "local_dimensionality": partial(mean, s.local_dimensionality),
-        "rank": partial(mean, s.rank),
-        "log_volume_top3": partial(mean, s.log_volume_top3),
-        "log_lvr": partial(log_mean_exp, s.log_volume),
-        "normalized_mls": partial(mean, s.input_squared * s.mls.square()),
-        "input_invariant_mls": partial(mean, s.invariant),
-        "average_case_sharpness": partial(mean, adaptive / 2),
-        "log_lvr_bound_jacobian": partial(
-            volume_bound_by_jacobian, s.jacobian_squared, network.outputs
-        ),
+        quantity.__name__: partial(quantity, samples)
+        for quantity in OF_ALL + (OF_LAYERS if complete else ())
     }
-    if network.layers and not network.incomplete:
-        makers["nmls"] = partial(mean, s.layer_mls.sum(1))
-        makers["log_nvr"] = partial(log_mean_exp, torch.logsumexp(s.layer_log_volume, dim=1))
-    if s.last_is_output.all():
+    makers["log_lvr_bound_jacobian"] = partial(
+        volume_bound_by_jacobian, samples.jacobian_squared, network.outputs
+    )
+    if samples.last_is_output.all():
         squared = float(network.layers[-1].weight.double().square().sum())
-        makers["relative_flatness"] = partial(
-            jackknife, lambda m: squared * m, s.layer_input_squared[:, -1]
-        )
+        makers["relative_flatness"] = partial(relative_flatness, samples, squared)
     return makers
 
 

@@ -25,7 +25,7 @@ from flatness.studies.epfl.study import EpflStudy
 from flatness.studies.transformers.config import TransformersSettings
 
 DEVICE_VARIABLE = "FLATNESS_DEVICE"
-#: Folders of results that no run writes: committed ones, and figures redrawn from them.
+#: How folders of results begin that no run writes: committed ones, and figures redrawn from them.
 TAKEN_NAMES = ("reference", "redrawn")
 #: Names the one of them that the process itself writes, as `redraw` does.
 OWNER_VARIABLE = "FLATNESS_OWNS_RESULTS"
@@ -94,9 +94,9 @@ class Config(Frozen):
     @classmethod
     def _is_free(cls, name: str) -> str:
         # Lower case, since some file systems do not tell the two apart.
-        if name.lower() in TAKEN_NAMES and name != os.environ.get(OWNER_VARIABLE):
+        if name.lower().startswith(TAKEN_NAMES) and name != os.environ.get(OWNER_VARIABLE):
             raise ValueError(
-                f"results/{name.lower()} holds kept results, which a run would write over; "
+                f"results/{name} is for kept results, which a run would write over; "
                 "choose another name"
             )
         return name
@@ -135,6 +135,19 @@ class Config(Frozen):
                     f"{family.train_size}"
                 )
         return self
+
+    @property
+    def members(self) -> dict[str, list[str]]:
+        """What figures show: families, scales, pools by what is done with them; in their order."""
+        pools = list(self.epfl.pools)
+        found = {
+            "families": list(self.chen.families),
+            "scales": list(self.chen.scales),
+            "pools": pools,
+        }
+        for kind in ("replications", "audit", "factorial"):
+            found[kind] = [pool for pool in pools if pool in getattr(self.epfl, kind)]
+        return found
 
     @property
     def device_kind(self) -> str:

@@ -20,7 +20,7 @@ from rich.table import Table
 from flatness.datasets import DATASETS
 from flatness.errors import UserError
 from flatness.pipeline.config import Config
-from flatness.pipeline.reference import BENCHMARK, CONFIG, REFERENCE
+from flatness.pipeline.reference import BENCHMARK, CONFIG, LAPTOP
 from flatness.pipeline.run import dry_run, load_config
 from flatness.records import layout
 from flatness.records.frozen import seeds_of
@@ -30,7 +30,7 @@ from flatness.studies.epfl.config import PoolSettings, crossed
 from flatness.studies.epfl.study import EpflStudy, Factorial
 from flatness.terminal import console
 
-KEPT = Path(__file__).parents[3] / REFERENCE
+KEPT = Path(__file__).parents[3] / LAPTOP
 #: Core-seconds of what has no benchmarks: correlations, figures, report, notebooks, Snakemake.
 REPORT_SECONDS = 160.0
 #: Training images of the data sets that the pool of LeNet-5 can learn.
@@ -108,7 +108,7 @@ def core_seconds(config: Config, kept: Path = KEPT) -> float:
     Returns:
         Seconds, from those of the kept run's jobs.
     """
-    start = json.loads((kept / BENCHMARK).read_text(encoding="utf-8"))["chen"]["startup_s"]
+    start = json.loads((kept.parent / BENCHMARK).read_text(encoding="utf-8"))["chen"]["startup_s"]
     rates = unit_seconds(kept, start)
     total = REPORT_SECONDS
     for kind, jobs, units in work(config):
@@ -178,11 +178,30 @@ def work(config: Config) -> Iterator[Work]:
 
 def family_work(family: Family) -> Iterator[Work]:
     """Training, by steps, and measuring, by samples of checkpoints, of one family."""
-    grid = len(family.settings)
-    checkpoints = family.trend_seeds * family.checkpoints.count + family.seeds
-    jobs = family.jobs
-    yield Work(f"train/chen/{family.network}", jobs, grid * family.seeds * family.iterations)
-    yield Work(f"measure/chen/{family.network}", jobs, grid * checkpoints * family.samples)
+    steps = sum(
+        seeds * family.length(setting, trend=trend)
+        for setting in family.settings
+        for trend, seeds in seeds_by_kind(family)
+    )
+    measured = measured_checkpoints(family) * family.samples
+    yield Work(f"train/chen/{family.network}", family.jobs, steps)
+    yield Work(f"measure/chen/{family.network}", family.jobs, measured)
+
+
+def seeds_by_kind(family: Family) -> tuple[tuple[bool, int], ...]:
+    """How many seeds are measured along training (True), and how many are not."""
+    return (True, family.trend_seeds), (False, family.seeds - family.trend_seeds)
+
+
+def measured_checkpoints(family: Family) -> int:
+    """How many checkpoints of a family are measured, if every one reaches all losses."""
+    crossings = len(family.checkpoints.losses)
+    found = crossings + 1 if crossings else 0  # and the first interpolation
+    return sum(
+        seeds * (len(family.kept_steps(setting, trend=trend)) // family.measure_every + found)
+        for setting in family.settings
+        for trend, seeds in seeds_by_kind(family)
+    )
 
 
 def pool_work(epfl: EpflStudy, name: str, pool: PoolSettings) -> Iterator[Work]:
@@ -231,7 +250,6 @@ def gigabytes(config: Config) -> float:
         for name, pool in config.epfl.pools.items()
     )
     for family in config.chen.families.values():
-        kept = family.seeds + family.trend_seeds * family.checkpoints.count
         parameters = PARAMETERS.get(family.network, PARAMETERS["mlp"])
-        weights += len(family.settings) * kept * parameters
+        weights += measured_checkpoints(family) * family.measure_every * parameters
     return data + 2 * 4 * weights / 1e9  # once in scratch, once in results

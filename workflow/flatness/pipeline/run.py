@@ -53,11 +53,15 @@ def run(
         # Nobody runs here, so a lock is one that a killed run left.
         if any(LOCKS.glob("*.lock")):
             subprocess.run([*command, "--unlock"], capture_output=True, check=False)
-        command += ["--", *(targets or [])]
-        if verbose:
-            code = subprocess.run(command, check=False).returncode
-        else:
-            code = run_with_bar(command, results / layout.LOG.format(job="run"))
+        for part in parts(settings, targets or []):
+            asked = [*command, "--", *part]
+            if verbose:
+                code = subprocess.run(asked, check=False).returncode
+            else:
+                log = layout.LOG.format(job="_".join(["run", *map(_plain, part)]))
+                code = run_with_bar(asked, results / log)
+            if code:
+                break
         print_summary(results)
         write_manifest(settings)
         if code:
@@ -65,6 +69,26 @@ def run(
                 f"the run of {config} stopped before its end; its messages say why. "
                 "What was finished is kept: the same command goes on from there"
             )
+
+
+def parts(settings: Config, targets: Sequence[str]) -> list[list[str]]:
+    """What Snakemake is asked for, one after the other.
+
+    Args:
+        settings: the configuration.
+        targets: what the user asks for.
+
+    Returns:
+        The targets; if there are none, each tier of the configuration in its order, then all.
+    """
+    if targets:
+        return [list(targets)]
+    return [*([f"{settings.name}_{tier}"] for tier in settings.tiers), []]
+
+
+def _plain(target: str) -> str:
+    """A target as part of a file's name."""
+    return target.replace("/", "_")
 
 
 def check_before_start(config: Path, settings: Config, targets: Sequence[str]) -> None:

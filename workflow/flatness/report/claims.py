@@ -15,12 +15,9 @@ from scipy import stats
 
 from flatness.errors import UserError
 from flatness.records.frozen import Frozen
+from flatness.report.figure_list import PAPERS
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
-PAPERS = {
-    "chen": "Chen, Recanatesi and Shea-Brown: loss flatness and compressed representations",
-    "epfl": "Hammoud, Liossatos and Nicollier: adaptive sharpness and generalization",
-}
 
 Verdict = Literal[
     "reproduced", "in sign, not in size", "not reproduced", "inconclusive", "not run here"

@@ -17,6 +17,7 @@ from flatness.studies.chen.measured_rows import (
     MeasuredCheckpoint,
 )
 from flatness.studies.chen.rows import TrainedCheckpoint
+from flatness.studies.chen.scale import ScaleCorrelation
 from flatness.studies.cross.rows import CrossCorrelation, CrossMeasurement, CrossModel
 from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
 from flatness.studies.epfl.factorial_rows import Combination, CrossedModel, DefectEffect
@@ -42,6 +43,7 @@ TABLES: dict[str, type[Row]] = {
     layout.CONTRASTS: Contrast,
     layout.EFFECTS: FactorEffect,
     layout.CHANGES: InterpolatedChange,
+    layout.SCALE: ScaleCorrelation,
     layout.VIT_MODELS: PlacedVit,
     layout.VIT_CORRELATIONS: VitCorrelation,
     layout.REPLICATED_MODELS: ReplicatedModel,

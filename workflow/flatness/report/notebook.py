@@ -44,7 +44,7 @@ def show_claims(results: Path, paper: str) -> None:
 
     Args:
         results: folder of one config.
-        paper: key of `flatness.report.claims.PAPERS`.
+        paper: key of `flatness.report.figure_list.PAPERS`.
     """
     outcomes = [o for o in evaluate(read_claims(), results, "") if o.paper == paper]
     run = [outcome for outcome in outcomes if outcome.verdict != "not run here"]

@@ -11,9 +11,10 @@ from flatness.errors import UserError
 from flatness.records import layout
 from flatness.records.files import atomic_path
 from flatness.records.tables import read_tables, write_table
-from flatness.report.claims import CLAIMS, PAPERS, read_claims
+from flatness.report.claims import CLAIMS, read_claims
 from flatness.report.costs import made_by, stage_costs
-from flatness.report.gallery import figures, missing_figures
+from flatness.report.figure_list import BOTH, PAPERS
+from flatness.report.gallery import ShownFigure, figures, missing_figures
 from flatness.report.ledger import Outcome, commit_of, evaluate, tally
 from flatness.report.left_out import left_out_models
 from flatness.report.summary import holm_line, value_text, verdict_text
@@ -95,10 +96,10 @@ def _released_protocols(results: Path) -> list[dict[str, Any]]:
     return read_tables(tables, SourceComparison).to_dict("records") if tables else []
 
 
-def _by_paper(shown: Sequence[Any]) -> list[tuple[str, list[Any]]]:
-    """Figures under their paper's name; what belongs to none comes last."""
-    titles = PAPERS | {"": "Both papers"}
-    groups = {title: [] for title in titles.values()}
-    for figure in shown:
-        groups[titles.get(figure.name.split("_")[0], titles[""])].append(figure)
-    return [(title, members) for title, members in groups.items() if members]
+def _by_paper(shown: Sequence[ShownFigure]) -> list[tuple[str, list[ShownFigure]]]:
+    """Figures under their paper's name; those of both come last."""
+    groups = [
+        (paper, [figure for figure in shown if figure.paper == paper])
+        for paper in (*PAPERS.values(), BOTH)
+    ]
+    return [(paper, members) for paper, members in groups if members]

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from flatness.records import layout
 from flatness.records.tables import read_text
-from flatness.report.claims import CLAIMS, PAPERS, read_claims
+from flatness.report.claims import CLAIMS, read_claims
+from flatness.report.figure_list import PAPERS
 from flatness.report.ledger import Outcome, commit_of, decided, evaluate, stands, tally
 from flatness.report.left_out import LeftOut, left_out_models
 from flatness.terminal import console

@@ -1,4 +1,4 @@
-"""What all figures share: options, names, style, and writing them whole, in both formats."""
+"""What all figures share: options, style, and writing them whole, in both formats."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,28 +17,7 @@ Png = Annotated[Path, typer.Option(help="picture to write")]
 Svg = Annotated[Path, typer.Option(help="drawing to write")]
 Dpi = Annotated[int, typer.Option(help="dots per inch of the picture")]
 
-TITLES = {
-    # networks
-    "mlp": "MLP",
-    "mlp_relu": "ReLU MLP",
-    "mlp_tanh": "tanh MLP",
-    "fcnn": "FCNN",
-    "lenet5": "LeNet-5",
-    "vgg11": "VGG-11",
-    "gat": "GAT",
-    # data sets
-    "abalone": "Abalone",
-    "fashion_mnist": "FashionMNIST",
-    "cifar10": "CIFAR-10",
-    "digits32": "digits",
-    "cora": "Cora",
-}
 DEMO_NOTE = "DEMO DATA: small stand-ins, not the published data sets"
-
-
-def title(name: str) -> str:
-    """A network or data set as figures name it; one without a title goes by its own name."""
-    return TITLES.get(name, name)
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from flatness.errors import UserError
 from flatness.records.tables import read_table, write_table
 from flatness.statistics.settings import Statistics
 from flatness.studies.chen.correlate import correlate_family
-from flatness.studies.chen.draw.bounds import draw_bound, draw_fig3, draw_fig_g5, pearson_text
 from flatness.studies.chen.draw.common import (
+    pearson,
+    pearson_text,
     read_checkpoints,
     setting_label,
     setting_order,
@@ -17,13 +18,11 @@ from flatness.studies.chen.draw.common import (
     shown,
     subject,
 )
-from flatness.studies.chen.draw.scatter import draw_scatter
-from flatness.studies.chen.draw.trends import (
-    draw_test_samples,
-    draw_trends,
-    median_interpolation,
-    trend_runs,
-)
+from flatness.studies.chen.draw.fig3 import draw_bound, draw_fig3
+from flatness.studies.chen.draw.fig_g5 import draw_fig_g5
+from flatness.studies.chen.draw.scatter import draw_coefficient, draw_scatter
+from flatness.studies.chen.draw.test_samples import draw_test_samples
+from flatness.studies.chen.draw.trends import draw_trends, median_interpolation, trend_runs
 from flatness.studies.chen.measured_rows import FamilyCorrelation, MeasuredCheckpoint
 from flatness.studies.chen.quantities import last_on_train
 from flatness.studies.figures import figure_style
@@ -84,7 +83,7 @@ def test_figure_3_has_a_column_a_family_and_pearsons_r(tmp_path):
     wide, text = drawn(tmp_path, draw_fig3, [one[0], two[0]], [one[1], two[1]])
     assert wide == pytest.approx(2 * narrow, rel=0.02)
     table = read_table(two[1], FamilyCorrelation)
-    assert pearson_text(table, "bound_d_released", "mls").split("\n")[0] in text
+    assert pearson_text(pearson(table, "bound_d_released", "mls")).split("\n")[0] in text
     assert "19 models (15 interpolate)" in text
     assert "at training loss 0.0003" in text and "40 training images" in text
     for level in ("all: r = ", "within a seed: r = ", "within a setting: r"):
@@ -155,8 +154,17 @@ def test_the_scatter_matrix_shows_every_coefficient(tmp_path):
     checkpoints, correlations = family_tables(tmp_path)
     _, text = drawn(tmp_path, draw_scatter, [checkpoints], [correlations])
     table = read_table(correlations, FamilyCorrelation)
-    number = pearson_text(table, "mls", "relative_flatness").split("\n")[0].removeprefix("r = ")
-    assert number in text and "20 models" in text
+    assert f"{pearson(table, 'mls', 'relative_flatness')[0]:.2f}" in text and "20 models" in text
+
+
+def test_a_coefficients_colour_tells_its_sign_and_size():
+    with figure_style():
+        axes = plt.subplots(1, 4)[1]
+        for axis, estimate in zip(axes, (-0.9, 0.1, 0.9, np.nan), strict=True):
+            draw_coefficient(axis, (estimate, np.nan, np.nan))
+    blue, pale, red, none = (axis.get_facecolor() for axis in axes)
+    assert blue[2] > blue[0] and red[0] > red[2] and min(pale[:3]) > 0.8
+    assert none == (1, 1, 1, 1) and axes[3].texts[0].get_text() == "r n/a"
 
 
 def test_models_left_out_are_counted_with_their_reasons(tmp_path):

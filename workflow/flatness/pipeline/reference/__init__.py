@@ -1,9 +1,11 @@
-"""The committed reference run: keeping it, redrawing from it, holding other runs against it."""
+"""The committed runs, one folder a configuration: keeping, redrawing, comparing with others."""
 
 from flatness.records import layout
 
-#: Where the kept run lies, below the project's folder.
+#: Where the kept runs lie, below the project's folder: `REFERENCE / name of the configuration`.
 REFERENCE = layout.results_of("reference")
+#: The one that others are held against where none of their name is kept.
+LAPTOP = REFERENCE / "laptop"
 #: Folders and files of a run that are kept as they are.
 KEPT = (
     layout.glob(f"{layout.CORRELATIONS}/{{job}}.csv"),
@@ -12,7 +14,7 @@ KEPT = (
     layout.DICTIONARY,
     layout.glob(layout.PICTURE),
 )
-#: Name of the configuration in the kept run's folder.
+#: Name of the configuration in a kept run's folder.
 CONFIG = "config.yaml"
-#: What `make bench` measured, in the same folder.
+#: What `make bench` measured, beside the kept runs.
 BENCHMARK = "benchmark.json"

@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 
 from flatness.errors import DataError, NumericalError
-from flatness.pipeline.reference import REFERENCE
+from flatness.pipeline.reference import LAPTOP, REFERENCE
 from flatness.records.tables import Provenance, read_values
 from flatness.terminal import console
 
@@ -58,10 +58,16 @@ class Comparison:
 
 def compare(
     results: Annotated[Path, typer.Argument(help="folder of a run, as results/laptop")],
-    reference: Annotated[Path, typer.Option(help="the run to hold it against")] = REFERENCE,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="the run to hold it against; the kept one of its name, or the laptop's"),
+    ] = None,
     tolerance: Annotated[float, typer.Option(help="share of a value", min=0.0)] = TOLERANCE,
 ) -> None:
     """Says which tables of a run differ from the reference's, and where."""
+    if reference is None:
+        own = REFERENCE / results.name
+        reference = own if own.exists() else LAPTOP
     names = [path.relative_to(reference) for path in sorted(reference.glob("**/*.csv"))]
     if not names:
         raise DataError(f"{reference}: no tables; give the folder of a run")

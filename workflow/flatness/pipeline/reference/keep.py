@@ -12,7 +12,7 @@ import psutil
 import typer
 
 from flatness.errors import DataError
-from flatness.pipeline.reference import BENCHMARK, CONFIG, KEPT, REFERENCE
+from flatness.pipeline.reference import CONFIG, KEPT, LAPTOP, REFERENCE
 from flatness.pipeline.reference.readme import show_ledger
 from flatness.pipeline.run import load_config
 from flatness.records import layout
@@ -29,11 +29,14 @@ LARGEST_FIGURE = 300_000  # bytes
 
 def keep(
     config: Annotated[Path, typer.Argument(help="configuration of the run")],
-    output: Annotated[Path, typer.Option(help="folder to replace")] = REFERENCE,
+    output: Annotated[
+        Path | None, typer.Option(help="folder to replace; results/reference/<name>")
+    ] = None,
 ) -> None:
     """Keeps tables, ledger and figures of a finished run, with what made them, as the reference."""
     settings = load_config(config)
     results = layout.results_of(settings.name)
+    output = output or REFERENCE / settings.name
     files = run_files(results)
     with_new = output.with_name(f".{output.name}.new")
     shutil.rmtree(with_new, ignore_errors=True)
@@ -45,11 +48,9 @@ def keep(
     with atomic_path(with_new / "environment.json") as temporary:
         record = environment(results, content_hash(settings))
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    if (output / BENCHMARK).exists():  # not of this run, but of the same machine's
-        shutil.copyfile(output / BENCHMARK, with_new / BENCHMARK)
     shutil.rmtree(output, ignore_errors=True)
     with_new.replace(output)
-    if README.exists():
+    if README.exists() and output == LAPTOP:
         show_ledger(README, output / layout.LEDGER)
     size = sum(file.stat().st_size for file in files) / 1e6
     console().print(f"{len(files)} files, {size:.1f} MB, kept in {output}/")

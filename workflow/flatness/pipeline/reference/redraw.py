@@ -19,23 +19,40 @@ from flatness.report.summary import print_summary
 #: Where the rules are that draw and report; without all others Snakemake takes the kept tables for
 #: sources.
 DOWNSTREAM = ("Snakefile", "workflow/rules/draw.smk", "workflow/rules/report.smk")
-NAME = "redrawn"
+#: Begins the names of what is redrawn: results/redrawn_<name>.
+PREFIX = "redrawn_"
 
 
 def redraw(
-    reference: Annotated[Path, typer.Argument(help="folder that `keep` wrote")] = REFERENCE,
+    kept: Annotated[
+        list[Path] | None, typer.Argument(help="folders that `keep` wrote; all if none")
+    ] = None,
 ) -> None:
-    """Draws every figure and the report anew from kept tables, into results/redrawn."""
-    config = reference / CONFIG
+    """Draws every figure and the report anew from kept tables, into results/redrawn_<name>."""
+    for folder in kept or sorted(path.parent for path in REFERENCE.glob(f"*/{CONFIG}")):
+        redraw_run(folder)
+
+
+def redraw_run(reference: Path) -> None:
+    """Draws the figures and the report of one kept run.
+
+    Args:
+        reference: its folder.
+
+    Raises:
+        DataError: it is no folder that `keep` wrote.
+        UserError: a figure could not be drawn.
+    """
+    config, name = reference / CONFIG, PREFIX + reference.name
     if not config.exists():
         raise DataError(f"{config}: no such file; `python -m flatness keep` writes such a folder")
-    command = [program("snakemake"), "--configfile", str(config), "--config", f"name={NAME}"]
-    results = layout.results_of(NAME)
+    command = [program("snakemake"), "--configfile", str(config), "--config", f"name={name}"]
+    results = layout.results_of(name)
     for folder in ("correlations", "benchmarks"):
         shutil.copytree(reference / folder, results / folder, dirs_exist_ok=True)
     done = subprocess.run(
         [*command, "--allowed-rules", *downstream_rules(), "--", "all"],
-        env=os.environ | {OWNER_VARIABLE: NAME},
+        env=os.environ | {OWNER_VARIABLE: name},
         check=False,
     )
     print_summary(results)
@@ -46,4 +63,4 @@ def redraw(
 def downstream_rules() -> list[str]:
     """Names of the rules that draw and report."""
     text = "\n".join(Path(path).read_text(encoding="utf-8") for path in DOWNSTREAM)
-    return re.findall(r"^rule (\w+):", text, re.MULTILINE)
+    return re.findall(r"^ *(?:use )?rule (?:\w+ as )?(\w+)", text, re.MULTILINE)

@@ -220,6 +220,25 @@ class ChenSettings(Frozen):
     """Families of models, by name."""
     keep_trajectories: bool
     """Whether weights along training stay on disk once they are measured."""
+    scales: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], tuple[str, ...]] = Field(
+        default={}
+    )
+    """Families that differ in their number of training images alone, by a name for all of them."""
+
+    @model_validator(mode="after")
+    def _scales_compare_like_with_like(self) -> "ChenSettings":
+        for name, families in self.scales.items():
+            if unknown := sorted(set(families) - set(self.families)):
+                raise ValueError(f"scales.{name}: no family {', '.join(unknown)}")
+            kinds = {
+                (family.network, family.activation, family.dataset, family.classes)
+                for family in map(self.families.get, families)
+            }
+            if len(kinds) > 1:
+                raise ValueError(
+                    f"scales.{name}: families differ in network, activation, data set or classes"
+                )
+        return self
 
 
 class GridTraining(Frozen):

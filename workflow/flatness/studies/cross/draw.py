@@ -14,7 +14,8 @@ from matplotlib.colors import Normalize
 from flatness.records.tables import read_table
 from flatness.studies.cross.measures import LOSSES
 from flatness.studies.cross.rows import CrossCorrelation
-from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure, title
+from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
+from flatness.studies.titles import title
 
 #: Rows of the heat map, as they are called in it.
 MEASURE_LABELS = {

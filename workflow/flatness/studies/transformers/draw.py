@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from flatness.records.tables import read_table
-from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure, title
+from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
+from flatness.studies.titles import title
 from flatness.studies.transformers.rows import PlacedVit, VitCorrelation
 
 PANELS = {

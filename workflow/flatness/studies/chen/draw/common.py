@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 import typer
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from flatness.records.tables import read_tables
 from flatness.studies.chen.measured_rows import MeasuredCheckpoint
 from flatness.studies.chen.quantities import with_derived
-from flatness.studies.figures import title
+from flatness.studies.titles import title
 
 Checkpoints = Annotated[list[Path], typer.Option(help="tables of checkpoints, one a family")]
 Correlations = Annotated[list[Path], typer.Option(help="tables of correlations, one a family")]
@@ -88,6 +89,37 @@ def shown(models: pd.DataFrame, used: pd.Series) -> str:
         return text
     reasons = left_out["reason"].replace("", "a quantity is not finite").unique()
     return f"{text}, {len(left_out)} left out ({'; '.join(reasons)})"
+
+
+def pearson(
+    correlations: pd.DataFrame, x: str, y: str, over: str = "models"
+) -> tuple[float, float, float]:
+    """Pearson's r and the ends of its interval, each NaN where there is none.
+
+    Args:
+        correlations: rows of `FamilyCorrelation` of one family.
+        x: one quantity.
+        y: the other, in either order.
+        over: what it is over, as in the table.
+
+    Returns:
+        r, lower and upper end.
+    """
+    kind = (correlations["over"] == over) & (correlations["method"] == "pearson")
+    pair = correlations["x"].isin([x, y]) & correlations["y"].isin([x, y])
+    row = correlations[kind & pair & (correlations["x"] != correlations["y"])]
+    if row.empty:
+        return np.nan, np.nan, np.nan
+    return tuple(row.iloc[0][["estimate", "low", "high"]])
+
+
+def pearson_text(found: tuple[float, float, float]) -> str:
+    """R as "r = 0.87" above its interval, "[0.80, 0.92]"; says so where there is none."""
+    estimate, low, high = found
+    if not np.isfinite(estimate):
+        return "r n/a"
+    interval = f"[{low:.2f}, {high:.2f}]" if np.isfinite(low) else "no interval"
+    return f"r = {estimate:.2f}\n{interval}"
 
 
 def setting_order(table: pd.DataFrame) -> list[str]:

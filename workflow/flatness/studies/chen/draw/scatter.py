@@ -9,12 +9,13 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from flatness.records.tables import read_tables
-from flatness.studies.chen.draw.bounds import pearson_text
 from flatness.studies.chen.draw.common import (
     MARKERS,
     Checkpoints,
     Correlations,
     colours,
+    pearson,
+    pearson_text,
     read_checkpoints,
     setting_order,
     share_legend,
@@ -50,7 +51,7 @@ def draw_scatter(
                 elif row == column:
                     draw_histogram(axis, models[x])
                 else:
-                    draw_coefficient(axis, pearson_text(table, x, y))
+                    draw_coefficient(axis, pearson(table, x, y))
                 label_edges(axis, row, column, len(names))
         note = f"{subject(models)}: {shown(models, used)}\n{size(models)}"
         share_legend(figure, axes[1, 0], note)
@@ -74,19 +75,17 @@ def draw_histogram(axis: Axes, values: pd.Series) -> None:
         axis.hist(finite, bins="sqrt" if np.ptp(finite) > 0 else 1, color="0.7")
 
 
-def draw_coefficient(axis: Axes, text: str) -> None:
-    """Pearson's r as text on a background whose colour tells sign and size."""
-    if text.startswith("r ="):
-        estimate = float(text.split("\n")[0].removeprefix("r = "))
-        colour = sns.color_palette("vlag", as_cmap=True)((estimate + 1) / 2)
+def draw_coefficient(axis: Axes, found: tuple[float, float, float]) -> None:
+    """Pearson's r and its interval on a background whose colour tells sign and size."""
+    dark = False
+    if np.isfinite(found[0]):
+        colour = sns.color_palette("vlag", as_cmap=True)((round(found[0], 2) + 1) / 2)
         axis.set_facecolor(colour)
         dark = np.dot(colour[:3], LUMINANCE) < 0.5
-    else:
-        dark = False
     axis.text(
         0.5,
         0.5,
-        text.removeprefix("r = "),
+        pearson_text(found).removeprefix("r = "),
         transform=axis.transAxes,
         ha="center",
         va="center",

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 
 from flatness.records.tables import read_table
 from flatness.studies.epfl.audit_rows import AuditedProtocol
-from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure, title
+from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
+from flatness.studies.titles import title
 
 HEADINGS = {
     "measuring": "the same models, measured",

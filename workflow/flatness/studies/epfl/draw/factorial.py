@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from flatness.records.tables import read_table
 from flatness.studies.epfl.factorial_rows import Combination, DefectEffect
 from flatness.studies.epfl.published import PUBLISHED, scatter
-from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure, title
+from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
+from flatness.studies.titles import title
 
 MARKERS = {"written": "o", "released": "s"}
 

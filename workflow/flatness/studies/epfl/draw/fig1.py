@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from flatness.records.tables import read_tables
 from flatness.studies.epfl.published import scatter
 from flatness.studies.epfl.rows import PoolCorrelation, PoolModel
-from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure, title
+from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
+from flatness.studies.titles import title
 
 
 def draw_fig1(

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 
 from flatness.records.tables import read_tables
 from flatness.studies.epfl.replication_rows import Replication, TauDistribution
-from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure, title
+from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
+from flatness.studies.titles import title
 
 
 def draw_replications(

@@ -1,6 +1,6 @@
-"""Figure 3, bounds against what they bound over models, and figure G.5, the chain along one run."""
+"""Figure 3: MLS and NMLS against their bounds, one point a model."""
 
-from itertools import cycle, pairwise
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,19 +13,18 @@ from flatness.studies.chen.draw.common import (
     Checkpoints,
     Correlations,
     colours,
+    pearson,
+    pearson_text,
     read_checkpoints,
     setting_order,
     share_legend,
-    shared_steps,
     shown,
     size,
     subject,
-    thousands,
 )
-from flatness.studies.chen.draw.trends import log_if_drawn, median_interpolation, trend_runs
 from flatness.studies.chen.matched import END, MATCHED, at_loss, at_name
 from flatness.studies.chen.measured_rows import FamilyCorrelation
-from flatness.studies.chen.quantities import CHAIN_LABELS, last_on_train
+from flatness.studies.chen.quantities import last_on_train
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
 
 PANELS = (
@@ -85,7 +84,7 @@ def levels_text(correlations: pd.DataFrame, x: str, y: str) -> str:
         Lines such as "all: r = 0.87 [0.80, 0.92]".
     """
     return "\n".join(
-        f"{words}: {pearson_text(correlations, x, y, over)}".replace("\n", " ")
+        f"{words}: {pearson_text(pearson(correlations, x, y, over))}".replace("\n", " ")
         for over, words in LEVELS.items()
     )
 
@@ -120,74 +119,7 @@ def draw_bound(
     axis.ticklabel_format(style="sci", axis="both", scilimits=(-2, 4))
 
 
-def pearson_text(correlations: pd.DataFrame, x: str, y: str, over: str = "models") -> str:
-    """Pearson's r with its interval, over two lines; n/a where there is none.
-
-    Args:
-        correlations: rows of `FamilyCorrelation` of one family.
-        x: one quantity.
-        y: the other, in either order.
-        over: what it is over, as in the table.
-
-    Returns:
-        Such as "r = 0.87" above "[0.80, 0.92]".
-    """
-    kind = (correlations["over"] == over) & (correlations["method"] == "pearson")
-    pair = correlations["x"].isin([x, y]) & correlations["y"].isin([x, y])
-    row = correlations[kind & pair & (correlations["x"] != correlations["y"])]
-    if row.empty or not np.isfinite(row["estimate"].iloc[0]):
-        return "r n/a"
-    found = row.iloc[0]
-    known = np.isfinite(found["low"])
-    interval = f"[{found['low']:.2f}, {found['high']:.2f}]" if known else "no interval"
-    return f"r = {found['estimate']:.2f}\n{interval}"
-
-
-def draw_fig_g5(checkpoints: Checkpoints, png: Png, svg: Svg, dpi: Dpi = 150) -> None:
-    """Draws A to D, the ratio at each step of the chain, and √S: mean and range over runs."""
-    table = read_checkpoints(checkpoints)
-    everyone = trend_runs(table[table["sampled"] == "train"])
-    runs = shared_steps(everyone)
-    chain = list(CHAIN_LABELS)[:4]
-    with figure_style():
-        figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.8), layout="constrained")
-        for name in chain:
-            draw_mean(axes[0], runs, runs[name], CHAIN_LABELS[name])
-        for index, (low, high) in enumerate(pairwise(chain)):
-            draw_mean(axes[1], runs, runs[high] / runs[low], f"{'BCD'[index]}/{'ABC'[index]}")
-        draw_mean(axes[2], runs, runs["root_sharpness"], CHAIN_LABELS["root_sharpness"])
-        axes[0].set(yscale=log_if_drawn(runs), title="A ≤ B ≤ C ≤ D")
-        axes[1].set(yscale=log_if_drawn(runs), title="ratio at each gap")
-        axes[2].set(title="sharpness √S")
-        step = median_interpolation(everyone)
-        for axis in axes:
-            axis.axvline(step, color="0.4", ls=":", lw=1, label="first interpolation (median)")
-            axis.set_xlabel("step of training")
-            axis.legend(
-                frameon=False, fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2)
-            )
-            thousands(axis)
-        axes[1].yaxis.set_major_formatter("{x:g}")
-        axes[1].yaxis.set_minor_formatter("{x:g}")
-        last = everyone.sort_values("step").groupby(["setting", "seed"]).tail(1)
-        figure.supxlabel(
-            f"{subject(everyone)}: {shown(last, ~last['diverged'])}, mean and range over all "
-            f"settings and seeds\n{size(everyone)}",
-            fontsize=8,
-        )
-        save_figure(figure, png, svg, dpi=dpi, demo=bool(everyone["demo"].any()))
-
-
 def _wrapped(text: str) -> str:
     """Two parts of a text a line."""
     parts = text.split(", ")
     return ",\n".join(", ".join(parts[i : i + 2]) for i in range(0, len(parts), 2))
-
-
-def draw_mean(axis: Axes, runs: pd.DataFrame, values: pd.Series, label: str) -> None:
-    """Draws the mean over runs at each step, in the next colour and dash, and their range."""
-    by_step = values.groupby(runs["step"])
-    styles = ("-", "--", "-.", ":")
-    lines = axis.plot(by_step.mean(), styles[len(axis.lines) % len(styles)], label=label)
-    bounds = by_step.min(), by_step.max()
-    axis.fill_between(bounds[0].index, *bounds, color=lines[0].get_color(), alpha=0.15, lw=0)
