@@ -21,7 +21,7 @@ from flatness.studies.chen.matched import LOSSES, at_loss, at_name
 from flatness.studies.chen.quantities import last_on_train, with_derived
 from flatness.studies.epfl.published import scatter
 
-REFERENCE = ROOT / "results/reference"
+REFERENCE = ROOT / "results/reference/laptop"
 
 
 def unpacked(page, name):

@@ -33,7 +33,7 @@ NO_SCRIPTS = {"profile.managed_default_content_settings.javascript": 2}
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     output = tmp_path_factory.mktemp("page") / "explore.html"
-    explore(ROOT / "results/reference", output)
+    explore(ROOT / "results/reference/laptop", output)
     return output.as_uri()
 
 
@@ -199,7 +199,7 @@ def test_without_scripts_the_pictures_remain(tmp_path, address):
     try:
         browser.get(address)
         pictures = browser.find_elements(By.CSS_SELECTOR, "noscript img")
-        assert len(pictures) == len(list((ROOT / "results/reference/figures").glob("*.png")))
+        assert len(pictures) == len(list((ROOT / "results/reference/laptop/figures").glob("*.png")))
         assert all(picture.is_displayed() and picture.rect["width"] > 200 for picture in pictures)
         assert not browser.find_element(By.TAG_NAME, "main").is_displayed()
     finally:

@@ -19,7 +19,7 @@ from flatness.studies.cross.rows import CrossModel
 from flatness.studies.epfl.published import scatter as published_scatter
 from flatness.studies.epfl.replication_rows import ReplicatedModel
 from flatness.studies.epfl.rows import PoolModel
-from flatness.studies.figures import title
+from flatness.studies.titles import title
 from flatness.studies.transformers.rows import PlacedVit
 
 #: Significant digits of the page's numbers.
