@@ -144,6 +144,7 @@ def test_every_claim_of_the_ledger_leads_to_the_scatter_that_it_reads(data):
         assert claim["statement"] == line["statement"]
         if math.isfinite(line["low"]):
             assert f"[{line['low']:+.2f}, {line['high']:+.2f}]" in claim["value"]
+        assert claim["shown"] == ((claim["set"], claim["view"]) in views)
         if claim["x"] and line["verdict"] != "not run here":
             points = views[claim["set"], claim["view"]]
             assert claim["x"] in points and claim["y"] in points, claim["id"]
@@ -201,6 +202,13 @@ def test_a_model_that_was_left_out_is_there_with_its_reason(tmp_path):
 def test_the_same_tables_give_the_same_page(tmp_path):
     results = results_of(tmp_path)
     assert explore.render(results) == explore.render(results)
+
+
+def test_a_claim_that_was_not_run_leads_nowhere(tmp_path):
+    claims = {claim["id"]: claim for claim in explore.page_data(results_of(tmp_path))["claims"]}
+    assert claims["tau-fcnn"]["shown"]
+    assert not claims["tau-gat"]["shown"]
+    assert not claims["released-fcnn"]["shown"]
 
 
 def test_a_page_that_grows_too_large_is_refused(tmp_path, monkeypatch):

@@ -1,5 +1,8 @@
 """The Snakefile imported by another, as a Snakemake module: its own code, the other's folder."""
 
+import shutil
+import subprocess
+
 import pytest
 import yaml
 
@@ -56,3 +59,40 @@ def test_a_job_runs_this_code_and_writes_into_the_importing_folder(tmp_path):
     assert list((tmp_path / "data").glob("*.safetensors"))
     made = {"results", "data", "scratch", ".snakemake"}  # scratch by trainings of some seconds only
     assert {path.name for path in tmp_path.iterdir()} <= made | {"Snakefile", "tiny.yaml"}
+
+
+HOSTED = """
+configfile: "tiny.yaml"
+
+module sharpness:
+    snakefile: github("owner/sharpness", path="workflow/Snakefile", branch="main")
+    config: config
+
+use rule * from sharpness
+"""
+
+
+def test_rules_without_their_library_say_what_to_do(tmp_path, monkeypatch):
+    """As from a host that hands out single files; git finds the host's repository on this disk."""
+    hosted = tmp_path / "hosted/sharpness"
+    for name in ("workflow/Snakefile", "workflow/rules"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        (hosted / name).parent.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / name, hosted / name)
+    author = ["-c", "user.name=x", "-c", "user.email=x@localhost"]
+    for command in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "rules"]):
+        subprocess.run(["git", *author, *command], cwd=hosted, check=True)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{hosted.parent.as_uri()}/.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://github.com/owner/")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (importing(tmp_path) / "Snakefile").write_text(HOSTED, encoding="utf-8")
+    done = call(tmp_path, "snakemake", "--dry-run", "--quiet", "rules")
+    assert done.returncode == 1
+    assert "clone the repository" in done.stdout + done.stderr
+
+
+def test_a_deployment_finds_the_config_that_it_asks_for():
+    """Tools that deploy workflows name this one; a newcomer's is the demo."""
+    demo = (ROOT / "config/demo.yaml").read_text(encoding="utf-8")
+    assert (ROOT / "config/config.yaml").read_text(encoding="utf-8") == demo

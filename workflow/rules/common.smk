@@ -12,6 +12,11 @@ from snakemake.logging import logger
 # Relative, since Snakemake runs a job again whose input files have other paths: a checkout can move.
 # This file's folder tells where the checkout is: `workflow.basedir` is that of an importing Snakefile.
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve()
+if not HERE.is_dir():
+    raise WorkflowError(
+        "the rules came alone, without the library beside them; clone the repository and give"
+        " `snakefile:` of the module the path of its workflow/Snakefile"
+    )
 HOME = Path(os.path.relpath(HERE.parents[1]))
 LIBRARY = HOME / "workflow"
 ENVIRONMENT = str(HERE.parents[1] / "envs/environment.yaml")

@@ -200,7 +200,7 @@ function draw() {
   at("plot").setAttribute("aria-label", `${set.title}, ${view.title}: ${label(y)} over ${label(x)}`);
   const reasons = [...missing].map(([why, count]) => `${count} ${why}`);
   at("count").textContent = [`${rows.length} points shown`, ...reasons].join(" · ");
-  at("meaning").textContent = [...new Set([x, y])]
+  at("meaning").textContent = [...new Set([x, y])].filter((name) => set.quantities[name].description)
     .map((name) => `${words(name)}: ${set.quantities[name].description}`).join(" — ");
   at("tables").textContent = `From ${set.tables.join(", ")}`;
   listClaims(x, y);
@@ -236,7 +236,7 @@ function listClaims(x, y) {
   own.sort((a, b) => rank(a) - rank(b));
   const others = data.claims.filter((claim) => claim.set !== set.id);
   at("claims").replaceChildren(...own.map((claim) => claimLine(claim, isHere(claim, x, y))));
-  if (!own.length) at("claims").append(element("li", "None is read off these models."));
+  if (!own.length) at("claims").append(element("li", "No claim is read off these models."));
   at("others").replaceChildren(...others.map((claim) => claimLine(claim, false)));
 }
 
@@ -250,7 +250,7 @@ function claimLine(claim, here) {
     element("div", claim.statement), element("div", claim.verdict, `verdict ${mood}`),
     element("div", numbers), element("div", `${claim.id} · ${claim.source}`, "soft"),
   );
-  if (claim.shown && claim.x && !here) {
+  if (claim.shown && !here) {
     const button = element("button", "show");
     button.setAttribute("aria-label", `show the scatter of ${claim.short}`);
     button.addEventListener("click", () => show(claim));

@@ -99,11 +99,11 @@ def placed_claims(results: Path, claims: Path, sets: list[ScatterSet]) -> list[d
 
     Returns:
         Texts of each line, and `set`, `view`, `x` and `y`; the axes are empty where no one
-        scatter shows it, as a difference of two correlations. `shown`: the run has the set.
+        scatter shows it, as a difference of two correlations. `shown`: the run has the view.
     """
     known = read_claims(claims)
     where = {entry.id: entry.where for entry in (*known.claims, *known.checks)}
-    here = {entry.id for entry in sets}
+    here = {(entry.id, view.name) for entry in sets for view in entry.views}
     lines = []
     for line in read_table(results / layout.LEDGER, Outcome).to_dict("records"):
         outcome = Outcome(**line)
@@ -111,7 +111,7 @@ def placed_claims(results: Path, claims: Path, sets: list[ScatterSet]) -> list[d
         texts = {name: line[name] for name in ("id", "kind", "source", "short", "statement", "n")}
         texts |= {"value": value_text(outcome), "verdict": verdict_text(outcome)}
         texts["published"] = "" if outcome.published != outcome.published else outcome.published
-        lines.append(texts | place | {"shown": place["set"] in here})
+        lines.append(texts | place | {"shown": (place["set"], place["view"]) in here})
     return lines
 
 
