@@ -75,19 +75,20 @@ def test_the_released_fcnn_ascent_is_the_notebooks():
             total = 0.0
             for _ in range(-(-pool.samples // 16)):
                 loss = functional.mse_loss(model(inputs), targets)
-                total += loss.item()
                 gradients = torch.autograd.grad(loss, list(model.parameters()))
                 for w, g, lo, hi in zip(model.parameters(), gradients, low, high, strict=True):
                     w.data = torch.clamp(w.data + step_size * g, lo, hi)
+                total += functional.mse_loss(model(inputs), targets).item()
             if total > largest:
                 largest, kept = total, functional.mse_loss(model(inputs), targets).item()
         assert found[index].tolist() == pytest.approx([kept - clean], rel=1e-8)
 
 
 def test_the_end_of_the_pass_with_the_largest_sum_is_kept():
-    path = torch.tensor([[0.0, 5], [9, 1], [1, 2], [3, 3], [4, 9]])
-    assert end_of_pass(path, 2).tolist() == [1.0, 2.0]
-    assert end_of_pass(path, 1).tolist() == [1.0, 1.0]
+    # After the updates the passes sum to 4 and 3, and to 3 and 12; the start is of no pass.
+    path = torch.tensor([[9.0, 9], [3, 1], [1, 2], [2, 3], [1, 9]])
+    assert end_of_pass(path, 2).tolist() == [1.0, 9.0]
+    assert end_of_pass(path, 1).tolist() == [3.0, 9.0]
 
 
 def test_gat_defects_do_what_they_say():
@@ -129,12 +130,13 @@ def test_the_mismatched_loss_is_a_sum_over_the_batches_of_an_epoch():
         name: values + rho * values.abs() * gradient.sign()
         for (name, values), gradient in zip(centre.items(), gradients, strict=True)
     }
-    orders = [torch.randperm(40, generator=one) for one in own]
-    for index, order in enumerate(orders):
+    # The nodes are shuffled anew for each loss: at the centre, then after the step.
+    orders = [[torch.randperm(40, generator=one) for _ in range(2)] for one in own]
+    for index, shuffled in enumerate(orders):
         expected = 0.0
-        # The last batch has what is left of 40 nodes: the notebook's padding collapses in its mask.
-        for nodes in order.split(16):
-            for sign, place in ((1, there), (-1, centre)):
+        for sign, place, order in zip((-1, 1), (centre, there), shuffled, strict=True):
+            # The last batch has what is left of 40: the notebook's padding collapses in its mask.
+            for nodes in order.split(16):
                 model = {name: values[index : index + 1] for name, values in place.items()}
                 expected += sign * pool.losses(model, pool.batch(nodes[None])).item()
         assert found[index, 0].item() == pytest.approx(expected, rel=1e-9)

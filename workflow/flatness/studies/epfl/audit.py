@@ -160,7 +160,7 @@ def describe(pool: str, run: AuditRun) -> str:
     name = run.trained if run.part == "training" else run.measured
     defects = (TRAINING_DEFECTS if run.part == "training" else MEASURING_DEFECTS)[pool]
     if name == "released":
-        return "all defects at once"
+        return "all defects at once" if len(defects) > 1 else next(iter(defects.values()))
     return defects[name] if name in defects else DESCRIPTIONS[name]
 
 

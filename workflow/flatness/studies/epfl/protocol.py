@@ -31,7 +31,9 @@ class StoppingRule:
         """The rule of a pool's settings."""
         signed = "signed_stopping" in settings.defects
         max_epochs = SIGNED_MAX_EPOCHS if signed else settings.max_epochs
-        return cls(settings.min_epochs, max_epochs, settings.tolerance, signed)
+        # The notebook counts epochs from 0 and asks from number `min_epochs` on.
+        late = "late_stopping" in settings.defects
+        return cls(settings.min_epochs + late, max_epochs, settings.tolerance, signed)
 
     def met(self, losses: list[float]) -> bool:
         """Whether a model with these epoch losses, oldest first, stops now."""

@@ -61,7 +61,7 @@ def fcnn_rises(
 
 
 def end_of_pass(path: Tensor, length: int) -> Tensor:
-    """Loss at the end of the pass whose steps have the largest sum of losses before each update.
+    """Loss at the end of the pass whose steps have the largest sum of losses after each update.
 
     Args:
         path: (passes · length + 1, M) losses along an ascent, its start included.
@@ -70,7 +70,7 @@ def end_of_pass(path: Tensor, length: int) -> Tensor:
     Returns:
         (M,).
     """
-    sums = path[:-1].unflatten(0, (-1, length)).sum(1)
+    sums = path[1:].unflatten(0, (-1, length)).sum(1)
     return path[length::length].gather(0, sums.argmax(0, keepdim=True))[0]
 
 
@@ -101,11 +101,11 @@ def gat_rises(
     clean, rises = None, []
     for indices in drawn.unbind(1):
         climbed = pool.batch(indices, collapse="collapsed_masks" in defects)
-        scored = [climbed]
-        if "mismatched_loss" in defects:
-            scored = _all_nodes(pool, settings, generators)
 
-        def score(parameters: Parameters, scored: list[Tensor] = scored) -> Tensor:
+        def score(parameters: Parameters, climbed: Tensor = climbed) -> Tensor:
+            scored = [climbed]
+            if "mismatched_loss" in defects:
+                scored = _all_nodes(pool, settings, generators)
             return sum(pool.losses(parameters, batch, dropout) for batch in scored)
 
         climb = partial(pool.losses, batch=climbed, dropout=dropout)

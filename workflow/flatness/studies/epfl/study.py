@@ -240,4 +240,5 @@ def trained_protocols(pool: str) -> list[str]:
         Their names.
     """
     alone = list(TRAINING_DEFECTS[pool])
-    return ["written", *alone, "released"] if alone else ["written"]
+    # A pool's only defect alone is the released protocol.
+    return ["written", *(alone if len(alone) > 1 else []), "released"]
