@@ -112,8 +112,9 @@ def test_models_are_taken_with_their_weights_and_rows(tmp_path):
 
 def trained(seed, loss, diverged=False):
     return TrainedModel(
-        pool="gat", dataset="cora", demo=False, seed=seed, split=0, epochs=10, epoch_loss=1.0,
-        train_loss=1.0, test_loss=math.nan if diverged else loss, test_accuracy=0.5 + seed / 100,
+        pool="gat", dataset="cora", demo=False, train_size=140, seed=seed, split=0, epochs=10,
+        epoch_loss=1.0, train_loss=1.0, test_loss=math.nan if diverged else loss,
+        test_accuracy=0.5 + seed / 100,
         diverged=diverged, reason="the loss became nan" if diverged else "", **provenance("abc"),
     )  # fmt: skip
 

@@ -61,6 +61,7 @@ def correlate_pool(
                 pool=pool,
                 dataset=trained_models["dataset"].iloc[0],
                 demo=trained_models["demo"].iloc[0],
+                train_size=trained_models["train_size"].iloc[0],
                 trained=trained,
                 measured=measured,
                 measure=column,

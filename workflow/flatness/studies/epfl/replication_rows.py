@@ -50,6 +50,7 @@ class TauDistribution(Provenance):
     pool: str = column("fcnn, lenet5 or gat")
     dataset: str = column("name of the data set")
     demo: bool = column("whether the data are a stand-in made for the demo")
+    train_size: int = column("training images", convention="of a table rows, of a graph nodes")
     trained: str = column("training protocol")
     measured: str = column("measuring protocol")
     measure: str = column("name of the measure")
