@@ -19,7 +19,7 @@ from flatness.records.tables import provenance, read_table, write_table
 from flatness.studies.epfl.against_source import against_source
 from flatness.studies.epfl.audit import ratio_of_means
 from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
-from flatness.studies.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS
+from flatness.studies.epfl.defects import MEASURING_DEFECTS, TRAINING_DEFECTS
 from flatness.studies.epfl.draw.audit import draw_sharpness, draw_tau
 from flatness.studies.epfl.rows import MeasuredModel, PoolModel, TrainedModel
 from studies.epfl.made_up_pool import STATISTICS

@@ -15,14 +15,13 @@ from flatness.errors import UserError
 from flatness.pipeline.config import validate
 from flatness.records.frozen import canonical_json
 from flatness.records.tables import read_table
-from flatness.studies.epfl.config import (
+from flatness.studies.epfl.config import measurement, training
+from flatness.studies.epfl.defects import (
     MEASURING_DEFECTS,
     TRAINING_DEFECTS,
     combinations_of,
     crossed,
     defects_of,
-    measurement,
-    training,
 )
 from flatness.studies.epfl.draw.factorial import draw_effects
 from flatness.studies.epfl.effects import contrasts, jackknife, leave_one_out

@@ -15,7 +15,7 @@ from flatness.datasets.normalised import load, save
 from flatness.records.checkpoints import load_checkpoints
 from flatness.records.frozen import canonical_json
 from flatness.records.tables import read_table
-from flatness.studies.epfl.config import TRAINING_DEFECTS
+from flatness.studies.epfl.defects import TRAINING_DEFECTS
 from flatness.studies.epfl.measure import measure_models
 from flatness.studies.epfl.networks import stack
 from flatness.studies.epfl.rows import TrainedModel

@@ -15,8 +15,8 @@ from flatness.statistics.correlations import correlate
 from flatness.statistics.settings import Statistics
 from flatness.studies.epfl.against_source import against_source
 from flatness.studies.epfl.audit_rows import AuditedProtocol
-from flatness.studies.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS
 from flatness.studies.epfl.correlate import join_pool
+from flatness.studies.epfl.defects import MEASURING_DEFECTS, TRAINING_DEFECTS
 from flatness.studies.epfl.published import PUBLISHED
 from flatness.studies.epfl.rows import MeasuredModel, PoolModel, TrainedModel
 from flatness.studies.epfl.study import AuditPlan, AuditRun

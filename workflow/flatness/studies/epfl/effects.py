@@ -19,7 +19,7 @@ from flatness.records.tables import read_tables, write_table
 from flatness.statistics.correlations import MINIMUM_MODELS
 from flatness.statistics.settings import Statistics
 from flatness.studies.epfl.against_source import LARGEST_Z
-from flatness.studies.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS, defects_of
+from flatness.studies.epfl.defects import MEASURING_DEFECTS, TRAINING_DEFECTS, defects_of
 from flatness.studies.epfl.factorial_rows import QUANTITIES, Combination, CrossedModel, DefectEffect
 from flatness.studies.epfl.published import source_values
 

@@ -11,11 +11,11 @@ from flatness.records.checkpoints import checkpoint_name, save_checkpoints
 from flatness.records.frozen import content_hash, seeds_of
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch
-from flatness.studies.epfl.config import PoolTraining
 from flatness.studies.epfl.lenet5 import lenet5_images, train_lenet5
 from flatness.studies.epfl.pools import POOLS, StackedPool
 from flatness.studies.epfl.protocol import TrainingOutcome
 from flatness.studies.epfl.rows import TrainedModel
+from flatness.studies.epfl.slices import PoolTraining
 from flatness.studies.epfl.train_stacked import train_stack
 
 
