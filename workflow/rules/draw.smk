@@ -73,7 +73,11 @@ rule draw_epfl_replications:
 
 rule draw_epfl_audit:
     input:
-        rules.audit_epfl.output.table,
+        audit=rules.audit_epfl.output.table,
+        distributions=lambda wildcards: epfl_tables(
+            rules.replicate_epfl.output.table,
+            [wildcards.pool] if wildcards.pool in CONFIG.epfl.replications else [],
+        ),
     output:
         png=report(
             picture("epfl_audit_{pool}"),
@@ -91,13 +95,14 @@ rule draw_epfl_audit:
         runtime="10m",
     params:
         dpi=CONFIG.figures.dpi,
+        distributions=repeated("--distributions", "distributions"),
         code=version_of("draw-epfl-audit"),
     message:
         "Draw epfl_audit_{wildcards.pool}"
     shell:
         step(
             "draw-epfl-audit --dpi {params.dpi} --png {output.png:q}"
-            " --svg {output.svg:q} --audit {input:q}"
+            " --svg {output.svg:q} --audit {input.audit:q} {params.distributions}"
         )
 
 

@@ -20,7 +20,7 @@ from flatness.studies.epfl.against_source import against_source
 from flatness.studies.epfl.audit import ratio_of_means
 from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
 from flatness.studies.epfl.defects import MEASURING_DEFECTS, TRAINING_DEFECTS
-from flatness.studies.epfl.draw.audit import draw_sharpness, draw_tau
+from flatness.studies.epfl.draw.audit import draw_sharpness, draw_spread, draw_tau
 from flatness.studies.epfl.rows import MeasuredModel, PoolModel, TrainedModel
 from studies.epfl.made_up_pool import STATISTICS
 
@@ -227,6 +227,25 @@ def test_sharpness_and_tau_of_each_protocol_are_drawn_with_the_published_tau(aud
         np.testing.assert_allclose(axis.containers[0].lines[0].get_xydata(), points)
     [published] = [line for line in right.lines if line.get_label() == "published τ"]
     assert set(published.get_xdata()) == {table["published_tau"][0]}
+
+
+@pytest.mark.parametrize(("split_sd", "bars"), [(0.1, 2), (math.nan, 1)])
+def test_the_spread_over_pools_and_the_splits_part_stand_behind_the_replicated_protocol(
+    audited, split_sd, bars
+):
+    folder, _, _ = audited
+    table = read_table(folder / "audit.csv", AuditedProtocol)
+    lower = table[table["part"] != "measuring"]
+    spread = pd.Series(
+        {"trained": "released", "measured": "released", "replications": 8, "splits": 4}
+        | {"mean_tau": -0.2, "sd": 0.3, "split_sd": split_sd}
+    )
+    axis = Figure().subplots()
+    draw_spread(axis, lower, spread)
+    assert [patch.get_x() for patch in axis.patches] == pytest.approx([-0.5, -0.3][:bars])
+    assert [patch.get_width() for patch in axis.patches] == pytest.approx([0.6, 0.2][:bars])
+    place = list(lower["part"]).index("both")
+    assert {patch.get_y() + patch.get_height() / 2 for patch in axis.patches} == {place}
 
 
 def test_the_error_of_a_ratio_is_that_of_repeated_draws():
