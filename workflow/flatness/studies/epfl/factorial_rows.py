@@ -26,7 +26,9 @@ class Combination(Provenance):
         "training protocol", convention="written, released, or defects joined by +"
     )
     measured: str = column(
-        "measuring protocol", convention="written, released, or defects joined by +"
+        "measuring protocol",
+        convention="written, released, defects joined by +; mixed_pools: weights after the ascent "
+        "of a pool trained at the report's learning rate, centres of the released one",
     )
     n: int = column("how many are behind the row", convention="models")
     excluded: int = column("how many were left out", convention="models; the models table says why")

@@ -42,6 +42,11 @@ def scatter(pool: str) -> pd.DataFrame:
     return pd.read_csv(FOLDER / f"{pool}.csv")
 
 
+def printed() -> pd.DataFrame:
+    """What the FCNN's notebook prints, one row a model: columns train_loss and climbed_loss."""
+    return pd.read_csv(FOLDER / "fcnn_printed.csv", index_col="model")
+
+
 def reading_error(pool: str, column: str) -> float:
     """How far a dot may be misplaced, the same way for all dots of a plot."""
     return HALF_DOT[column] * float(np.ptp(scatter(pool)[column]))
