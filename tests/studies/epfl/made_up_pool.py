@@ -50,4 +50,5 @@ def correlate(folder):
         + [f"--training={folder / name}.csv" for name in ("t0", "t1")]
         + [f"--measurements={folder / name}.csv" for name in ("m0", "m1")]
         + ["--models", str(folder / "models.csv"), "--output", str(folder / "table.csv")]
+        + ["--published", str(folder / "ranges.csv")]
     )

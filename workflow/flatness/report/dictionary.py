@@ -18,7 +18,7 @@ from flatness.studies.chen.measured_rows import (
 )
 from flatness.studies.chen.rows import TrainedCheckpoint
 from flatness.studies.cross.rows import CrossCorrelation, CrossMeasurement, CrossModel
-from flatness.studies.epfl.audit_rows import AuditedProtocol, SourceComparison
+from flatness.studies.epfl.audit_rows import AuditedProtocol, PublishedRange, SourceComparison
 from flatness.studies.epfl.factorial_rows import Combination, CrossedModel, DefectEffect
 from flatness.studies.epfl.replication_rows import ReplicatedModel, Replication, TauDistribution
 from flatness.studies.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
@@ -36,6 +36,7 @@ TABLES: dict[str, type[Row]] = {
     layout.CROSS_EPFL_MEASURED: CrossMeasurement,
     layout.POOL_MODELS: PoolModel,
     layout.POOL_CORRELATIONS: PoolCorrelation,
+    layout.POOL_RANGES: PublishedRange,
     layout.CHEN_CHECKPOINTS: MeasuredCheckpoint,
     layout.CHEN_CORRELATIONS: FamilyCorrelation,
     layout.BOUNDS: BoundTightness,

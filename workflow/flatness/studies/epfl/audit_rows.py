@@ -71,3 +71,33 @@ class SourceComparison(Provenance):
     source_n: int = column("models behind it, or dots that could be told apart")
     z: float = column("ours less the source's, in standard errors of the difference")
     differs: bool = column("whether |z| exceeds 3; never on made-up data")
+
+
+class PublishedRange(Provenance):
+    """Mean or spread of one quantity over a pool, as a multiple of the published scatter's."""
+
+    pool: str = column("fcnn, lenet5 or gat")
+    dataset: str = column("name of the data set")
+    demo: bool = column("whether the data are a stand-in made for the demo")
+    train_size: int = column("training images", convention="of a table rows, of a graph nodes")
+    trained: str = column("training protocol")
+    measured: str = column("measuring protocol")
+    compared: str = column(
+        "what is compared",
+        convention="worst_case_sharpness, test_loss: mean over models; …_sd: their standard "
+        "deviation",
+    )
+    ours: float = column("our value")
+    source_value: float = column("the source's")
+    ratio_to_source: float = column("ours over the source's")
+    low: float = column(
+        "lower end of the estimate's interval", convention="t, to first order in both errors"
+    )
+    high: float = column("upper end")
+    p_value: float = column(
+        "two-sided p-value that belongs to the interval; nan where there is none",
+        convention="of a ratio of 1",
+    )
+    confidence: float = column("level of the intervals")
+    n: int = column("how many are behind the row", convention="models")
+    excluded: int = column("how many were left out", convention="models; the models table says why")

@@ -22,7 +22,7 @@ from flatness.studies.epfl.against_source import LARGEST_Z
 from flatness.studies.epfl.defects import MEASURING_DEFECTS, TRAINING_DEFECTS, defects_of
 from flatness.studies.epfl.factorial_rows import QUANTITIES, Combination, CrossedModel, DefectEffect
 from flatness.studies.epfl.mixed_pools import mixed_pool
-from flatness.studies.epfl.published import source_values
+from flatness.studies.epfl.published import FIGURE, source_values
 
 #: The defects of each part, and its place in the key of a combination.
 PARTS = {"training": (TRAINING_DEFECTS, 0), "measuring": (MEASURING_DEFECTS, 1)}
@@ -124,7 +124,7 @@ def combination_rows(
     published = {
         value.quantity: value
         for value in source_values(shared["pool"], settings)
-        if value.source == "published figure"
+        if value.source == FIGURE
     }
     for (trained, measured), values in found.items():
         models = table[(table["trained"] == trained) & (table["measured"] == measured)]

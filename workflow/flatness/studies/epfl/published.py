@@ -12,6 +12,8 @@ from flatness.statistics.correlations import correlate
 from flatness.statistics.settings import Statistics
 
 FOLDER = Path(__file__).parent / "published"
+#: What the values read off the published plots have for their source.
+FIGURE = "published figure"
 #: τ and p of the report, section IV and figure 1.
 PUBLISHED = {"fcnn": (-0.311, 0.0014), "lenet5": (-0.180, 0.0645), "gat": (-0.185, 0.0576)}
 #: Half a dot, as a share of the range of a plot's dots.
@@ -71,7 +73,7 @@ def source_values(pool: str, settings: Statistics) -> Iterator[SourceValue]:
     Yields:
         Mean and spread of the published scatter, its τ, then what the code gave when run again.
     """
-    dots, source = scatter(pool), "published figure"
+    dots, source = scatter(pool), FIGURE
     for column in ("worst_case_sharpness", "test_loss"):
         (mean, error), (spread, spread_error) = mean_and_spread(dots[column])
         error = float(np.hypot(error, reading_error(pool, column)))
