@@ -32,8 +32,8 @@ def pool(results, name="fcnn", tau=-0.3, low=-0.5, high=-0.1, lost=(), demo=Fals
     shared = {"pool": name, "trained": "written", "measured": "written", "demo": demo}
     correlation = made_up(
         PoolCorrelation, **shared, measure="worst_case_sharpness", tau=tau, low=low, high=high,
-        dataset="abalone", train_size=3341, confidence=0.95, p_value=0.01, n=50 - len(lost), excluded=len(lost),
-        published_tau=-0.311, published_p=0.001,
+        dataset="abalone", train_size=3341, confidence=0.95, p_value=0.01, n=50 - len(lost),
+        excluded=len(lost), published_tau=-0.311, published_p=0.001,
     )  # fmt: skip
     clamped = correlation.model_copy(update={"measure": "worst_case_sharpness_clamped", "tau": 0.9})
     write_table(folder / "correlations.csv", [correlation, clamped])
