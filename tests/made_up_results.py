@@ -38,8 +38,8 @@ def pool(results, name="fcnn", tau=-0.3, low=-0.5, high=-0.1, lost=(), demo=Fals
     shared = {"pool": name, "trained": "written", "measured": "written", "demo": demo}
     correlation = made_up(
         PoolCorrelation, **shared, measure="worst_case_sharpness", tau=tau, low=low, high=high,
-        dataset="abalone", confidence=0.95, p_value=0.01, n=50 - len(lost), excluded=len(lost),
-        published_tau=-0.311, published_p=0.001,
+        dataset="abalone", train_size=3341, confidence=0.95, p_value=0.01, n=50 - len(lost),
+        excluded=len(lost), published_tau=-0.311, published_p=0.001,
     )  # fmt: skip
     clamped = correlation.model_copy(update={"measure": "worst_case_sharpness_clamped", "tau": 0.9})
     write_table(folder / "correlations.csv", [correlation, clamped])
@@ -68,7 +68,7 @@ def replications(results, name="fcnn", mean=-0.1, reach=0.05, count=20, publishe
         measure="worst_case_sharpness",
         mean_tau=mean, low=mean - reach, high=mean + reach, replications=count,
         replication_size=50,
-        dataset="abalone", p_value=1e-3,
+        dataset="abalone", train_size=3341, p_value=1e-3,
         predictive_low=mean - 4 * reach, predictive_high=mean + 4 * reach, published_tau=published,
     )  # fmt: skip
     write_table(folder / "distribution.csv", [distribution])

@@ -14,6 +14,7 @@ from flatness.report.claims import (
     Experiment,
     Finding,
     SameAsPublished,
+    Within,
     read_claims,
 )
 from flatness.statistics.settings import Statistics
@@ -84,6 +85,23 @@ def test_a_published_value_outside_the_interval_is_met_in_sign_only():
 def test_two_taus_are_compared_with_the_errors_of_both(low, high, verdict):
     test = SameAsPublished(published_models=50, widest=0.15)
     assert test.verdict(finding(low, high), -0.3) == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.81, 1.24, "reproduced"),
+        (0.79, 1.1, "inconclusive"),
+        (0.5, 1.5, "inconclusive"),
+        (1.26, 2.0, "not reproduced"),
+        (-0.1, 0.79, "not reproduced"),
+        (np.nan, np.nan, "inconclusive"),
+    ],
+)
+def test_a_size_is_as_published_up_to_a_factor(low, high, verdict):
+    test = Within(within=1.25)
+    assert test.verdict(finding(low, high), None) == verdict
+    assert np.isnan(test.p_value(finding(low, high), None))
 
 
 def test_the_error_of_the_published_tau_is_fiellers():

@@ -97,6 +97,13 @@ def test_counts_are_of_claims_only(tmp_path):
     assert sum(counts.values()) == len(read_claims().claims)
 
 
+def test_a_pool_says_its_share_of_the_training_images(tmp_path):
+    made_up_results.pool(tmp_path)
+    made_up_results.replications(tmp_path)
+    found = ledger(tmp_path)
+    assert found["tau-fcnn"].share_images == found["mean-tau-fcnn"].share_images == 1
+
+
 def test_demo_data_are_marked(tmp_path):
     made_up_results.pool(tmp_path, demo=True)
     assert ledger(tmp_path)["tau-fcnn"].demo

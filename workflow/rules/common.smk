@@ -32,6 +32,7 @@ from flatness.studies.cross import config as cross
 from flatness.datasets import DATASETS
 from flatness.datasets import module_of as dataset_module
 from flatness.studies.epfl import config as epfl
+from flatness.studies.epfl import defects
 from flatness.errors import UserError
 from flatness.records import layout
 from flatness.records.frozen import canonical_json, content_hash
@@ -89,8 +90,8 @@ def alternatives(names):
 wildcard_constraints:
     dataset=alternatives(DATASETS),
     pool=alternatives(CONFIG.epfl.pools),
-    trained=alternatives(epfl.training_protocols()),
-    measured=alternatives(epfl.measuring_protocols()),
+    trained=alternatives(defects.training_protocols()),
+    measured=alternatives(defects.measuring_protocols()),
     family=alternatives(CONFIG.chen.families),
     setting=alternatives(
         setting.name

@@ -8,6 +8,7 @@ rule correlate_epfl:
     output:
         models=result(layout.POOL_MODELS),
         table=result(layout.POOL_CORRELATIONS),
+        ranges=result(layout.POOL_RANGES),
     log:
         f"{LOGS}/correlate/epfl/{{pool}}/{{trained}}/{{measured}}.log",
     conda:
@@ -27,7 +28,7 @@ rule correlate_epfl:
             "correlate-epfl --pool {wildcards.pool}"
             " --trained {wildcards.trained} --measured {wildcards.measured}"
             " --statistics {params.statistics:q} --models {output.models:q} --output {output.table:q}"
-            " {params.training} {params.measurements}"
+            " --published {output.ranges:q} {params.training} {params.measurements}"
         )
 
 

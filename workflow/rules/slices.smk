@@ -319,17 +319,20 @@ DRAWN_TOGETHER = [
 def tables_by_option(name):
     """The tables that a figure shows, by the option of its verb that takes them."""
     drawn = DRAWN[name]
-    return {
-        option: expand(
+    tables = {}
+    for option, pattern in drawn.figure.tables.items():
+        group = drawn.figure.where.get(option)
+        having = CONFIG.members[group] if group else drawn.members
+        members = [member for member in drawn.members if member in having]
+        tables[option] = expand(
             result(pattern),
-            family=drawn.members,
-            scale=drawn.members,
-            pool=drawn.members,
+            family=members,
+            scale=members,
+            pool=members,
             trained=CONFIG.epfl.protocol,
             measured=CONFIG.epfl.protocol,
         )
-        for option, pattern in drawn.figure.tables.items()
-    }
+    return tables
 
 
 def tables_of(names):

@@ -20,8 +20,9 @@ def pool_tables(folder, models, diverged=(), unmeasured=(), measured_with="AVX2"
         lost = seed in diverged
         trained.append(
             TrainedModel(
-                pool="gat", dataset="sbm", demo=True, seed=seed, split=0, epochs=10, epoch_loss=1.0,
-                train_loss=1.0, test_loss=np.nan if lost else losses[seed], test_accuracy=0.5,
+                pool="gat", dataset="sbm", demo=True, train_size=140, seed=seed, split=0, epochs=10,
+                epoch_loss=1.0, train_loss=1.0, test_loss=np.nan if lost else losses[seed],
+                test_accuracy=0.5,
                 diverged=lost, reason="the loss became nan in epoch 2" if lost else "", **made,
             )
         )  # fmt: skip
@@ -49,4 +50,5 @@ def correlate(folder):
         + [f"--training={folder / name}.csv" for name in ("t0", "t1")]
         + [f"--measurements={folder / name}.csv" for name in ("m0", "m1")]
         + ["--models", str(folder / "models.csv"), "--output", str(folder / "table.csv")]
+        + ["--published", str(folder / "ranges.csv")]
     )

@@ -4,9 +4,9 @@ import torch
 
 from flatness.datasets.normalised import Dataset
 from flatness.records.checkpoints import checkpoint_name, save_checkpoints
-from flatness.studies.epfl.config import Ascent, PoolMeasurement, PoolTraining
 from flatness.studies.epfl.gat import initial_gat
 from flatness.studies.epfl.networks import stack
+from flatness.studies.epfl.slices import Ascent, PoolMeasurement, PoolTraining
 
 COMMON = {"train_size": None, "block": 3, "device": "cpu"}
 NAMES = {"fcnn": "diabetes", "gat": "sbm", "lenet5": "digits"}

@@ -18,8 +18,8 @@ from flatness.records.frozen import canonical_json, seeds_of
 from flatness.records.tables import provenance, read_table, write_table
 from flatness.studies.epfl.against_source import against_source
 from flatness.studies.epfl.audit import ratio_of_means
-from flatness.studies.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS
-from flatness.studies.epfl.draw.audit import draw_sharpness, draw_tau
+from flatness.studies.epfl.defects import MEASURING_DEFECTS, TRAINING_DEFECTS
+from flatness.studies.epfl.draw.audit import draw_sharpness, draw_spread, draw_tau
 from flatness.studies.epfl.rows import (
     AuditedProtocol,
     MeasuredModel,
@@ -53,10 +53,9 @@ def test_every_defect_is_audited_alone_and_all_at_once(pool):
     assert len(pairs["measuring"]) == len(set(pairs["measuring"]))
     protocols = {"written", "strong", "released", *MEASURING_DEFECTS[pool]}
     assert set(pairs["measuring"]) == {("written", name) for name in protocols}
-    released = {"released"} if TRAINING_DEFECTS[pool] else set()
-    assert {trained for trained, _ in pairs["training"]} == {
-        "written", *TRAINING_DEFECTS[pool], *released
-    }  # fmt: skip
+    alone = list(TRAINING_DEFECTS[pool])
+    trainings = ["written", "released", *(alone if len(alone) > 1 else [])]
+    assert sorted(trained for trained, _ in pairs["training"]) == sorted(trainings)
     assert pairs["both"] == [("released", "released")]
 
 
@@ -118,8 +117,9 @@ def test_models_are_taken_with_their_weights_and_rows(tmp_path):
 
 def trained(seed, loss, diverged=False):
     return TrainedModel(
-        pool="gat", dataset="cora", demo=False, seed=seed, split=0, epochs=10, epoch_loss=1.0,
-        train_loss=1.0, test_loss=math.nan if diverged else loss, test_accuracy=0.5 + seed / 100,
+        pool="gat", dataset="cora", demo=False, train_size=140, seed=seed, split=0, epochs=10,
+        epoch_loss=1.0, train_loss=1.0, test_loss=math.nan if diverged else loss,
+        test_accuracy=0.5 + seed / 100,
         diverged=diverged, reason="the loss became nan" if diverged else "", **provenance("abc"),
     )  # fmt: skip
 
@@ -185,6 +185,7 @@ def test_each_protocol_is_compared_with_the_written_one_on_the_same_models(audit
     assert table.loc["training", "written", "written"]["n"] == 3
     assert table.loc["both", "released", "released"]["n"] == 3
     assert set(table["description"]) >= set(MEASURING_DEFECTS["gat"].values())
+    assert set(table["description"]) >= set(TRAINING_DEFECTS["gat"].values())
 
 
 def test_every_model_of_every_protocol_has_one_row(audited):
@@ -231,6 +232,25 @@ def test_sharpness_and_tau_of_each_protocol_are_drawn_with_the_published_tau(aud
         np.testing.assert_allclose(axis.containers[0].lines[0].get_xydata(), points)
     [published] = [line for line in right.lines if line.get_label() == "published τ"]
     assert set(published.get_xdata()) == {table["published_tau"][0]}
+
+
+@pytest.mark.parametrize(("split_sd", "bars"), [(0.1, 2), (math.nan, 1)])
+def test_the_spread_over_pools_and_the_splits_part_stand_behind_the_replicated_protocol(
+    audited, split_sd, bars
+):
+    folder, _, _ = audited
+    table = read_table(folder / "audit.csv", AuditedProtocol)
+    lower = table[table["part"] != "measuring"]
+    spread = pd.Series(
+        {"trained": "released", "measured": "released", "replications": 8, "splits": 4}
+        | {"mean_tau": -0.2, "sd": 0.3, "split_sd": split_sd}
+    )
+    axis = Figure().subplots()
+    draw_spread(axis, lower, spread)
+    assert [patch.get_x() for patch in axis.patches] == pytest.approx([-0.5, -0.3][:bars])
+    assert [patch.get_width() for patch in axis.patches] == pytest.approx([0.6, 0.2][:bars])
+    place = list(lower["part"]).index("both")
+    assert {patch.get_y() + patch.get_height() / 2 for patch in axis.patches} == {place}
 
 
 def test_the_error_of_a_ratio_is_that_of_repeated_draws():

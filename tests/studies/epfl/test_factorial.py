@@ -15,18 +15,18 @@ from flatness.errors import UserError
 from flatness.pipeline.config import validate
 from flatness.records.frozen import canonical_json
 from flatness.records.tables import read_table
-from flatness.studies.epfl.config import (
+from flatness.studies.epfl.config import measurement, training
+from flatness.studies.epfl.defects import (
     MEASURING_DEFECTS,
     TRAINING_DEFECTS,
     combinations_of,
     crossed,
     defects_of,
-    measurement,
-    training,
 )
 from flatness.studies.epfl.draw.factorial import draw_effects
 from flatness.studies.epfl.effects import contrasts, jackknife, leave_one_out
 from flatness.studies.epfl.measure import measured_rows
+from flatness.studies.epfl.mixed_pools import EARLIER, MIXED, mixed_pool
 from flatness.studies.epfl.networks import stack
 from flatness.studies.epfl.rows import Combination, CrossedModel, DefectEffect
 from flatness.studies.epfl.train import train_models
@@ -113,7 +113,7 @@ def test_tables_and_figure_follow_from_the_models(run):
     options = ["--statistics", canonical_json(STATISTICS), "--models", str(folder / "models.csv")]
     assert main(["defect-effects", *options, "--cells", str(cells), "--output", str(effects)]) == 0
     table, found = read_table(cells, Combination), read_table(effects, DefectEffect)
-    assert len(table) == 64 * 2 + 2 * 6 and not table["matches"].any()
+    assert len(table) == 64 * 2 + 2 * 6 + 1 and not table["matches"].any()
     tau = table.set_index(["trained", "measured"])["tau"]
     alone = found.query("combined == 'training' and other == 'released' and effect_kind == 'alone'")
     line = alone.query("defects == 'default_init' and compared == 'tau'").iloc[0]
@@ -130,6 +130,25 @@ def test_tables_and_figure_follow_from_the_models(run):
     draw_effects(axis, main_effects)
     drawn = np.concatenate([bars.lines[0].get_xdata() for bars in axis.containers])
     assert sorted(drawn) == pytest.approx(sorted(main_effects["effect"]))
+
+
+def test_a_mixed_pool_has_the_centres_of_one_and_the_climbed_weights_of_another():
+    shared = {"measured": "released", "seed": [0, 1, 2], "used": True}
+    climbed = {"trained": EARLIER, "train_loss": 0.5, "worst_case_sharpness": [0.1, 0.2, 0.3]}
+    centres = {
+        "trained": "released",
+        "train_loss": [0.4, 0.3, 0.2],
+        "worst_case_sharpness": 9.0,
+        "used": [True, True, False],
+    }
+    others = {"trained": "written", "train_loss": 7.0, "worst_case_sharpness": 7.0}
+    parts = [pd.DataFrame(shared | part) for part in (climbed, centres, others)]
+    found = mixed_pool(pd.concat(parts, ignore_index=True))
+    assert found["seed"].tolist() == [0, 1]
+    # 0.5 + 0.2 of seed 1 less 0.4; 0.5 + 0.1 of seed 0 less 0.3
+    assert found["worst_case_sharpness"].tolist() == pytest.approx([0.3, 0.3])
+    assert set(found["trained"]) == {"released"} and set(found["measured"]) == {MIXED}
+    assert mixed_pool(parts[2]).empty
 
 
 def test_a_seed_is_left_out_of_tau_and_means():

@@ -5,15 +5,10 @@ import torch
 from torch.nn import functional
 
 from flatness.records.tensors import Scratch
-from flatness.studies.epfl import lenet5
-from flatness.studies.epfl.lenet5 import (
-    WEIGHT_DECAY,
-    evaluate,
-    initial_lenet5,
-    lenet5_images,
-    train_epoch,
-    train_lenet5,
-)
+from flatness.studies.epfl import lenet5, networks
+from flatness.studies.epfl.defects.lenet5 import WEIGHT_DECAY
+from flatness.studies.epfl.lenet5 import initial_lenet5, lenet5_images, train_epoch, train_lenet5
+from flatness.studies.epfl.networks import evaluate
 from flatness.studies.epfl.seeds import generator, seed_of
 from studies.epfl.small_pools import images, training
 
@@ -128,7 +123,7 @@ def test_initial_weights_are_xavier_or_pytorchs():
 
 
 def test_evaluation_is_over_all_images_in_evaluation_mode(small, monkeypatch):
-    monkeypatch.setattr(lenet5, "EVALUATION_BATCH", 40)
+    monkeypatch.setattr(networks, "EVALUATION_BATCH", 40)
     model = initial_lenet5(0).train()
     loss, accuracy = evaluate(model, *small.train)
     scores = model.eval()(small.train[0])

@@ -10,13 +10,13 @@ from flatness.measures.ascent import plain_rise, strong_rise
 from flatness.records.frozen import canonical_json
 from flatness.records.tables import read_table
 from flatness.studies.epfl import measure
-from flatness.studies.epfl.config import Ascent
 from flatness.studies.epfl.lenet5 import initial_lenet5, lenet5_images
 from flatness.studies.epfl.measure import measure_lenet5, measure_models, measure_stack
 from flatness.studies.epfl.networks import fcnn, stack
 from flatness.studies.epfl.pools import FcnnPool, GatPool
 from flatness.studies.epfl.rows import MeasuredModel
 from flatness.studies.epfl.seeds import generator
+from flatness.studies.epfl.slices import Ascent
 from studies.epfl.small_pools import DATASETS, measurement, write_models
 
 SEEDS = [0, 3, 7]

@@ -3,10 +3,14 @@ import math
 import pytest
 
 from flatness.studies.epfl.protocol import StoppingRule, TrainingOutcome
+from studies.epfl.small_pools import training
 
 WRITTEN = StoppingRule(min_epochs=1, max_epochs=10, tolerance=0.05, signed=False)
 GRAPH = StoppingRule(min_epochs=10, max_epochs=20, tolerance=0.05, signed=False)
 SIGNED = StoppingRule(min_epochs=1, max_epochs=12, tolerance=0.05, signed=True)
+
+
+LATE = StoppingRule.of(training("gat", min_epochs=10, max_epochs=20, defects=("late_stopping",)))
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,8 @@ SIGNED = StoppingRule(min_epochs=1, max_epochs=12, tolerance=0.05, signed=True)
         (SIGNED, [1.0, 0.949], False),
         (GRAPH, [1.0] * 9, False),
         (GRAPH, [1.0] * 10, True),
+        (LATE, [1.0] * 10, False),
+        (LATE, [1.0] * 11, True),
         (WRITTEN, [math.nan], True),
         (GRAPH, [1.0, math.inf], True),
     ],

@@ -9,6 +9,7 @@ from flatness.studies.epfl.published import (
     PUBLISHED,
     interval_error,
     mean_and_spread,
+    printed,
     published_interval,
     reading_error,
     scatter,
@@ -46,3 +47,16 @@ def test_the_error_of_a_spread_is_that_of_repeated_draws():
     found = np.array([mean_and_spread(pd.Series(row))[1] for row in draws])
     assert np.sqrt((found[:, 1] ** 2).mean()) == pytest.approx(found[:, 0].std(), rel=0.1)
     assert np.isnan(mean_and_spread(pd.Series([1.0, 2.0]))[1][1])
+
+
+def test_the_fcnns_figure_has_the_sharpness_that_its_notebook_prints_of_unrelated_weights():
+    losses = printed()
+    # The losses are those before a last step. Model 42 was trained to a loss that still swings.
+    kept = losses.drop(index=42)
+    sharpness = kept["climbed_loss"] - kept["train_loss"]
+    dots = scatter("fcnn")["worst_case_sharpness"]
+    shares = np.linspace(0.05, 0.95, 19)
+    error = reading_error("fcnn", "worst_case_sharpness")
+    assert np.abs(sharpness.quantile(shares) - dots.quantile(shares)).max() < error
+    # A model's loss after an ascent goes with that before it, if both are its own.
+    assert abs(stats.pearsonr(kept["climbed_loss"], kept["train_loss"]).statistic) < 0.1

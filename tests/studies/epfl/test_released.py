@@ -6,20 +6,16 @@ from torch import nn
 from torch.nn import functional
 
 from flatness.measures.ascent import draw_batches
-from flatness.studies.epfl.config import MEASURING_DEFECTS, Ascent
+from flatness.studies.epfl.defects import MEASURING_DEFECTS
+from flatness.studies.epfl.defects import fcnn as fcnn_defects
+from flatness.studies.epfl.defects import gat as gat_defects
+from flatness.studies.epfl.defects import lenet5 as lenet5_defects
 from flatness.studies.epfl.lenet5 import initial_lenet5, lenet5_images
-from flatness.studies.epfl.measure import measure_lenet5, measure_stack
+from flatness.studies.epfl.measure import RELEASED, measure_lenet5, measure_stack
 from flatness.studies.epfl.networks import fcnn
 from flatness.studies.epfl.pools import FcnnPool, GatPool
-from flatness.studies.epfl.released import (
-    FCNN_PASSES,
-    GAT_RESTARTS,
-    end_of_pass,
-    fcnn_rises,
-    gat_rises,
-    lenet5_rises,
-)
 from flatness.studies.epfl.seeds import generator, seed_of
+from flatness.studies.epfl.slices import Ascent
 from studies.epfl.small_pools import graph, images, measurement, table
 
 SEEDS = [0, 3]
@@ -39,11 +35,11 @@ def generators():
     return [generator("measure", 0, seed) for seed in SEEDS]
 
 
-@pytest.mark.parametrize(("pool", "ascent"), [("fcnn", fcnn_rises), ("gat", gat_rises)])
-def test_without_a_defect_the_released_ascent_is_the_written_one(pool, ascent):
+@pytest.mark.parametrize("pool", ["fcnn", "gat"])
+def test_without_a_defect_the_released_ascent_is_the_written_one(pool):
     problem = small(pool)
     written = rises(pool, problem, ())
-    released = ascent(problem, measurement(pool), problem.initial(SEEDS), generators())
+    released = RELEASED[pool](problem, measurement(pool), problem.initial(SEEDS), generators())
     assert torch.allclose(written, released, rtol=1e-12, atol=1e-15)
 
 
@@ -71,23 +67,24 @@ def test_the_released_fcnn_ascent_is_the_notebooks():
         inputs, targets = pool.train
         clean = functional.mse_loss(model(inputs), targets).item()
         largest, kept = -1.0, None
-        for _ in range(FCNN_PASSES):
+        for _ in range(fcnn_defects.PASSES):
             total = 0.0
             for _ in range(-(-pool.samples // 16)):
                 loss = functional.mse_loss(model(inputs), targets)
-                total += loss.item()
                 gradients = torch.autograd.grad(loss, list(model.parameters()))
                 for w, g, lo, hi in zip(model.parameters(), gradients, low, high, strict=True):
                     w.data = torch.clamp(w.data + step_size * g, lo, hi)
+                total += functional.mse_loss(model(inputs), targets).item()
             if total > largest:
                 largest, kept = total, functional.mse_loss(model(inputs), targets).item()
         assert found[index].tolist() == pytest.approx([kept - clean], rel=1e-8)
 
 
 def test_the_end_of_the_pass_with_the_largest_sum_is_kept():
-    path = torch.tensor([[0.0, 5], [9, 1], [1, 2], [3, 3], [4, 9]])
-    assert end_of_pass(path, 2).tolist() == [1.0, 2.0]
-    assert end_of_pass(path, 1).tolist() == [1.0, 1.0]
+    # After the updates the passes sum to 4 and 3, and to 3 and 12; the start is of no pass.
+    path = torch.tensor([[9.0, 9], [3, 1], [1, 2], [2, 3], [1, 9]])
+    assert fcnn_defects.end_of_pass(path, 2).tolist() == [1.0, 9.0]
+    assert fcnn_defects.end_of_pass(path, 1).tolist() == [3.0, 9.0]
 
 
 def test_gat_defects_do_what_they_say():
@@ -96,7 +93,7 @@ def test_gat_defects_do_what_they_say():
     tiny = {"rho": 1e-9}
 
     five = rises("gat", pool, ("five_restarts",), ascent=Ascent(steps=3, restarts=9, batch_size=16))
-    assert five.shape == (2, GAT_RESTARTS)
+    assert five.shape == (2, gat_defects.RESTARTS)
 
     # With hardly any room to climb what is left is the noise of dropout in the two losses.
     assert rises("gat", pool, (), **tiny).abs().max() < 1e-6
@@ -119,7 +116,7 @@ def test_the_mismatched_loss_is_a_sum_over_the_batches_of_an_epoch():
         ascent=Ascent(steps=1, restarts=2, batch_size=16),
     )
     centre = pool.initial(SEEDS)
-    found = gat_rises(pool, settings, centre, generators())
+    found = gat_defects.rises(pool, settings, centre, generators())
     own = generators()
     draws = draw_batches(pool.samples, 2, 16, own)
     leaves = {name: values.clone().requires_grad_() for name, values in centre.items()}
@@ -129,12 +126,13 @@ def test_the_mismatched_loss_is_a_sum_over_the_batches_of_an_epoch():
         name: values + rho * values.abs() * gradient.sign()
         for (name, values), gradient in zip(centre.items(), gradients, strict=True)
     }
-    orders = [torch.randperm(40, generator=one) for one in own]
-    for index, order in enumerate(orders):
+    # The nodes are shuffled anew for each loss: at the centre, then after the step.
+    orders = [[torch.randperm(40, generator=one) for _ in range(2)] for one in own]
+    for index, shuffled in enumerate(orders):
         expected = 0.0
-        # The last batch has what is left of 40 nodes: the notebook's padding collapses in its mask.
-        for nodes in order.split(16):
-            for sign, place in ((1, there), (-1, centre)):
+        for sign, place, order in zip((-1, 1), (centre, there), shuffled, strict=True):
+            # The last batch has what is left of 40: the notebook's padding collapses in its mask.
+            for nodes in order.split(16):
                 model = {name: values[index : index + 1] for name, values in place.items()}
                 expected += sign * pool.losses(model, pool.batch(nodes[None])).item()
         assert found[index, 0].item() == pytest.approx(expected, rel=1e-9)
@@ -205,7 +203,7 @@ def test_without_a_defect_the_released_lenet5_ascent_is_the_written_one(lenet5):
     model, data = lenet5
     settings = measurement("lenet5", rho=1e-3)
     written = measure_lenet5(settings, model, data, 5)
-    released = lenet5_rises(model, settings, data, generator("measure", 0, 5))
+    released = lenet5_defects.rises(model, settings, data, generator("measure", 0, 5))
     assert torch.allclose(written, released, rtol=1e-9, atol=1e-12)
 
 

@@ -107,6 +107,7 @@ def test_each_replication_has_its_tau_and_no_model_is_dropped(tmp_path):
     assert (models["replication"] == models["seed"] // 6).all()
     table = read_table(tmp_path / "table.csv", TauDistribution).loc[0]
     assert (table["replications"], table["excluded"], table["replication_size"]) == (4, 1, 6)
+    assert table["train_size"] == 140
     assert table["mean_tau"] == pytest.approx(rows["tau"].mean())
 
 

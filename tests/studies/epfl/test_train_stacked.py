@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from flatness.studies.epfl.config import TRAINING_DEFECTS
+from flatness.studies.epfl.defects import TRAINING_DEFECTS
 from flatness.studies.epfl.networks import fcnn
 from flatness.studies.epfl.pools import FcnnPool, GatPool
 from flatness.studies.epfl.seeds import generator

@@ -26,7 +26,8 @@ from flatness.records import layout
 from flatness.records.frozen import seeds_of
 from flatness.report.costs import read_benchmark
 from flatness.studies.chen.config import Family
-from flatness.studies.epfl.config import PoolSettings, crossed
+from flatness.studies.epfl.config import PoolSettings
+from flatness.studies.epfl.defects import crossed
 from flatness.studies.epfl.study import EpflStudy, Factorial
 from flatness.terminal import console
 

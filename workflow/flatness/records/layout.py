@@ -27,6 +27,7 @@ CROSS_CHEN_MEASURED = "measurements/cross/chen/{family}/{setting}/{block}.csv"
 # Statistics over blocks.
 POOL_MODELS = "correlations/epfl/{pool}/{trained}/{measured}/models.csv"
 POOL_CORRELATIONS = "correlations/epfl/{pool}/{trained}/{measured}/correlations.csv"
+POOL_RANGES = "correlations/epfl/{pool}/{trained}/{measured}/ranges.csv"
 REPLICATED_MODELS = "correlations/replications/{pool}/{trained}/{measured}/models.csv"
 REPLICATIONS = "correlations/replications/{pool}/{trained}/{measured}/replications.csv"
 DISTRIBUTION = "correlations/replications/{pool}/{trained}/{measured}/distribution.csv"

@@ -83,6 +83,31 @@ class Below(Frozen):
         return f"< {self.below:g}"
 
 
+class Within(Frozen):
+    """A ratio of ours to the published value is claimed to be 1, up to a factor.
+
+    Attributes:
+        within: the factor, above 1.
+    """
+
+    within: Annotated[float, Field(gt=1)]
+
+    def verdict(self, found: Finding, published: float | None) -> Verdict:
+        """The claimed side is (1/within, within); an interval across an end decides nothing."""
+        least, most = 1 / self.within, self.within
+        if least < found.low and found.high < most:
+            return "reproduced"
+        outside = found.high < least or found.low > most
+        return "not reproduced" if outside else "inconclusive"
+
+    def p_value(self, found: Finding, published: float | None) -> float:
+        """There is none: being of one size is no null hypothesis that a table tests."""
+        return math.nan
+
+    def __str__(self) -> str:
+        return f"between 1/{self.within:g} and {self.within:g}"
+
+
 class SameAsPublished(Frozen):
     """The published τ and ours are claimed to be of one distribution.
 
@@ -235,7 +260,7 @@ class Claim(Entry):
     low: str = "low"
     high: str = "high"
     p_value: str = "p_value"
-    expect: Above | Below | SameAsPublished
+    expect: Above | Below | Within | SameAsPublished
     experiment: str
     repeats: str = ""
 

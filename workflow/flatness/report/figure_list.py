@@ -52,6 +52,7 @@ class Figure:
         paper: key of `PAPERS`; empty for a figure of both.
         among: which models of the config it shows, a key of `Config.members`; empty for all.
         only: those of them that it shows, in its order; empty for all.
+        where: option of `tables` -> key of `Config.members`, for tables that not all members have.
         options: other options of the function.
     """
 
@@ -65,6 +66,7 @@ class Figure:
     paper: str = ""
     among: str = ""
     only: tuple[str, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -296,13 +298,16 @@ FIGURES = (
     Figure(
         "epfl_audit_{member}",
         "flatness.studies.epfl.draw.audit:draw_audit",
-        {"audit": layout.AUDIT},
+        {"audit": layout.AUDIT, "distributions": layout.DISTRIBUTION},
+        where={"distributions": "replications"},
         heading="Written, strong, released: {member}",
         caption="Adaptive sharpness (mean over models ± standard error) and Kendall's τ with its "
         "interval of one pool under the written protocol, under a stronger maximiser, with each "
         "defect of the released code alone and with all of them; first the same models measured "
         "differently, then models trained differently, beside each protocol its number of models; "
-        "the dashed line is the published τ",
+        "the dashed line is the published τ; behind the protocol that was replicated, a standard "
+        "deviation of τ over independent pools to either side of their mean, and what of it lies "
+        "between train/test splits",
         count=Count(layout.AUDIT),
         paper="epfl",
         jobs="epfl",
@@ -315,9 +320,10 @@ FIGURES = (
         heading="Every combination of defects: {member}",
         caption="Every combination of the released code's defects: mean sharpness, Kendall's τ and "
         "test loss of the same seeds under each, with the published figure, circled where all "
-        "three are within 3 standard errors of it; right, the main effect of each defect on τ with "
-        "its jackknife interval over models, with the other part of the protocol as written and as "
-        "released",
+        "three are within 3 standard errors of it; for the FCNN a star has the weights of two "
+        "pools mixed, as the published figure seems to have them; right, the main effect of each "
+        "defect on τ with its jackknife interval over models, with the other part of the protocol "
+        "as written and as released",
         count=Count(layout.FACTORIAL_CELLS),
         paper="epfl",
         jobs="factorial",

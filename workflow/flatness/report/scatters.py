@@ -17,8 +17,7 @@ from flatness.studies.chen.measured_rows import MeasuredCheckpoint
 from flatness.studies.chen.quantities import last_on_train, with_derived
 from flatness.studies.cross.rows import CrossModel
 from flatness.studies.epfl.published import scatter as published_scatter
-from flatness.studies.epfl.replication_rows import ReplicatedModel
-from flatness.studies.epfl.rows import PoolModel
+from flatness.studies.epfl.rows import PoolModel, ReplicatedModel
 from flatness.studies.titles import title
 from flatness.studies.transformers.rows import PlacedVit
 

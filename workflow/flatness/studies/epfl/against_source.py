@@ -4,12 +4,18 @@ import math
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from flatness.records.derived import derived_from
 from flatness.statistics.correlations import correlate
 from flatness.statistics.settings import Statistics
-from flatness.studies.epfl.published import interval_error, mean_and_spread, source_values
-from flatness.studies.epfl.rows import SourceComparison
+from flatness.studies.epfl.published import (
+    FIGURE,
+    interval_error,
+    mean_and_spread,
+    source_values,
+)
+from flatness.studies.epfl.rows import PublishedRange, SourceComparison
 
 #: Standard errors of the difference beyond which two numbers are said to differ.
 LARGEST_Z = 3.0
@@ -51,6 +57,56 @@ def against_source(pool: str, joined: pd.DataFrame, settings: Statistics) -> lis
                 z=z,
                 # On made-up data there is nothing to agree with.
                 differs=abs(z) > LARGEST_Z and not first["demo"],
+                **made,
+            )
+        )
+    return rows
+
+
+def ranges(
+    pool: str, joined: pd.DataFrame, protocols: dict[str, str], settings: Statistics
+) -> list[PublishedRange]:
+    """Mean and spread of a pool's sharpness and test loss over those of the published scatter.
+
+    Args:
+        pool: fcnn, lenet5 or gat.
+        joined: its models under any protocol, as `join_pool` returns them.
+        protocols: `trained` and `measured`.
+        settings: resampling, with the level of the intervals.
+
+    Returns:
+        One line a quantity.
+    """
+    used, first = joined[joined["used"]], joined.iloc[0]
+    ours = own_values(used, settings)
+    made = derived_from(joined, statistics=settings.model_dump())
+    t = stats.t(len(used) - 1)
+    reach = float(t.ppf((1 + settings.confidence) / 2))
+    rows = []
+    for source in source_values(pool, settings):
+        if source.source != FIGURE or source.quantity == "tau":
+            continue
+        value, error = ours[source.quantity]
+        # d(a/b) = (da − (a/b) db)/b: no division by our value, which may be near 0.
+        ratio = value / source.value
+        spread = float(np.hypot(error, ratio * source.error)) / abs(source.value)
+        rows.append(
+            PublishedRange(
+                pool=pool,
+                dataset=first["dataset"],
+                demo=first["demo"],
+                train_size=first["train_size"],
+                **protocols,
+                compared=source.quantity,
+                ours=value,
+                source_value=source.value,
+                ratio_to_source=ratio,
+                low=ratio - reach * spread,
+                high=ratio + reach * spread,
+                p_value=float(2 * t.sf(abs(ratio - 1) / spread)),
+                confidence=settings.confidence,
+                n=len(used),
+                excluded=len(joined) - len(used),
                 **made,
             )
         )

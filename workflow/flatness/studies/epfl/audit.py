@@ -14,8 +14,8 @@ from flatness.records.tables import read_tables, write_table
 from flatness.statistics.correlations import correlate
 from flatness.statistics.settings import Statistics
 from flatness.studies.epfl.against_source import against_source
-from flatness.studies.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS
 from flatness.studies.epfl.correlate import join_pool
+from flatness.studies.epfl.defects import MEASURING_DEFECTS, TRAINING_DEFECTS
 from flatness.studies.epfl.published import PUBLISHED
 from flatness.studies.epfl.rows import AuditedProtocol, MeasuredModel, PoolModel, TrainedModel
 from flatness.studies.epfl.study import AuditPlan, AuditRun
@@ -159,7 +159,7 @@ def describe(pool: str, run: AuditRun) -> str:
     name = run.trained if run.part == "training" else run.measured
     defects = (TRAINING_DEFECTS if run.part == "training" else MEASURING_DEFECTS)[pool]
     if name == "released":
-        return "all defects at once"
+        return "all defects at once" if len(defects) > 1 else next(iter(defects.values()))
     return defects[name] if name in defects else DESCRIPTIONS[name]
 
 

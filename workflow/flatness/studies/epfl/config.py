@@ -1,76 +1,19 @@
-"""Settings of the EPFL replication: pools of models, protocols, and the released code's defects."""
+"""Settings of the EPFL replication: pools of models, and the protocols that they are run by."""
 
-from collections.abc import Iterable
-from itertools import chain, combinations
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from flatness.datasets import DATASETS, DatasetName
 from flatness.records.frozen import Frozen, seed_blocks
+from flatness.studies.epfl.defects import MEASURING_DEFECTS, TRAINING_DEFECTS, defects_of
+from flatness.studies.epfl.defects.fcnn import learning_rate
+from flatness.studies.epfl.slices import Ascent, Execution, Pool, PoolMeasurement, PoolTraining
 
-Pool = Literal["fcnn", "lenet5", "gat"]
-Device = Literal["cpu", "cuda"]
-Execution = Literal["loop", "stacked"]
 TrainingProtocol = Literal["written", "released"]
 
 #: What kind of data each pool learns.
 KINDS = {"fcnn": "table", "lenet5": "images", "gat": "graph"}
-
-#: What the released notebooks do in training that the report does not say, by pool.
-TRAINING_DEFECTS: dict[str, dict[str, str]] = {
-    "fcnn": {
-        "elu_output": "ELU after every layer, the output included, in place of ReLU",
-        "found_learning_rate": "learning rate 0.102 from a learning-rate finder",
-        "full_batch_steps": "each minibatch step uses the full training set",
-        "lost_row": "the first row of the file is read as a header",
-        "default_init": "PyTorch's default initial weights in place of Xavier's",
-        "signed_stopping": "one warm-up epoch, then a signed drop under 5 % stops; at most 12",
-    },
-    "lenet5": {
-        "default_init": "PyTorch's default initial weights in place of Xavier's",
-        "weight_decay": "weight decay 5e-3",
-        "evaluation_mode": "no dropout and frozen batch norm from the second epoch on",
-    },
-    # Its notebook trains as the report says: its last batch is padded, but a mask of nodes.
-    "gat": {},
-}
-
-#: The learning rate of the defect `found_learning_rate`.
-FOUND_LEARNING_RATE = 0.102
-
-#: What the released notebooks do in measuring that the report does not say, by pool.
-MEASURING_DEFECTS: dict[str, dict[str, str]] = {
-    "fcnn": {
-        "missing_absolute_value": "box w ± ρw: for negative weights both bounds are swapped",
-        "full_batches": "6 passes of 53 steps on the full training set, no restarts",
-        "end_of_pass": "keeps the end of the pass with the largest loss sum, not the largest loss",
-    },
-    "lenet5": {
-        "moved_centre": "the saved centre shares storage: the first step moves it",
-        "train_batch_norm": "batch norm normalises by the batch and moves its statistics",
-        "train_dropout": "dropout is on during the ascent",
-        "whole_set": "one ascent of 5 epochs over all images; the best epoch's loss on all images",
-    },
-    "gat": {
-        "train_dropout": "dropout is on in the ascent and in both losses",
-        "single_draw": "the loss at the centre is drawn once, not once a restart",
-        "collapsed_masks": "a batch is a mask of nodes, so nodes drawn twice count once",
-        "mismatched_loss": "ascends on one batch of 64, scores the sum of 3 batches of all 140",
-        "five_restarts": "5 restarts in place of 50",
-    },
-}
-
-
-class Ascent(Frozen):
-    """Projected gradient ascent of adaptive worst-case sharpness."""
-
-    steps: PositiveInt
-    """Gradient steps of one ascent."""
-    restarts: Annotated[int, Field(ge=2)]
-    """Ascents a model, each on a new batch."""
-    batch_size: PositiveInt
-    """Training samples in one batch, drawn with replacement."""
 
 
 class PoolSettings(Frozen):
@@ -130,51 +73,6 @@ class EpflSettings(Frozen):
         return self
 
 
-class PoolTraining(Frozen):
-    """All that determines the trained weights of one pool, apart from the seeds.
-
-    `defects` are names from `TRAINING_DEFECTS[pool]`: none is the written protocol, all the
-    released one. `split` is the train/test split, 0 that of the report.
-    """
-
-    pool: Pool
-    dataset: DatasetName
-    split: NonNegativeInt = 0
-    train_size: PositiveInt | None
-    learning_rate: PositiveFloat
-    batch_size: PositiveInt
-    min_epochs: PositiveInt
-    max_epochs: PositiveInt
-    tolerance: PositiveFloat
-    defects: tuple[str, ...]
-    block: PositiveInt
-    device: Device
-    execution: Execution
-
-
-class PoolMeasurement(Frozen):
-    """All that determines the sharpness measured on trained weights.
-
-    `maximiser` is plain projected ascent or the strong one; `defects` are names from
-    `MEASURING_DEFECTS[pool]`. `training_defects` says which data the weights were trained on.
-    """
-
-    pool: Pool
-    dataset: DatasetName
-    split: NonNegativeInt = 0
-    train_size: PositiveInt | None
-    training_defects: tuple[str, ...]
-    rho: PositiveFloat
-    step_size: PositiveFloat
-    ascent: Ascent
-    maximiser: Literal["plain", "strong"]
-    defects: tuple[str, ...]
-    seed: NonNegativeInt
-    block: PositiveInt
-    device: Device
-    execution: Execution
-
-
 def training(settings: EpflSettings, pool: str, protocol: str, device: str) -> PoolTraining:
     """The training slice of one pool under "written", "released" or defects joined by +."""
     chosen = settings.pools[pool]
@@ -183,7 +81,7 @@ def training(settings: EpflSettings, pool: str, protocol: str, device: str) -> P
         pool=pool,
         dataset=chosen.dataset,
         train_size=chosen.train_size,
-        learning_rate=_learning_rate(chosen, defects),
+        learning_rate=learning_rate(chosen.learning_rate, defects),
         batch_size=chosen.batch_size,
         min_epochs=chosen.min_epochs,
         max_epochs=chosen.max_epochs,
@@ -219,7 +117,7 @@ def measurement(
         train_size=chosen.train_size,
         training_defects=trained_with,
         rho=chosen.rho,
-        step_size=_learning_rate(chosen, trained_with),
+        step_size=learning_rate(chosen.learning_rate, trained_with),
         ascent=chosen.ascent,
         maximiser="strong" if strong else "plain",
         defects=() if strong else defects_of(MEASURING_DEFECTS[pool], measured),
@@ -228,46 +126,3 @@ def measurement(
         device=device,
         execution=chosen.execution,
     )
-
-
-def training_protocols() -> list[str]:
-    """Names of all training protocols: written, released, and each defect alone."""
-    return ["written", "released", *(name for known in TRAINING_DEFECTS.values() for name in known)]
-
-
-def measuring_protocols() -> list[str]:
-    """Names of all measuring protocols: written, released, strong, and each defect alone."""
-    alone = (name for known in MEASURING_DEFECTS.values() for name in known)
-    return ["written", "released", "strong", *alone]
-
-
-def combinations_of(known: Iterable[str]) -> list[str]:
-    """Names of all protocols that some defects make: "written", "a", …, "a+b", …, "released"."""
-    known = tuple(known)
-    chosen = chain.from_iterable(combinations(known, size) for size in range(1, len(known)))
-    middle = ["+".join(names) for names in chosen]
-    return ["written", *middle, "released"] if known else ["written"]
-
-
-def crossed(pool: str) -> dict[str, list[str]]:
-    """Training protocols of a pool's factorial, each with the measuring ones that it meets."""
-    trainings = combinations_of(TRAINING_DEFECTS[pool])
-    measurings = combinations_of(MEASURING_DEFECTS[pool])
-    ends = {"written", "released"}
-    return {
-        trained: measurings if trained in ends else [m for m in measurings if m in ends]
-        for trained in trainings
-    }
-
-
-def defects_of(known: Iterable[str], protocol: str) -> tuple[str, ...]:
-    """The defects of a protocol by its name: "written", "released", or names joined by +."""
-    if protocol == "written":
-        return ()
-    return tuple(known) if protocol == "released" else tuple(protocol.split("+"))
-
-
-def _learning_rate(chosen: PoolSettings, training_defects: tuple[str, ...]) -> float:
-    """Of training, and so of the plain ascent."""
-    found = "found_learning_rate" in training_defects
-    return FOUND_LEARNING_RATE if found else chosen.learning_rate

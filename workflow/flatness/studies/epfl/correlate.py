@@ -12,6 +12,7 @@ from flatness.records.derived import derived_from, together
 from flatness.records.tables import read_tables, write_table
 from flatness.statistics.correlations import MINIMUM_MODELS, correlate
 from flatness.statistics.settings import Statistics
+from flatness.studies.epfl.against_source import ranges
 from flatness.studies.epfl.published import PUBLISHED, published_interval
 from flatness.studies.epfl.reliability import corrected_tau, reliability
 from flatness.studies.epfl.rows import MeasuredModel, PoolCorrelation, PoolModel, TrainedModel
@@ -26,6 +27,7 @@ def correlate_pool(
     measurements: Annotated[list[Path], typer.Option(help="measurement tables, one a block")],
     models: Annotated[Path, typer.Option(help="table of models to write")],
     output: Annotated[Path, typer.Option(help="table of correlations to write")],
+    published: Annotated[Path, typer.Option(help="table of multiples of the figure to write")],
 ) -> None:
     """Joins a pool's training and measurements and correlates sharpness with test loss."""
     settings = Statistics.model_validate_json(statistics)
@@ -61,6 +63,7 @@ def correlate_pool(
                 pool=pool,
                 dataset=trained_models["dataset"].iloc[0],
                 demo=trained_models["demo"].iloc[0],
+                train_size=trained_models["train_size"].iloc[0],
                 trained=trained,
                 measured=measured,
                 measure=column,
@@ -79,6 +82,9 @@ def correlate_pool(
         )
     write_table(models, rows)
     write_table(output, tables)
+    write_table(
+        published, ranges(pool, joined, {"trained": trained, "measured": measured}, settings)
+    )
 
 
 def join_pool(trained: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:

@@ -19,8 +19,9 @@ from flatness.records.tables import read_tables, write_table
 from flatness.statistics.correlations import MINIMUM_MODELS
 from flatness.statistics.settings import Statistics
 from flatness.studies.epfl.against_source import LARGEST_Z
-from flatness.studies.epfl.config import MEASURING_DEFECTS, TRAINING_DEFECTS, defects_of
-from flatness.studies.epfl.published import source_values
+from flatness.studies.epfl.defects import MEASURING_DEFECTS, TRAINING_DEFECTS, defects_of
+from flatness.studies.epfl.mixed_pools import mixed_pool
+from flatness.studies.epfl.published import FIGURE, source_values
 from flatness.studies.epfl.rows import Combination, CrossedModel, DefectEffect
 
 #: The defects of each part, and its place in the key of a combination.
@@ -46,7 +47,12 @@ def defect_effects(
     made = derived_from(table, statistics=settings.model_dump())
     first = table.iloc[0]
     shared = {"pool": first["pool"], "demo": first["demo"], **made}
-    write_table(cells, list(combination_rows(table, found, settings, shared)))
+    mixed = mixed_pool(table) if first["pool"] == "fcnn" else table[:0]
+    shown = found | {
+        key: leave_one_out(cell, seeds) for key, cell in mixed.groupby(["trained", "measured"])
+    }
+    everything = pd.concat([table, mixed], ignore_index=True)
+    write_table(cells, list(combination_rows(everything, shown, settings, shared)))
     rows = [
         DefectEffect(**line, confidence=settings.confidence, n=len(seeds), **shared)
         for line in effect_lines(first["pool"], found, settings.confidence)
@@ -120,7 +126,7 @@ def combination_rows(
     published = {
         value.quantity: value
         for value in source_values(shared["pool"], settings)
-        if value.source == "published figure"
+        if value.source == FIGURE
     }
     for (trained, measured), values in found.items():
         models = table[(table["trained"] == trained) & (table["measured"] == measured)]

@@ -17,13 +17,9 @@ from flatness.datasets.normalised import Dataset, load
 from flatness.records.frozen import content_hash, seeds_of
 from flatness.records.tables import write_table
 from flatness.records.tensors import Scratch
-from flatness.studies.epfl.config import (
-    EpflSettings,
-    crossed,
-    measurement,
-    training,
-)
+from flatness.studies.epfl.config import EpflSettings, measurement, training
 from flatness.studies.epfl.correlate import join_pool
+from flatness.studies.epfl.defects import crossed
 from flatness.studies.epfl.measure import measured_rows
 from flatness.studies.epfl.networks import stack
 from flatness.studies.epfl.rows import CrossedModel

@@ -5,25 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from flatness.datasets.normalised import Dataset, scale_pixels, subset_classes_and_size
 from flatness.records.checkpoints import checkpoint_name
 from flatness.records.tensors import Scratch
-from flatness.studies.epfl.config import PoolTraining
-from flatness.studies.epfl.networks import LeNet5, xavier
+from flatness.studies.epfl.defects.lenet5 import WEIGHT_DECAY
+from flatness.studies.epfl.networks import Batch, LeNet5, evaluate, xavier
 from flatness.studies.epfl.protocol import StoppingRule, TrainingOutcome
 from flatness.studies.epfl.seeds import generator, seed_of
+from flatness.studies.epfl.slices import PoolTraining
 
 #: Mean and standard deviation of FashionMNIST's training pixels, scaled to [0, 1].
 PIXEL_MEAN, PIXEL_DEVIATION = 0.2860, 0.3530
-WEIGHT_DECAY = 5e-3
-EVALUATION_BATCH = 500
-
-#: Inputs (n, 1, 28, 28) and int64 targets (n,).
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -148,17 +144,3 @@ def train_epoch(
             optimizer.step()
             total += loss.detach()
     return float(total / len(batches))
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy in evaluation mode; the model is left in it."""
-    model.eval()
-    loss = right = torch.zeros((), dtype=torch.float64, device=targets.device)
-    for images, labels in zip(
-        inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
-    ):
-        scores = model(images)
-        loss = loss + functional.cross_entropy(scores, labels, reduction="sum")
-        right = right + (scores.argmax(1) == labels).sum()
-    return float(loss / len(targets)), float(right / len(targets))

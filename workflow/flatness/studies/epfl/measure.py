@@ -28,15 +28,15 @@ from flatness.records.checkpoints import checkpoint_name
 from flatness.records.frozen import content_hash
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch
-from flatness.studies.epfl.config import PoolMeasurement
-from flatness.studies.epfl.lenet5 import Batch, lenet5_images
-from flatness.studies.epfl.networks import LeNet5, load_stack
+from flatness.studies.epfl.defects import fcnn, gat, lenet5
+from flatness.studies.epfl.lenet5 import lenet5_images
+from flatness.studies.epfl.networks import Batch, LeNet5, load_stack
 from flatness.studies.epfl.pools import POOLS, StackedPool
-from flatness.studies.epfl.released import fcnn_rises, gat_rises, lenet5_rises
 from flatness.studies.epfl.rows import MeasuredModel
 from flatness.studies.epfl.seeds import generator, seed_of
+from flatness.studies.epfl.slices import PoolMeasurement
 
-RELEASED = {"fcnn": fcnn_rises, "gat": gat_rises}
+RELEASED = {"fcnn": fcnn.rises, "gat": gat.rises}
 
 
 def measure_pool(
@@ -184,7 +184,7 @@ def measure_lenet5(settings: PoolMeasurement, model: LeNet5, data: Batch, seed: 
         devices = [data[0].device] if data[0].device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed_of("measure dropout", settings.seed, seed))
-            return lenet5_rises(model, settings, data, one)
+            return lenet5.rises(model, settings, data, one)
     centre = {name: weights.detach()[None] for name, weights in model.named_parameters()}
     ascent = settings.ascent
     batches = draw_batches(len(data[1]), ascent.restarts, ascent.batch_size, [one])

@@ -12,6 +12,11 @@ from flatness.measures.ascent import Parameters
 from flatness.records.checkpoints import checkpoint_name, load_checkpoints
 
 FCNN_WIDTHS = (64, 64, 1)
+#: Images that LeNet-5 is evaluated on at once.
+EVALUATION_BATCH = 500
+
+#: Inputs (n, 1, 28, 28) and int64 targets (n,).
+Batch = tuple[Tensor, Tensor]
 
 
 def fcnn(features: int, *, elu_output: bool = False) -> nn.Sequential:
@@ -69,6 +74,20 @@ class LeNet5(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Class scores (b, 10) of images (b, 1, 28, 28)."""
         return self.classifier(self.features(images).flatten(1))
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy in evaluation mode; the model is left in it."""
+    model.eval()
+    loss = right = torch.zeros((), dtype=torch.float64, device=targets.device)
+    for images, labels in zip(
+        inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True
+    ):
+        scores = model(images)
+        loss = loss + functional.cross_entropy(scores, labels, reduction="sum")
+        right = right + (scores.argmax(1) == labels).sum()
+    return float(loss / len(targets)), float(right / len(targets))
 
 
 def xavier(model: nn.Module) -> nn.Module:

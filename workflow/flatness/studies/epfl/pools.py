@@ -69,7 +69,7 @@ class FcnnPool:
     Args:
         dataset: a table.
         train_size: first rows of the training split to use; None is all.
-        defects: training defects, from `TRAINING_DEFECTS["fcnn"]`.
+        defects: training defects, from `defects.fcnn.TRAINING`.
         device: kind of device.
         dtype: of data and parameters.
         split: which train/test split; 0 is the report's.
@@ -157,7 +157,7 @@ class GatPool:
     Args:
         dataset: a graph.
         train_size: must be None; the split has few training nodes already.
-        defects: training defects, from `TRAINING_DEFECTS["gat"]`; they change no data.
+        defects: training defects, from `defects.gat.TRAINING`; they change no data.
         device: kind of device.
         dtype: of data and parameters.
         split: must be 0, the published one.

@@ -4,10 +4,8 @@ import math
 from dataclasses import dataclass, replace
 
 from flatness.measures.ascent import Parameters
-from flatness.studies.epfl.config import PoolTraining
-
-#: Warm-up epoch included, as the released FCNN notebook has it.
-SIGNED_MAX_EPOCHS = 12
+from flatness.studies.epfl.defects.fcnn import MAX_EPOCHS
+from flatness.studies.epfl.slices import PoolTraining
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,10 @@ class StoppingRule:
     def of(cls, settings: PoolTraining) -> "StoppingRule":
         """The rule of a pool's settings."""
         signed = "signed_stopping" in settings.defects
-        max_epochs = SIGNED_MAX_EPOCHS if signed else settings.max_epochs
-        return cls(settings.min_epochs, max_epochs, settings.tolerance, signed)
+        max_epochs = MAX_EPOCHS if signed else settings.max_epochs
+        # The notebook counts epochs from 0 and asks from number `min_epochs` on.
+        late = "late_stopping" in settings.defects
+        return cls(settings.min_epochs + late, max_epochs, settings.tolerance, signed)
 
     def met(self, losses: list[float]) -> bool:
         """Whether a model with these epoch losses, oldest first, stops now."""

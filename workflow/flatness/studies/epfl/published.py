@@ -12,6 +12,8 @@ from flatness.statistics.correlations import correlate
 from flatness.statistics.settings import Statistics
 
 FOLDER = Path(__file__).parent / "published"
+#: What the values read off the published plots have for their source.
+FIGURE = "published figure"
 #: τ and p of the report, section IV and figure 1.
 PUBLISHED = {"fcnn": (-0.311, 0.0014), "lenet5": (-0.180, 0.0645), "gat": (-0.185, 0.0576)}
 #: Half a dot, as a share of the range of a plot's dots.
@@ -42,6 +44,11 @@ def scatter(pool: str) -> pd.DataFrame:
     return pd.read_csv(FOLDER / f"{pool}.csv")
 
 
+def printed() -> pd.DataFrame:
+    """What the FCNN's notebook prints, one row a model: columns train_loss and climbed_loss."""
+    return pd.read_csv(FOLDER / "fcnn_printed.csv", index_col="model")
+
+
 def reading_error(pool: str, column: str) -> float:
     """How far a dot may be misplaced, the same way for all dots of a plot."""
     return HALF_DOT[column] * float(np.ptp(scatter(pool)[column]))
@@ -66,7 +73,7 @@ def source_values(pool: str, settings: Statistics) -> Iterator[SourceValue]:
     Yields:
         Mean and spread of the published scatter, its τ, then what the code gave when run again.
     """
-    dots, source = scatter(pool), "published figure"
+    dots, source = scatter(pool), FIGURE
     for column in ("worst_case_sharpness", "test_loss"):
         (mean, error), (spread, spread_error) = mean_and_spread(dots[column])
         error = float(np.hypot(error, reading_error(pool, column)))

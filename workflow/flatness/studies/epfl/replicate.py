@@ -62,6 +62,7 @@ def replicate_pool(
         pool=pool,
         dataset=joined["dataset"].iloc[0],
         demo=joined["demo"].iloc[0],
+        train_size=joined["train_size"].iloc[0],
         trained=trained,
         measured=measured,
         measure="worst_case_sharpness",

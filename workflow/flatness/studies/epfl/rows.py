@@ -10,6 +10,7 @@ class TrainedModel(Provenance):
     pool: str = column(words.POOL)
     dataset: str = column(words.DATASET)
     demo: bool = column(words.DEMO)
+    train_size: int = column(words.TRAIN_SIZE, convention="of a table rows, of a graph nodes")
     seed: int = column(words.SEED)
     split: int = column(words.SPLIT)
     epochs: int = column("epochs trained until the stopping rule held")
@@ -67,6 +68,7 @@ class PoolCorrelation(Provenance):
     pool: str = column(words.POOL)
     dataset: str = column(words.DATASET)
     demo: bool = column(words.DEMO)
+    train_size: int = column(words.TRAIN_SIZE, convention="of a table rows, of a graph nodes")
     trained: str = column(words.TRAINED)
     measured: str = column(words.MEASURED)
     measure: str = column(words.MEASURE)
@@ -122,6 +124,7 @@ class TauDistribution(Provenance):
     pool: str = column(words.POOL)
     dataset: str = column(words.DATASET)
     demo: bool = column(words.DEMO)
+    train_size: int = column(words.TRAIN_SIZE, convention="of a table rows, of a graph nodes")
     trained: str = column(words.TRAINED)
     measured: str = column(words.MEASURED)
     measure: str = column(words.MEASURE)
@@ -222,6 +225,31 @@ class SourceComparison(Provenance):
     differs: bool = column("whether |z| exceeds 3; never on made-up data")
 
 
+class PublishedRange(Provenance):
+    """Mean or spread of one quantity over a pool, as a multiple of the published scatter's."""
+
+    pool: str = column(words.POOL)
+    dataset: str = column(words.DATASET)
+    demo: bool = column(words.DEMO)
+    train_size: int = column(words.TRAIN_SIZE, convention="of a table rows, of a graph nodes")
+    trained: str = column(words.TRAINED)
+    measured: str = column(words.MEASURED)
+    compared: str = column(
+        words.COMPARED,
+        convention="worst_case_sharpness, test_loss: mean over models; …_sd: their standard "
+        "deviation",
+    )
+    ours: float = column("our value")
+    source_value: float = column("the source's")
+    ratio_to_source: float = column("ours over the source's")
+    low: float = column(words.LOW, convention="t, to first order in both errors")
+    high: float = column(words.HIGH)
+    p_value: float = column(words.P_VALUE, convention="of a ratio of 1")
+    confidence: float = column(words.CONFIDENCE)
+    n: int = column(words.N, convention="models")
+    excluded: int = column(words.EXCLUDED, convention="models; the models table says why")
+
+
 # Of the factorial.
 
 
@@ -239,7 +267,11 @@ class Combination(Provenance):
     dataset: str = column(words.DATASET)
     demo: bool = column(words.DEMO)
     trained: str = column(words.TRAINED, convention="written, released, or defects joined by +")
-    measured: str = column(words.MEASURED, convention="written, released, or defects joined by +")
+    measured: str = column(
+        words.MEASURED,
+        convention="written, released, defects joined by +; mixed_pools: weights after the ascent "
+        "of a pool trained at the report's learning rate, centres of the released one",
+    )
     n: int = column(words.N, convention="models")
     excluded: int = column(words.EXCLUDED, convention="models; the models table says why")
     tau: float = column(words.TAU, symbol="τ", convention="nan under 3 models")

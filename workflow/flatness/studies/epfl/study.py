@@ -5,14 +5,9 @@ from typing import Literal, TypeVar
 from pydantic import Field, PositiveInt, model_validator
 
 from flatness.records.frozen import Frozen, seed_blocks, seeds_of
-from flatness.studies.epfl.config import (
-    MEASURING_DEFECTS,
-    TRAINING_DEFECTS,
-    EpflSettings,
-    Pool,
-    PoolMeasurement,
-    PoolTraining,
-)
+from flatness.studies.epfl.config import EpflSettings
+from flatness.studies.epfl.defects import MEASURING_DEFECTS, TRAINING_DEFECTS
+from flatness.studies.epfl.slices import Pool, PoolMeasurement, PoolTraining
 
 Slice = TypeVar("Slice", PoolTraining, PoolMeasurement)
 Part = Literal["measuring", "training", "both"]
@@ -240,4 +235,5 @@ def trained_protocols(pool: str) -> list[str]:
         Their names.
     """
     alone = list(TRAINING_DEFECTS[pool])
-    return ["written", *alone, "released"] if alone else ["written"]
+    # A pool's only defect alone is the released protocol.
+    return ["written", *(alone if len(alone) > 1 else []), "released"]

@@ -11,11 +11,11 @@ from flatness.records.checkpoints import checkpoint_name, save_checkpoints
 from flatness.records.frozen import content_hash, seeds_of
 from flatness.records.tables import provenance, write_table
 from flatness.records.tensors import Scratch
-from flatness.studies.epfl.config import PoolTraining
 from flatness.studies.epfl.lenet5 import lenet5_images, train_lenet5
-from flatness.studies.epfl.pools import POOLS
+from flatness.studies.epfl.pools import POOLS, StackedPool
 from flatness.studies.epfl.protocol import TrainingOutcome
 from flatness.studies.epfl.rows import TrainedModel
+from flatness.studies.epfl.slices import PoolTraining
 from flatness.studies.epfl.train_stacked import train_stack
 
 
@@ -45,6 +45,7 @@ def trained_rows(
     settings: PoolTraining, dataset: Dataset, outcomes: list[TrainingOutcome]
 ) -> list[TrainedModel]:
     """One row a trained model."""
+    train_size = training_samples(settings, dataset)
     source = provenance(
         content_hash(settings), device=settings.device, execution=settings.execution
     )
@@ -53,6 +54,7 @@ def trained_rows(
             pool=settings.pool,
             dataset=dataset.name,
             demo=dataset.demo,
+            train_size=train_size,
             seed=outcome.seed,
             split=settings.split,
             epochs=len(outcome.epoch_losses),
@@ -91,9 +93,21 @@ def train_models(
         images = lenet5_images(dataset, settings.train_size, settings.device)
         with Scratch(scratch, content_hash(settings)) as kept:
             return train_lenet5(images, settings, seeds, kept)
-    pool = POOLS[settings.pool](
-        dataset, settings.train_size, settings.defects, settings.device, split=settings.split
-    )
+    pool = stacked_pool(settings, dataset)
     if settings.execution == "stacked":
         return train_stack(pool, settings, seeds)
     return [outcome for seed in seeds for outcome in train_stack(pool, settings, [seed])]
+
+
+def training_samples(settings: PoolTraining, dataset: Dataset) -> int:
+    """Training samples that a pool's models see: images, rows of a table, nodes of a graph."""
+    if settings.pool == "lenet5":
+        return settings.train_size or len(dataset.tensors["train_targets"])
+    return stacked_pool(settings, dataset).samples
+
+
+def stacked_pool(settings: PoolTraining, dataset: Dataset) -> StackedPool:
+    """Data and network of a pool of small models."""
+    return POOLS[settings.pool](
+        dataset, settings.train_size, settings.defects, settings.device, split=settings.split
+    )

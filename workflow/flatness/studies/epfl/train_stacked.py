@@ -8,11 +8,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flatness.measures.ascent import Parameters
-from flatness.studies.epfl.config import PoolTraining
 from flatness.studies.epfl.networks import stack
 from flatness.studies.epfl.pools import StackedPool
 from flatness.studies.epfl.protocol import StoppingRule, TrainingOutcome
 from flatness.studies.epfl.seeds import generator
+from flatness.studies.epfl.slices import PoolTraining
 
 
 def train_stack(

@@ -10,7 +10,7 @@ import typer
 from matplotlib.axes import Axes
 
 from flatness.records.tables import read_table
-from flatness.studies.epfl.rows import AuditedProtocol
+from flatness.studies.epfl.rows import AuditedProtocol, TauDistribution
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
 from flatness.studies.titles import title
 
@@ -28,10 +28,14 @@ def draw_audit(
     audit: Annotated[Path, typer.Option(help="table of a pool's audit")],
     png: Png,
     svg: Svg,
+    distributions: Annotated[
+        list[Path] | None, typer.Option(help="table of τ over the pool's replications, if any")
+    ] = None,
     dpi: Dpi = 150,
 ) -> None:
     """Draws sharpness (left) and τ (right) by protocol, measuring above, training below."""
     table = read_table(audit, AuditedProtocol)
+    spreads = [read_table(path, TauDistribution).iloc[0] for path in distributions or ()]
     upper = table[table["part"] == "measuring"]
     lower = table[table["part"] != "measuring"]
     with figure_style():
@@ -47,6 +51,8 @@ def draw_audit(
         for row, (part, lines) in enumerate({"measuring": upper, "training": lower}.items()):
             draw_sharpness(axes[row, 0], lines)
             draw_tau(axes[row, 1], lines)
+            for spread in spreads:
+                draw_spread(axes[row, 1], lines, spread)
             label_protocols(axes[row, 0], lines)
             axes[row, 0].set_title(HEADINGS[part], loc="left")
         scale_sharpness(axes[0, 0], table["worst_case_sharpness"])
@@ -55,8 +61,9 @@ def draw_audit(
         axes[1, 0].tick_params(axis="x", labelsize="small")
         axes[1, 0].set_xlabel("adaptive worst-case sharpness, mean ± s.e.")
         axes[1, 1].set_xlabel("Kendall's τ of sharpness and test loss")
-        handles, labels = axes[1, 1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False)
+        found = [axis.get_legend_handles_labels() for axis in axes[:, 1]]
+        handles = {label: handle for pair in found for handle, label in zip(*pair, strict=True)}
+        figure.legend(handles.values(), handles, loc="outside lower right", ncols=3, frameon=False)
         save_figure(figure, png, svg, dpi=dpi, demo=bool(first["demo"]))
 
 
@@ -101,6 +108,29 @@ def draw_tau(axis: Axes, lines: pd.DataFrame) -> None:
             axis.text(0.5, place, "too few models", transform=axis.get_yaxis_transform(),
                       ha="center", va="center", fontsize=7, color="0.5",
                       bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+
+
+def draw_spread(axis: Axes, lines: pd.DataFrame, spread: pd.Series) -> None:
+    """Draws how τ spreads over pools behind the protocol that was replicated, and the splits' part.
+
+    Both bars are a standard deviation to either side of the mean τ; where one split was drawn there
+    is none for splits.
+
+    Args:
+        axis: where to draw.
+        lines: rows of `AuditedProtocol`.
+        spread: a row of `TauDistribution`.
+    """
+    same = (lines["trained"] == spread["trained"]) & (lines["measured"] == spread["measured"])
+    bars = {
+        f"± s.d. over {spread['replications']} pools": (spread["sd"], "0.85", 0.9),
+        f"of it between {spread['splits']} splits": (spread["split_sd"], "C1", 0.35),
+    }
+    for place in np.flatnonzero(same):
+        for label, (deviation, colour, height) in bars.items():
+            if np.isfinite(deviation):
+                left = spread["mean_tau"] - deviation
+                axis.barh(place, 2 * deviation, height, left, color=colour, zorder=0, label=label)
 
 
 def label_protocols(axis: Axes, lines: pd.DataFrame) -> None:

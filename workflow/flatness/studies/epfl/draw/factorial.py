@@ -10,6 +10,7 @@ import typer
 from matplotlib.axes import Axes
 
 from flatness.records.tables import read_table
+from flatness.studies.epfl.mixed_pools import MIXED
 from flatness.studies.epfl.published import PUBLISHED, scatter
 from flatness.studies.epfl.rows import Combination, DefectEffect
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
@@ -38,7 +39,8 @@ def draw_factorial(
         data = f"{title(first['pool'])} on {title(first['dataset'])}"
         left.set_title(
             f"{data}, {first['n']} models\n"
-            f"{len(table)} combinations of defects, {table['matches'].sum()} match the figure"
+            f"{(table['measured'] != MIXED).sum()} combinations of defects, "
+            f"{table.loc[table['measured'] != MIXED, 'matches'].sum()} match the figure"
         )
         save_figure(figure, png, svg, dpi=dpi, demo=bool(first["demo"]))
 
@@ -67,6 +69,11 @@ def draw_cells(axis: Axes, table: pd.DataFrame) -> None:
     axis.scatter(
         matching["mean_sharpness"], matching["tau"], s=70, facecolors="none", edgecolors="C3",
         label="all three within 3 s.e.",
+    )  # fmt: skip
+    mixed = table[table["measured"] == MIXED]
+    axis.scatter(
+        mixed["mean_sharpness"], mixed["tau"], s=60, marker="*", color="C1",
+        label="weights of two pools mixed",
     )  # fmt: skip
     if not table["demo"].any():
         pool = table["pool"].iloc[0]
