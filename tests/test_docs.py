@@ -27,8 +27,8 @@ def blocks(text):
     return re.findall(pattern, text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["index", "measure"])
-def test_the_examples_run_in_their_order(page):
+def run_examples(page):
+    """The names that the examples of a page leave, run one after the other."""
     examples = [
         text
         for language, _, text in blocks((DOCS / f"{page}.md").read_text(encoding="utf-8"))
@@ -38,7 +38,23 @@ def test_the_examples_run_in_their_order(page):
     names = {}
     for example in examples:
         exec(compile(example, f"{page}.md", "exec"), names)
-    assert names["found"]["sharpness"].value > 0
+    return names
+
+
+@pytest.mark.parametrize("page", ["index", "measure"])
+def test_the_examples_run_in_their_order(page):
+    assert run_examples(page)["found"]["sharpness"].value > 0
+
+
+def test_the_examples_of_the_hessian_agree_with_each_other():
+    names = run_examples("hessian")
+    trace, layers, G = names["trace"], names["layers"], names["G"]
+    assert sum(part.value for part in layers.values()) == pytest.approx(
+        trace.value, abs=4 * trace.standard_error + 1e-3 * abs(trace.value)
+    )
+    assert names["top"].values[0] > names["bottom"].values[-1]
+    assert G.eigenvalues(end="bottom").values[0] > -1e-4 * names["top"].values[0]
+    assert names["tokens"].top_eigenvalue() > 0
 
 
 # the map

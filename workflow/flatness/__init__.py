@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flatness.measures.hessian import hessian
+    from flatness.measures.loss_hessian import hessian
     from flatness.measures.measure import measure
     from flatness.measures.quantities import QUANTITIES
     from flatness.measures.worst_case import worst_case_sharpness
@@ -18,7 +18,7 @@ __all__ = ["QUANTITIES", "__version__", "hessian", "measure", "worst_case_sharpn
 
 _HOMES = {
     "QUANTITIES": "flatness.measures.quantities",
-    "hessian": "flatness.measures.hessian",
+    "hessian": "flatness.measures.loss_hessian",
     "measure": "flatness.measures.measure",
     "worst_case_sharpness": "flatness.measures.worst_case",
 }
