@@ -32,6 +32,7 @@ def test_what_is_promised_is_there():
     assert set(flatness.__all__) == {
         "QUANTITIES",
         "__version__",
+        "certified_sharpness",
         "hessian",
         "measure",
         "worst_case_sharpness",
