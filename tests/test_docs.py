@@ -69,6 +69,11 @@ def test_the_examples_of_worst_case_sharpness_agree_with_each_other():
     assert 1 <= ratios[0] < 1.001 and ratios == sorted(ratios)
 
 
+def test_the_example_of_a_watched_training_comes_to_the_edge_of_stability():
+    last = run_examples("watch")["watched"].rows[-1]
+    assert 0.8 < last["top_eigenvalue"] / last["two_over_lr"] < 1.2
+
+
 def test_the_brackets_that_the_page_shows_are_those_that_are_found():
     page = (DOCS / "worst-case.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (0\.\d+) \| ([\d.e-]+) \| ([\d.e-]+) \| ", page, re.MULTILINE)

@@ -35,6 +35,7 @@ def test_what_is_promised_is_there():
         "certified_sharpness",
         "hessian",
         "measure",
+        "watch",
         "worst_case_sharpness",
     }
     assert set(flatness.__all__) <= set(dir(flatness))

@@ -13,15 +13,25 @@ if TYPE_CHECKING:
     from flatness.measures.measure import measure
     from flatness.measures.quantities import QUANTITIES
     from flatness.measures.worst_case_ball import worst_case_sharpness
+    from flatness.watching import watch
 
 __version__ = "0.1.0"
-__all__ = ["QUANTITIES", "__version__", "certified_sharpness", "hessian", "measure", "worst_case_sharpness"]
+__all__ = [
+    "QUANTITIES",
+    "__version__",
+    "certified_sharpness",
+    "hessian",
+    "measure",
+    "watch",
+    "worst_case_sharpness",
+]
 
 _HOMES = {
     "QUANTITIES": "flatness.measures.quantities",
     "certified_sharpness": "flatness.measures.certified",
     "hessian": "flatness.measures.loss_hessian",
     "measure": "flatness.measures.measure",
+    "watch": "flatness.watching",
     "worst_case_sharpness": "flatness.measures.worst_case_ball",
 }
 

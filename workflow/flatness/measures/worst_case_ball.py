@@ -110,7 +110,7 @@ def worst_case_sharpness(
     norm: Norm = "linf",
     adaptive: bool = True,
     normalize_logits: bool = False,
-    ascent: Ascent = "decaying",
+    ascent: Ascent = "apgd",
     steps: int = STRONG_STEPS,
     corners: int = STRONG_CORNERS,
     restarts: int = 50,
@@ -134,7 +134,7 @@ def worst_case_sharpness(
         adaptive: whether h is |w|, or 1.
         normalize_logits: whether outputs (b, K) are first divided by their standard deviation over
             the K classes, so that scaling them up makes no difference.
-        ascent: "decaying", or "apgd" for Auto-PGD.
+        ascent: "apgd" for Auto-PGD, or "decaying", of `balls`.
         steps: gradients from each start.
         corners: random points of the boundary to start from, besides δ = 0.
         restarts: independent batches.
