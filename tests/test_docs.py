@@ -1,5 +1,6 @@
 """The site's pages against the code: examples run, and what the pages name exists."""
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -7,8 +8,11 @@ import sys
 from importlib import import_module
 
 import pytest
+import torch
+from torch import nn
 
 from checkout import ROOT
+from flatness import certified_sharpness
 from flatness.measures.quantities import QUANTITIES
 from flatness.pipeline.run import load_config
 from flatness.report.claims import read_claims
@@ -30,8 +34,8 @@ def blocks(text):
     return re.findall(pattern, text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["index", "measure"])
-def test_the_examples_run_in_their_order(page):
+def run_examples(page):
+    """The names that the examples of a page leave, run one after the other."""
     examples = [
         text
         for language, _, text in blocks((DOCS / f"{page}.md").read_text(encoding="utf-8"))
@@ -41,7 +45,51 @@ def test_the_examples_run_in_their_order(page):
     names = {}
     for example in examples:
         exec(compile(example, f"{page}.md", "exec"), names)
-    assert names["found"]["sharpness"].value > 0
+    return names
+
+
+@pytest.mark.parametrize("page", ["index", "measure"])
+def test_the_examples_run_in_their_order(page):
+    assert run_examples(page)["found"]["sharpness"].value > 0
+
+
+def test_the_examples_of_the_hessian_agree_with_each_other():
+    names = run_examples("hessian")
+    trace, layers, G = names["trace"], names["layers"], names["G"]
+    assert sum(part.value for part in layers.values()) == pytest.approx(
+        trace.value, abs=4 * trace.standard_error + 1e-3 * abs(trace.value)
+    )
+    assert names["top"].values[0] > names["bottom"].values[-1]
+    assert G.eigenvalues(end="bottom").values[0] > -1e-4 * names["top"].values[0]
+    assert names["tokens"].top_eigenvalue() > 0
+
+
+def test_the_examples_of_worst_case_sharpness_agree_with_each_other():
+    names = run_examples("worst-case")
+    values = [rise.value for rise in names["sweep"]]
+    assert values == sorted(values) and values[0] > 0 < names["ball"].value
+    ratios = [bracket.ratio for bracket in names["brackets"].values()]
+    assert 1 <= ratios[0] < 1.001 and ratios == sorted(ratios)
+
+
+def test_the_example_of_a_watched_training_comes_to_the_edge_of_stability():
+    last = run_examples("watch")["watched"].rows[-1]
+    assert 0.8 < last["top_eigenvalue"] / last["two_over_lr"] < 1.2
+
+
+def test_the_brackets_that_the_page_shows_are_those_that_are_found():
+    page = (DOCS / "worst-case.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (0\.\d+) \| ([\d.e-]+) \| ([\d.e-]+) \| ", page, re.MULTILINE)
+    assert len(rows) >= 4
+    torch.manual_seed(0)
+    widths = itertools.pairwise((10, 64, 64, 1))
+    layers = [part for a, b in widths for part in (nn.Linear(a, b), nn.ReLU())][:-1]
+    model = nn.Sequential(*layers).double()
+    x, y = torch.randn(20, 10).double(), torch.randn(20, 1).double()
+    for rho, lower, upper in rows:
+        found = certified_sharpness(model, x, y, rho=float(rho))
+        assert found.upper == pytest.approx(float(upper), rel=1e-3)
+        assert found.lower == pytest.approx(float(lower), rel=0.01)  # an ascent, on any processor
 
 
 # the map

@@ -22,6 +22,7 @@ EXTRAS = {
     "measures": (),
     "studies/transformers": ("studies", "transformers"),
     "pipeline": ("studies", "workflow"),
+    "watching.py": ("studies", "workflow"),
     "report/notebook.py": ("studies", "workflow"),
 }
 METADATA = [

@@ -32,8 +32,10 @@ def test_what_is_promised_is_there():
     assert set(flatness.__all__) == {
         "QUANTITIES",
         "__version__",
+        "certified_sharpness",
         "hessian",
         "measure",
+        "watch",
         "worst_case_sharpness",
     }
     assert set(flatness.__all__) <= set(dir(flatness))

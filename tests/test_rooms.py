@@ -16,6 +16,7 @@ ROOMS = (
     ("terminal",),
     ("records",),
     ("measures",),
+    ("watching",),
     ("statistics",),
     ("datasets",),
     ("networks",),

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from flatness.errors import NumericalError, UserError
-from flatness.measures.hessian import hessian as hessian_of
 from flatness.measures.hessian import hessian_trace, top_eigenvalue
+from flatness.measures.loss_hessian import hessian as hessian_of
 from flatness.measures.measure import measure
 from measures.test_average_case import case, hessian
 

@@ -13,8 +13,8 @@ from flatness.measures.worst_case import (
     plain_worst_case_sharpness,
     strong_worst_case_sharpness,
     summarise,
-    worst_case_sharpness,
 )
+from flatness.measures.worst_case_ball import worst_case_sharpness
 from measures.small_networks import mlp, table
 
 RHO = 0.05

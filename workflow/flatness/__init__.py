@@ -8,19 +8,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flatness.measures.hessian import hessian
+    from flatness.measures.certified import certified_sharpness
+    from flatness.measures.loss_hessian import hessian
     from flatness.measures.measure import measure
     from flatness.measures.quantities import QUANTITIES
-    from flatness.measures.worst_case import worst_case_sharpness
+    from flatness.measures.worst_case_ball import worst_case_sharpness
+    from flatness.watching import watch
 
 __version__ = "0.1.0"
-__all__ = ["QUANTITIES", "__version__", "hessian", "measure", "worst_case_sharpness"]
+__all__ = [
+    "QUANTITIES",
+    "__version__",
+    "certified_sharpness",
+    "hessian",
+    "measure",
+    "watch",
+    "worst_case_sharpness",
+]
 
 _HOMES = {
     "QUANTITIES": "flatness.measures.quantities",
-    "hessian": "flatness.measures.hessian",
+    "certified_sharpness": "flatness.measures.certified",
+    "hessian": "flatness.measures.loss_hessian",
     "measure": "flatness.measures.measure",
-    "worst_case_sharpness": "flatness.measures.worst_case",
+    "watch": "flatness.watching",
+    "worst_case_sharpness": "flatness.measures.worst_case_ball",
 }
 
 

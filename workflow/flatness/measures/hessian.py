@@ -5,11 +5,10 @@ Loss convention: L = 1/(2n) Σ ||f(x_i) − y_i||², which is N/2 times PyTorch'
 """
 
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from curvlinops import HessianLinearOperator, hutchpp_trace, xtrace
+from curvlinops import HessianLinearOperator
 from jaxtyping import Float
 from scipy.sparse.linalg import ArpackError, eigsh
 from torch import Tensor, nn
@@ -24,76 +23,20 @@ from flatness.measures._checks import (
     require_positive,
 )
 from flatness.measures._jacobians import flat_outputs
+from flatness.measures._operators import (
+    _dense,
+    _estimated_trace,
+    _require_finite_hessian,
+    _require_symmetric,
+)
 from flatness.measures._repeatable import require_function_of_one_sample
 from flatness.measures.estimates import Estimate
 from flatness.measures.measuring import measuring
-from flatness.measures.quantities import LOSS
 
 #: Samples in one backward pass.
 CHUNK = 500
 #: Up to this many parameters the Hessian is formed in full.
 DENSE_SIZE = 20
-#: Largest |⟨u, Hv⟩ − ⟨v, Hu⟩| that is put down to rounding, relative to ‖u‖‖Hv‖ or ‖v‖‖Hu‖.
-ASYMMETRY = {torch.float32: 1e-3, torch.float64: 1e-9}
-
-
-@dataclass(frozen=True)
-class Hessian:
-    """The Hessian of the loss of a model on samples, at the model's present weights.
-
-    Attributes:
-        model: maps (n, ...) to (n, N) or (n,).
-        inputs: (n, ...).
-        targets: (n, N).
-        seed: of the random vectors.
-        convention: the loss.
-    """
-
-    model: nn.Module
-    inputs: Float[Tensor, "n ..."]
-    targets: Float[Tensor, "n ..."]
-    seed: int = 0
-    convention: str = field(default=LOSS, init=False)
-
-    def trace(self, *, estimates: int = 5, products: int = 30) -> Estimate:
-        """Its trace with a standard error: `hessian_trace`."""
-        return hessian_trace(
-            self.model,
-            self.inputs,
-            self.targets,
-            estimates=estimates,
-            products=products,
-            seed=self.seed,
-        )
-
-    def top_eigenvalue(self, *, tolerance: float = 1e-4) -> float:
-        """Its largest eigenvalue, to a relative tolerance: `top_eigenvalue`."""
-        return top_eigenvalue(
-            self.model, self.inputs, self.targets, tolerance=tolerance, seed=self.seed
-        )
-
-
-def hessian(
-    model: nn.Module,
-    inputs: Float[Tensor, "n ..."],
-    targets: Float[Tensor, "n ..."],
-    *,
-    seed: int = 0,
-) -> Hessian:
-    """The Hessian of the loss by a model's parameters.
-
-    Nothing is computed, or checked, before one of its methods is called.
-
-    Args:
-        model: maps (n, ...) to (n, N) or (n,), in evaluation mode if that matters to it.
-        inputs: (n, ...), of the parameters' floating-point type.
-        targets: (n, N), also (n,) if the outputs are, of the same type; one-hot rows for classes.
-        seed: of the random vectors that estimates draw.
-
-    Returns:
-        What gives its trace and its largest eigenvalue.
-    """
-    return Hessian(model, inputs, targets, seed)
 
 
 def hessian_trace(
@@ -140,27 +83,6 @@ def hessian_trace(
         values = torch.tensor(traces, dtype=torch.float64) * outputs / 2
         _require_finite_hessian(values)
         return Estimate(float(values.mean()), float(values.std() / estimates**0.5))
-
-
-def _estimated_trace(operator: HessianLinearOperator, products: int) -> float:
-    try:
-        return float(xtrace(operator, products))
-    except torch.linalg.LinAlgError:
-        # its matrix of products is singular, as where the rank is below half their number
-        return float(hutchpp_trace(operator, products - products % 3))
-
-
-def _dense(operator: HessianLinearOperator) -> Tensor:
-    """The Hessian in full, float64."""
-    columns = torch.eye(operator.shape[0], dtype=operator.dtype, device=operator.device)
-    full = (operator @ columns).double()
-    _require_finite_hessian(full)
-    return full
-
-
-def _require_finite_hessian(values: Tensor) -> None:
-    if not torch.isfinite(values).all():
-        raise NumericalError("the Hessian is not finite; check the inputs, targets and weights")
 
 
 def top_eigenvalue(
@@ -244,42 +166,6 @@ def _hessian(
     operator = HessianLinearOperator(model, nn.MSELoss(), parameters, chunks)
     _require_symmetric(operator, model, parameters)
     return operator, width
-
-
-def _require_symmetric(
-    operator: HessianLinearOperator, model: nn.Module, parameters: list[nn.Parameter]
-) -> None:
-    """Refuses a Hessian H with ⟨u, Hv⟩ ≠ ⟨v, Hu⟩ for random u and v."""
-    generator = torch.Generator().manual_seed(0)
-    u, v = (
-        [torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device) for p in parameters]
-        for _ in range(2)
-    )
-    if not _asymmetric(operator, u, v):
-        return
-    names = {id(p): name for name, p in model.named_parameters()}
-    wrong = [
-        names[id(p)]
-        for index, p in enumerate(parameters)
-        if _asymmetric(operator, _only(u, index), _only(v, index))
-    ]
-    raise NumericalError(
-        "the Hessian is not symmetric, so PyTorch's second derivative is wrong or rounding drowns "
-        f"it, by parameter {wrong[0] if wrong else 'unknown: each block is symmetric'}; use "
-        "float64, or write its layer without weight norm, spectral norm or code of its own"
-    )
-
-
-def _asymmetric(operator: HessianLinearOperator, u: list[Tensor], v: list[Tensor]) -> bool:
-    images = operator @ u, operator @ v
-    a, b, Ha, Hb = (torch.cat([t.flatten() for t in ts]).double() for ts in (u, v, *images))
-    scale = torch.maximum(a.norm() * Hb.norm(), b.norm() * Ha.norm())
-    return bool((a @ Hb - b @ Ha).abs() > ASYMMETRY[operator.dtype] * scale)
-
-
-def _only(parts: list[Tensor], index: int) -> list[Tensor]:
-    """A direction along one parameter."""
-    return [t if at == index else torch.zeros_like(t) for at, t in enumerate(parts)]
 
 
 def _used_parameters(model: nn.Module, outputs: Tensor) -> list[nn.Parameter]:

@@ -57,60 +57,6 @@ class WorstCaseSharpness:
     restarts: int
 
 
-def worst_case_sharpness(
-    model: nn.Module,
-    inputs: Shaped[Tensor, "n ..."],
-    targets: Shaped[Tensor, "n ..."],
-    *,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    rho: float,
-    adaptive: bool = True,
-    steps: int = STRONG_STEPS,
-    corners: int = STRONG_CORNERS,
-    restarts: int = 50,
-    batch_size: int = 64,
-    seed: int = 0,
-) -> WorstCaseSharpness:
-    """How far the loss can rise in a box around the weights, on average over batches.
-
-    By `strong_rise`: sign ascent from δ = 0 and from random corners of the box. A lower bound on
-    the maximum, never negative. The adaptive value is unchanged by rescalings of the weights that
-    leave the network's function unchanged.
-
-    Args:
-        model: maps inputs (b, ...) to outputs; all its parameters are perturbed.
-        inputs: (n, ...), on the model's device.
-        targets: (n, ...).
-        loss: maps outputs and targets of a batch to its mean loss, a scalar.
-        rho: ρ, the box's half width: relative to each weight if adaptive, else in their unit.
-        adaptive: whether the box is |δ_p| ≤ ρ|w_p|, or |δ_p| ≤ ρ.
-        steps: updates from each start.
-        corners: random corners of the box to start from, besides δ = 0.
-        restarts: independent batches.
-        batch_size: samples a batch, drawn with replacement.
-        seed: of the batches and corners.
-
-    Returns:
-        The sharpness, in units of the loss.
-
-    Raises:
-        UserError: a setting is out of range, or the same batch gives two losses.
-        NumericalError: the sharpness is not finite.
-    """
-    return strong_worst_case_sharpness(
-        model,
-        loss,
-        (inputs, targets),
-        rho=rho,
-        steps=steps,
-        corners=corners,
-        restarts=restarts,
-        batch_size=batch_size,
-        seed=seed,
-        adaptive=adaptive,
-    )
-
-
 def plain_worst_case_sharpness(
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],

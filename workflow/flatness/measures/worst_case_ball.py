@@ -1,0 +1,235 @@
+"""Worst-case sharpness in boxes and balls, as Andriushchenko et al. (2023) define it.
+
+    S_max^ρ(w) = E_S max_{‖δ ⊘ h‖_p ≤ ρ} L_S(w + δ) − L_S(w)        h = |w| (adaptive) or 1
+
+S is a batch of m samples drawn with replacement, p is ∞ or 2. The value is a lower bound on the
+maximum, found by the ascents of `balls`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, overload
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from flatness.errors import NumericalError, UserError
+from flatness.measures._checks import check_data, require_counts, require_positive
+from flatness.measures._repeatable import refuse_batch_statistics, require_repeatable
+from flatness.measures.ascent import STRONG_CORNERS, STRONG_STEPS, draw_batches
+from flatness.measures.balls import ASCENTS, Ball, Norm, Slope, highest
+from flatness.measures.measuring import measuring
+from flatness.measures.worst_case import WorstCaseSharpness, module_losses, summarise
+
+Ascent = Literal["decaying", "apgd"]
+
+
+class Weights:
+    """A model's loss as a function of u, where the weights are w + h ⊙ u.
+
+    Args:
+        model: the network.
+        loss: maps outputs and targets to one number.
+        data: inputs and targets.
+        adaptive: whether h is |w|, or 1.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        data: tuple[Tensor, Tensor],
+        *,
+        adaptive: bool,
+    ) -> None:
+        self._losses = module_losses(model, loss, data)
+        self._shapes = {name: p.shape for name, p in model.named_parameters()}
+        self.centre = torch.cat([p.detach().flatten() for p in model.parameters()])
+        self._half = self.centre.abs() if adaptive else torch.ones_like(self.centre)
+
+    def loss_at(self, u: Float[Tensor, " D"], batch: Tensor) -> Float[Tensor, ""]:
+        """The loss on a batch of indices (m,)."""
+        parts = (self.centre + self._half * u).split([s.numel() for s in self._shapes.values()])
+        named = {n: p.reshape(1, *s) for (n, s), p in zip(self._shapes.items(), parts, strict=True)}
+        return self._losses(named, batch[None])[0]
+
+    def slope(self, batch: Tensor) -> Slope:
+        """The loss on a batch, and its gradient, as functions of u."""
+
+        def slope(u: Tensor) -> tuple[Tensor, Tensor]:
+            leaf = u.detach().requires_grad_()
+            value = self.loss_at(leaf, batch)
+            return value.detach(), torch.autograd.grad(value, leaf)[0]
+
+        return slope
+
+
+@overload
+def worst_case_sharpness(
+    model: nn.Module,
+    inputs: Shaped[Tensor, "n ..."],
+    targets: Shaped[Tensor, "n ..."],
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    rho: float,
+    norm: Norm = ...,
+    adaptive: bool = ...,
+    normalize_logits: bool = ...,
+    ascent: Ascent = ...,
+    steps: int = ...,
+    corners: int = ...,
+    restarts: int = ...,
+    batch_size: int = ...,
+    seed: int = ...,
+) -> WorstCaseSharpness: ...
+@overload
+def worst_case_sharpness(
+    model: nn.Module,
+    inputs: Shaped[Tensor, "n ..."],
+    targets: Shaped[Tensor, "n ..."],
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    rho: Sequence[float],
+    norm: Norm = ...,
+    adaptive: bool = ...,
+    normalize_logits: bool = ...,
+    ascent: Ascent = ...,
+    steps: int = ...,
+    corners: int = ...,
+    restarts: int = ...,
+    batch_size: int = ...,
+    seed: int = ...,
+) -> tuple[WorstCaseSharpness, ...]: ...
+def worst_case_sharpness(
+    model: nn.Module,
+    inputs: Shaped[Tensor, "n ..."],
+    targets: Shaped[Tensor, "n ..."],
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    rho: float | Sequence[float],
+    norm: Norm = "linf",
+    adaptive: bool = True,
+    normalize_logits: bool = False,
+    ascent: Ascent = "apgd",
+    steps: int = STRONG_STEPS,
+    corners: int = STRONG_CORNERS,
+    restarts: int = 50,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> WorstCaseSharpness | tuple[WorstCaseSharpness, ...]:
+    """How far the loss can rise near the weights, on average over batches.
+
+    A lower bound on the maximum, never negative, and never smaller for a larger ρ of one sweep.
+    The adaptive value is unchanged by rescalings of the weights that leave the network's function
+    unchanged.
+
+    Args:
+        model: maps inputs (b, ...) to outputs; all its parameters are perturbed.
+        inputs: (n, ...), on the model's device.
+        targets: (n, ...).
+        loss: maps outputs and targets of a batch to its mean loss, a scalar.
+        rho: ρ, relative to each weight if adaptive, else in their unit; several for a sweep on the
+            same batches.
+        norm: "linf" for the box |δ_p| ≤ ρh_p, "l2" for the ball ‖δ ⊘ h‖₂ ≤ ρ.
+        adaptive: whether h is |w|, or 1.
+        normalize_logits: whether outputs (b, K) are first divided by their standard deviation over
+            the K classes, so that scaling them up makes no difference.
+        ascent: "apgd" for Auto-PGD, or "decaying", of `balls`.
+        steps: gradients from each start.
+        corners: random points of the boundary to start from, besides δ = 0.
+        restarts: independent batches.
+        batch_size: m, samples a batch, drawn with replacement.
+        seed: of the batches and corners.
+
+    Returns:
+        The sharpness, in units of the loss; for several ρ one each, in their order.
+
+    Raises:
+        UserError: a setting is out of range, or the same batch gives two losses.
+        NumericalError: the sharpness is not finite.
+    """
+    radii: list[float] = [*rho] if isinstance(rho, Sequence) else [rho]
+    with measuring(model):
+        _check_settings(radii, norm, ascent)
+        require_counts(steps=steps, restarts=restarts, batch_size=batch_size)
+        require_counts(0, corners=corners)
+        data = check_data(model, (inputs, targets))
+        model.eval()
+        refuse_batch_statistics(model)
+        chosen = normalized(loss) if normalize_logits else loss
+        weights = Weights(model, chosen, data, adaptive=adaptive)
+        generator = torch.Generator().manual_seed(seed)
+        batches = draw_batches(len(data[0]), restarts, batch_size, [generator])[0]
+        zero = torch.zeros_like(weights.centre)
+        require_repeatable(model, lambda: weights.loss_at(zero, batches[0]).reshape(1))
+        rises = torch.stack(
+            [
+                _sweep(
+                    weights.slope(batch.to(data[0].device)),
+                    zero,
+                    radii,
+                    norm,
+                    {
+                        "ascent": ascent,
+                        "steps": steps,
+                        "corners": corners,
+                        "generator": generator,
+                    },
+                )
+                for batch in batches
+            ]
+        )
+        if not torch.isfinite(rises).all():
+            raise NumericalError(
+                "the sharpness is not finite: the loss is not finite near the weights; check that "
+                "training did not diverge"
+            )
+        found = tuple(summarise(column) for column in rises.T)
+    return found if isinstance(rho, Sequence) else found[0]
+
+
+def _check_settings(radii: list[float], norm: str, ascent: str) -> None:
+    if not radii:
+        raise UserError("rho is empty; pass one number or several")
+    for value in radii:
+        require_positive(rho=value)
+    if norm not in {"linf", "l2"}:
+        raise UserError(f"norm is {norm!r}; it is 'linf' or 'l2'")
+    if ascent not in ASCENTS:
+        raise UserError(f"ascent is {ascent!r}; it is one of {', '.join(ASCENTS)}")
+
+
+def _sweep(slope: Slope, zero: Tensor, radii: list[float], norm: Norm, how: dict) -> Tensor:
+    """Rises on one batch, (radii,); a larger ball holds what was found in the smaller ones."""
+    start = slope(zero)[0]
+    rises, best = torch.zeros(len(radii), dtype=torch.float64), start
+    for index in sorted(range(len(radii)), key=radii.__getitem__):
+        found = highest(slope, Ball(norm, radii[index]), zero, **how)
+        best = torch.maximum(best, found)
+        rises[index] = best - start
+    return rises
+
+
+def normalized(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss of outputs that are divided by their standard deviation over classes.
+
+    f̃ = f / sqrt(1/K Σ_k (f_k − mean f)²), as Andriushchenko et al. (2023) write it. Their code
+    divides by sqrt(K) more, and takes the mean off, which makes no difference to cross-entropy.
+
+    Args:
+        loss: of outputs (b, K) and targets.
+
+    Returns:
+        The loss of the outputs as they are. It raises a UserError for outputs without classes.
+    """
+
+    def of_normalized(outputs: Tensor, targets: Tensor) -> Tensor:
+        if outputs.dim() < 2 or outputs.shape[-1] < 2:
+            raise UserError(
+                f"outputs of shape {tuple(outputs.shape)} have no classes to normalize over; leave "
+                "normalize_logits off"
+            )
+        spread = outputs.std(-1, correction=0, keepdim=True)
+        return loss(outputs / spread.clamp(min=1e-10), targets)
+
+    return of_normalized
