@@ -13,10 +13,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -48,6 +47,9 @@ PANELS = {
     "top_eigenvalue": "λ_max",
     "worst_case": "worst-case sharpness",
 }
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, float | int | str]
 
@@ -129,8 +131,10 @@ class Watch:
 
         return type("FlatnessWatch", (base,), {"on_train_batch_end": on_train_batch_end})()
 
-    def figure(self) -> Figure:
+    def figure(self) -> "Figure":
         """The table drawn over steps, each quantity with ± 2 errors; λ_max beside 2/lr."""
+        from matplotlib.figure import Figure  # watching without drawing needs the core alone
+
         shown = {name: title for name, title in PANELS.items() if name in self._quantities}
         figure = Figure(figsize=(3.6 * max(len(shown), 1), 3), layout="constrained")
         steps = [row["step"] for row in self.rows if not row["note"]]
