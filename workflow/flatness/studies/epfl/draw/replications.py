@@ -89,7 +89,7 @@ def describe(summary: pd.Series) -> str:
     return (
         f"{title(summary['pool'])} on {title(summary['dataset'])}, "
         f"{summary['replications']} × {summary['replication_size']} models{left_out}\n"
-        f"mean τ = {summary['mean_tau']:+.3f}{interval(summary['low'], summary['high'])}, "
+        f"mean τ = {summary['mean_tau']:+.3f}{interval(summary['low'], summary['high'])}\n"
         f"corrected {summary['mean_tau_corrected']:+.3f}{splits(summary)}\n"
         f"published: τ = {summary['published_tau']:+.3f}, "
         f"{place(summary['percentile'], summary['replications'])}"
