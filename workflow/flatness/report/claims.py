@@ -7,15 +7,16 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from scipy import stats
 
 from flatness.errors import UserError
 from flatness.records.frozen import Frozen
 from flatness.report.figure_list import PAPERS
+from flatness.studies.epfl.published import PUBLISHED
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 
@@ -244,18 +245,23 @@ class Entry(Frozen):
         return table
 
 
+def _published_tau(value: Any) -> Any:
+    """The published τ of a pool, which claims name instead of spelling it again."""
+    return PUBLISHED[value][0] if isinstance(value, str) and value in PUBLISHED else value
+
+
 class Claim(Entry):
     """A statement that can come out false; its `where` selects exactly one row.
 
     Attributes:
-        published: the paper's value, if it gives one.
+        published: the paper's value, if it gives one; the file may name a pool for its τ.
         estimate: column of our value; `low`, `high`: of its interval; `p_value`: of its test.
         expect: what is claimed of the value.
         experiment: key of the published experiment behind it.
         repeats: id of the claim that it says again, in other words or with other tables.
     """
 
-    published: float | None = None
+    published: Annotated[float | None, BeforeValidator(_published_tau)] = None
     estimate: str = "estimate"
     low: str = "low"
     high: str = "high"
