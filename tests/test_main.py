@@ -112,6 +112,6 @@ def test_several_verbs_run_in_turn_until_one_fails(tmp_path, capsys):
 
 def test_malformed_settings_are_one_line(capsys):
     options = ["--pool", "gat", "--trained", "written", "--measured", "written"]
-    files = ["--training=t", "--measurements=m", "--models=o", "--output=p"]
+    files = ["--training=t", "--measurements=m", "--models=o", "--output=p", "--published=q"]
     assert main(["correlate-epfl", *options, "--statistics", '{"resamples": 3}', *files]) == 2
     assert capsys.readouterr().err.startswith("error: settings given as JSON: resamples: ")
