@@ -37,9 +37,10 @@ def test_a_wrong_value_is_named_with_file_and_key(tmp_path):
 
 def test_tiers_run_in_their_order_and_then_the_rest():
     scale, demo = load_config(ROOT / "config/scale.yaml"), load_config(ROOT / DEMO)
-    assert parts(scale, [])[:2] == [["scale_long"], ["scale_10000"]]
-    assert parts(scale, [])[-1] == parts(demo, [])[-1] == []
-    assert parts(scale, ["scale_mlp", "chen"]) == [["scale_mlp", "chen"]]
+    assert list(parts(scale, []).values())[:2] == [["scale_long"], ["scale_10000"]]
+    assert list(parts(scale, []).values())[-1] == []
+    assert parts(demo, []) == {"run": []}
+    assert parts(scale, ["scale_mlp", "chen"]) == {"run": ["scale_mlp", "chen"]}
 
 
 @pytest.fixture

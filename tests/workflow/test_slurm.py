@@ -47,7 +47,8 @@ def test_a_cluster_gives_the_tables_of_a_local_run(finished_run, tmp_path):
     shutil.copy(finished_run / "tiny.yaml", folder)
     done = run(folder, *TARGETS)
     assert done.returncode == 0, done.stderr
-    assert "SLURM jobid" in done.stderr or "SLURM run ID" in done.stderr
+    said = (folder / "results/tiny/logs/run.log").read_text(encoding="utf-8")
+    assert "SLURM jobid" in said or "SLURM run ID" in said
     found = tiny.tables(folder)
     everything = tiny.tables(finished_run)
     assert len(found) >= 12
@@ -68,14 +69,14 @@ def start(folder, target):
     command = [sys.executable, "-m", "flatness", "run", "tiny.yaml", target]
     return subprocess.Popen(
         [*command, "--profile", "profiles/slurm"], cwd=folder, env=tiny.environment(folder),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
     )  # fmt: skip
 
 
 def ending(process):
     """What a run said, once it has ended; one that does not is stopped."""
     try:
-        return process.communicate(timeout=240)[1]
+        return process.communicate(timeout=240)[0]
     except subprocess.TimeoutExpired:
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()

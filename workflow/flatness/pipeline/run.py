@@ -53,13 +53,12 @@ def run(
         # Nobody runs here, so a lock is one that a killed run left.
         if any(LOCKS.glob("*.lock")):
             subprocess.run([*command, "--unlock"], capture_output=True, check=False)
-        for part in parts(settings, targets or []):
+        for log, part in parts(settings, targets or []).items():
             asked = [*command, "--", *part]
             if verbose:
                 code = subprocess.run(asked, check=False).returncode
             else:
-                log = layout.LOG.format(job="_".join(["run", *map(_plain, part)]))
-                code = run_with_bar(asked, results / log)
+                code = run_with_bar(asked, results / layout.LOG.format(job=log))
             if code:
                 break
         print_summary(results)
@@ -71,7 +70,7 @@ def run(
             )
 
 
-def parts(settings: Config, targets: Sequence[str]) -> list[list[str]]:
+def parts(settings: Config, targets: Sequence[str]) -> dict[str, list[str]]:
     """What Snakemake is asked for, one after the other.
 
     Args:
@@ -79,16 +78,11 @@ def parts(settings: Config, targets: Sequence[str]) -> list[list[str]]:
         targets: what the user asks for.
 
     Returns:
-        The targets; if there are none, each tier of the configuration in its order, then all.
+        By the name of the log: the targets; if there are none, each tier of the configuration in
+        its order, then all.
     """
-    if targets:
-        return [list(targets)]
-    return [*([f"{settings.name}_{tier}"] for tier in settings.tiers), []]
-
-
-def _plain(target: str) -> str:
-    """A target as part of a file's name."""
-    return target.replace("/", "_")
+    tiers = () if targets else settings.tiers
+    return {f"run_{tier}": [f"{settings.name}_{tier}"] for tier in tiers} | {"run": list(targets)}
 
 
 def check_before_start(config: Path, settings: Config, targets: Sequence[str]) -> None:
