@@ -46,3 +46,13 @@ def test_a_failure_that_no_job_explains_shows_the_end_of_the_log(run):
     assert shown[0] == "warning: rows differ"
     assert shown[-1] == "WorkflowError: [bold] no such file"
     assert len(shown) < 30
+
+
+def test_a_job_that_a_cluster_ended_is_an_error_with_its_status(run):
+    message = (
+        "    message: SLURM-job '42' failed, SLURM status is: 'TIMEOUT'. For further details see"
+    )
+    code, shown, _ = run(f"import sys; print({message!r}); sys.exit(1)")
+    assert code == 1
+    assert len(shown) == 1
+    assert shown[0].startswith("error: SLURM-job '42' failed, SLURM status is: 'TIMEOUT'")

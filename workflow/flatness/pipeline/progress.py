@@ -16,6 +16,8 @@ STEPS = re.compile(r"^(\d+) of (\d+) steps \(")
 #: What jobs say to people in one line.
 ERROR = "error: "
 WARNING = "warning: "
+#: What Snakemake says of a job that a cluster ended: the job itself could not.
+CLUSTER = re.compile(r"SLURM-job '\S+' failed, SLURM status is: '\w+'")
 #: Lines of the end of the log that are shown where a run failed and no job said why.
 TAIL = 20
 #: Seconds between two looks at the log.
@@ -98,6 +100,8 @@ def _follow(lines: Iterator[str], out: Console) -> bool:
     with bar:
         task = bar.add_task("jobs", total=None, visible=False)
         for line in lines:
+            if ended := CLUSTER.search(line):
+                line = f"{ERROR}{ended[0]}; the run's log names the job's"
             if found := STEPS.match(line):
                 done, total = map(int, found.groups())
                 bar.update(task, completed=done, total=total, visible=True)
