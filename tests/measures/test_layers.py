@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from flatness.measures._jacobians import take_apart
 from flatness.measures._layers import DENSE_SIZE, operator_norm
+from flatness.measures._network import take_apart
 from measures.measures_oracle import matrix_of
 
 CASES = {

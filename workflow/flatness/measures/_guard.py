@@ -11,6 +11,7 @@ It takes 8 to 20 ms, so that all measures at n = 20 take 1.45 times as long with
 1.2 times for LeNet-5 and VGG-11 (float32, one thread of a busy machine); not more for larger n.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +24,9 @@ from torch.func import jvp
 from torch.overrides import TorchFunctionMode
 
 from flatness.errors import NumericalError, UserError
-from flatness.measures._jacobians import LayerRows, Network, Rows, outputs_of, parameter_rows
+from flatness.measures._jacobians import Backward, parameter_rows
 from flatness.measures._layers import Layer, gradient_product
+from flatness.measures._network import Network, outputs_of
 
 #: Largest |⟨Jv, u⟩ − ⟨v, Jᵀu⟩| / ‖Jv‖‖u‖ that is put down to rounding.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
@@ -61,67 +63,96 @@ class _Part:
     product: Tensor
 
 
-def check_outputs(network: Network, inputs: Tensor, rows: Rows) -> None:
+def check_outputs(network: Network, inputs: Tensor, backward: Backward) -> None:
     """Evaluates the first sample again, by itself, and compares with its rows.
 
     Args:
-        network: from `flatness.measures._jacobians.take_apart`.
+        network: from `flatness.measures._network.take_apart`.
         inputs: a chunk of samples, (c, ...).
-        rows: its backward rows.
+        backward: of the chunk.
 
     Raises:
         UserError: its outputs depend on the other samples or are random.
     """
+    outputs = backward.outputs
     with torch.no_grad():
         alone = outputs_of(network, network.parameters, network.lay_out(inputs[:1]))[0]
-    difference = float((rows.outputs[0] - alone).abs().max())
-    if len(rows.outputs) != len(inputs) or difference > 1e-3 * _scale_of_outputs(rows):
+    difference = float((outputs[0] - alone).abs().max())
+    if len(outputs) != len(inputs) or difference > 1e-3 * _scale_of_outputs(network, backward):
         raise UserError(
             "the model's output for a sample changes when the sample is evaluated again by itself; "
             "call model.eval(), and make the model return one row a sample"
         )
 
 
-def _scale_of_outputs(rows: Rows) -> float:
+def _scale_of_outputs(network: Network, backward: Backward) -> float:
     """What rounding in the outputs is relative to: their parts may cancel in the last layer."""
-    scale = float(rows.outputs.norm(dim=1).max())
-    if rows.layers:
-        last = rows.layers[-1]
-        scale = max(scale, float(last.input_rows[:, 0].norm() * last.inputs[0].norm()))
+    scale = float(backward.outputs.norm(dim=1).max())
+    if network.layers:
+        last = len(network.layers) - 1
+        seen = [rows.layers[last] for rows in backward([last])]
+        squared = sum(float(rows.input_rows[:, 0].norm()) ** 2 for rows in seen)
+        scale = max(scale, math.sqrt(squared) * float(seen[0].inputs[0].norm()))
     return scale
 
 
-def wrong_gradient(network: Network, inputs: Tensor, rows: Rows) -> UserError | None:
+def wrong_gradient(
+    network: Network, inputs: Tensor, backward: Backward, block: int
+) -> UserError | None:
     """Checks rows by inputs, by the layers' parameters, and by all others, of some samples.
 
     The others' gradients are formed sample by sample, and only the first sample's are checked.
 
     Args:
-        network: from `flatness.measures._jacobians.take_apart`.
+        network: from `flatness.measures._network.take_apart`.
         inputs: a chunk of samples, (c, ...).
-        rows: its backward rows.
+        backward: of the chunk.
+        block: outputs at a time.
 
     Returns:
         None where they are right; else the error that names what is wrong.
     """
     some = torch.linspace(0, len(inputs) - 1, min(CHECKED, len(inputs))).long()
-    inputs, rows = inputs[some], rows.take(some)
+    inputs = inputs[some]
     generator = torch.Generator(inputs.device).manual_seed(0)
-    weights = _random(rows.outputs, generator)
+    weights = _random(backward.outputs[some], generator)
     directions = _random(inputs, generator)
-    by_inputs = torch.einsum("ck,kc...,c...->", weights, rows.jacobian, directions)
     tangents = {name: _random(p, generator) for name, p in network.parameters.items()}
-    layers = [
-        _part(layer, seen, weights, tangents)
-        for layer, seen in zip(network.layers, rows.layers, strict=True)
-    ]
+    by_inputs, layers = _products(network, backward, some, weights, directions, tangents)
     if _along(network, inputs, {}, directions).differs(weights, by_inputs):
         wrong = _wrong_layers(network, inputs, layers, weights)
         place = f"behind layer {wrong[-1].layer.name}" if wrong else "before all layers"
         return _backward_fault(inputs.dtype, f"the inputs ({place})")
     return _wrong_layer(network, inputs, layers, weights) or _wrong_other(
-        network, inputs[:1], weights[:1], tangents
+        network, inputs[:1], weights[:1], tangents, block
     )
+
+
+def _products(
+    network: Network,
+    backward: Backward,
+    some: Tensor,
+    weights: Tensor,
+    directions: Tensor,
+    tangents: Tensors,
+) -> tuple[Tensor, list[_Part]]:
+    """⟨gradient of Σ u f, directions⟩ by the inputs and by each layer's parameters."""
+    by_inputs = torch.zeros((), dtype=directions.dtype, device=directions.device)
+    deltas: dict[int, Tensor] = {}
+    inputs: dict[int, Tensor] = {}
+    for rows in backward():
+        taken, u = rows.take(some), weights[:, rows.block]
+        by_inputs += torch.einsum("ck,kc...,c...->", u, taken.jacobian, directions)
+        for place, seen in taken.layers.items():
+            delta = torch.einsum("ck,kc...->c...", u, seen.output_rows)
+            deltas[place] = deltas[place] + delta if place in deltas else delta
+            inputs[place] = seen.inputs
+    parts = []
+    for place, layer in enumerate(network.layers):
+        own = {name: tangents[name] for name in _names(layer)}
+        product = gradient_product(layer, inputs[place], deltas[place], *own.values())
+        parts.append(_Part(layer, own, product.sum()))
+    return by_inputs, parts
 
 
 def _wrong_layer(
@@ -156,20 +187,19 @@ def _wrong_layers(
 
 
 def _wrong_other(
-    network: Network, sample: Tensor, weights: Tensor, tangents: Tensors
+    network: Network, sample: Tensor, weights: Tensor, tangents: Tensors, block: int
 ) -> UserError | None:
     if not network.others:
         return None
-    found = parameter_rows(network, network.others, sample)
-    products = {
-        name: torch.einsum("k,k...,...->", weights[0], rows, tangents[name])
-        for name, rows in found.items()
-    }
+    found = {name: sample.new_zeros(()) for name in network.others}
     along = partial(_along, network, sample)
+    for part, rows_by_name in parameter_rows(network, network.others, sample, block):
+        for name, rows in rows_by_name.items():
+            found[name] += torch.einsum("k,k...,...->", weights[0, part], rows, tangents[name])
     others = {name: tangents[name] for name in found}
-    if not along(others).differs(weights, _total(products.values())):
+    if not along(others).differs(weights, _total(found.values())):
         return None
-    wrong = [n for n in found if along({n: tangents[n]}).differs(weights, products[n])]
+    wrong = [n for n in found if along({n: tangents[n]}).differs(weights, found[n])]
     return _backward_fault(sample.dtype, f"parameter {wrong[0] if wrong else ', '.join(found)}")
 
 
@@ -180,13 +210,6 @@ def _backward_fault(dtype: torch.dtype, what: str) -> NumericalError:
         f"the forward pass: rounding, or an operation whose gradient is wrong on this processor or "
         f"by intent; {advice} on another device or with another version of PyTorch"
     )
-
-
-def _part(layer: Layer, seen: LayerRows, weights: Tensor, tangents: Tensors) -> _Part:
-    """⟨gradient of Σ u f by a layer's parameters, directions⟩ from the rows of the layer."""
-    own = {name: tangents[name] for name in _names(layer)}
-    delta = torch.einsum("ck,kc...->c...", weights, seen.output_rows)
-    return _Part(layer, own, gradient_product(layer, seen.inputs, delta, *own.values()).sum())
 
 
 def _total(products: Iterable[Tensor]) -> Tensor:

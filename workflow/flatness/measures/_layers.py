@@ -131,7 +131,45 @@ def _padding(module: nn.Conv2d) -> list[int]:
     return [across // 2, across - across // 2, down // 2, down - down // 2]
 
 
-def gradient_squares(layer: Layer, inputs: Tensor, rows: Tensor) -> GradientSquares:
+@dataclass(frozen=True)
+class QuadraticForms:
+    """What squared kernel gradients are quadratic forms of, in δ (C_out, P); U are the patches.
+
+    Attributes:
+        plain: Uᵀ U, (c, groups, P, P).
+        weighted: Uᵀ diag(w_j²) U for each output channel j, (c, groups, C_out/groups, P, P).
+    """
+
+    plain: Tensor
+    weighted: Tensor
+
+
+def quadratic_forms(layer: Layer, inputs: Tensor, outputs: int) -> QuadraticForms | None:
+    """The forms of a layer with few positions, where they cost less than a gradient an output.
+
+    A kernel's gradients take N · C_out · K_in · P operations, the forms K_in · C_out · P² once
+    and C_out · P² for each output.
+
+    Args:
+        layer: linear or convolutional.
+        inputs: of the layer, (c, ...).
+        outputs: N that will be asked for.
+
+    Returns:
+        The forms; None where gradients cost less, or a linear layer needs neither.
+    """
+    places = layer.positions
+    if layer.is_dense or places / outputs + places / layer.patch_size >= 1:
+        return None
+    columns = patches(layer, inputs)
+    squared = _kernel_by_patch(layer, layer.weight_squared)
+    weighted = [squared @ (columns * columns[..., p : p + 1]) for p in range(places)]
+    return QuadraticForms(columns.mT @ columns, torch.stack(weighted, dim=-1))
+
+
+def gradient_squares(
+    layer: Layer, inputs: Tensor, rows: Tensor, forms: QuadraticForms | None = None
+) -> GradientSquares:
     """Squared parameter gradients of a layer, without forming them where it is linear at one place.
 
     There `||δ aᵀ||² = ||δ||² ||a||²`; at several positions the kernel's gradient sums over them.
@@ -139,7 +177,8 @@ def gradient_squares(layer: Layer, inputs: Tensor, rows: Tensor) -> GradientSqua
     Args:
         layer: linear or convolutional.
         inputs: of the layer, (c, ...).
-        rows: gradients of the N outputs at the layer's output, (N, c, ...).
+        rows: gradients of K outputs at the layer's output, (K, c, ...).
+        forms: of the layer and the inputs, if it is worth it.
 
     Returns:
         The squared norms.
@@ -150,9 +189,15 @@ def gradient_squares(layer: Layer, inputs: Tensor, rows: Tensor) -> GradientSqua
         adaptive = (squares * (inputs.square() @ layer.weight_squared.T)).sum(1)
         return _with_bias(layer, squares, weight, adaptive)
     deltas = _by_position(layer, rows)
+    bias = deltas.sum(-2).square().sum(0).flatten(1)
+    if forms is not None:
+        channels = deltas.permute(1, 2, 4, 0, 3).contiguous()  # (c, groups, C_out/groups, K, P)
+        by_channel = (channels @ forms.weighted) * channels
+        together = channels.flatten(2, 3)
+        by_form = (together @ forms.plain) * together
+        return _with_bias(layer, bias, by_form.sum((1, 2, 3)), by_channel.sum((1, 2, 3, 4)))
     squares = _kernel_squares(patches(layer, inputs), deltas)
     weighted = squares * _kernel_by_patch(layer, layer.weight_squared).mT
-    bias = deltas.sum(-2).square().sum(0).flatten(1)
     return _with_bias(layer, bias, squares.sum((1, 2, 3)), weighted.sum((1, 2, 3)))
 
 

@@ -141,8 +141,8 @@ def require_function_of_one_sample(model: nn.Module, inputs: Tensor) -> Tensor:
 def _require_rows(outputs: Any, batch: Tensor) -> None:
     if not isinstance(outputs, Tensor) or outputs.dim() == 0 or len(outputs) != len(batch):
         raise UserError(
-            "the model must return one tensor of shape (n, N), a row a sample; wrap it if it "
-            "does not"
+            "the model must return one tensor of shape (n, N), a row a sample; wrap it, or let "
+            "measure(outputs=...) pick it"
         )
     if outputs.numel() == 0 or outputs.dtype != batch.dtype:
         raise UserError(

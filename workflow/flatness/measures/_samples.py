@@ -1,21 +1,38 @@
 """What is measured on each sample, in chunks, so that memory does not grow with their number."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from flatness.errors import NumericalError
+from flatness.errors import NumericalError, UserError
 from flatness.measures._guard import check_outputs, wrong_gradient
-from flatness.measures._jacobians import Network, Rows, backward_rows, parameter_rows
-from flatness.measures._layers import Layer, gradient_squares, smallest_singular_values
+from flatness.measures._jacobians import Backward, LayerRows, Rows, parameter_rows
+from flatness.measures._layers import (
+    Layer,
+    QuadraticForms,
+    gradient_squares,
+    quadratic_forms,
+    smallest_singular_values,
+)
+from flatness.measures._network import Network
+from flatness.measures._progress import Bar, bar
 from flatness.measures._spectra import Spectrum, features, spectrum
 
-#: Memory that the tensors of one chunk may take, in bytes, and its samples: more gain no speed.
+#: Memory that the tensors of one chunk take, in bytes, and its samples: more gain no speed.
 CHUNK_BYTES = 160_000_000
 CHUNK_SAMPLES = 200
+#: Memory that they may take before the outputs are taken in blocks.
+MEMORY = 1_000_000_000
+#: Sums over outputs of squared gradients by a layer's parameters, by their names in `Samples`.
+LAYER_SUMS = ("layer_weight_gradient", "layer_bias_gradient", "layer_adaptive")
+SUMS = (
+    *LAYER_SUMS,
+    *("invariant", "input_squared", "layer_input_squared", "others", "others_adaptive"),
+)
 #: Sums of squares below it are formed in float64: their terms may have underflowed in float32.
 SMALLEST_SQUARES = 1e-30
 
@@ -78,51 +95,110 @@ class Samples:
         return (self.layer_weight_gradient + self.layer_bias_gradient).sum(1) + self.others
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """How the work is cut so that memory suffices.
+
+    Attributes:
+        samples: in a chunk.
+        outputs: whose rows are formed at a time.
+        groups: layers, by their places, whose Jacobians are held at a time.
+    """
+
+    samples: int
+    outputs: int
+    groups: list[list[int]]
+
+
 def measure_samples(
-    network: Network, inputs: Tensor, *, chunk: int | None, smallest: bool
+    network: Network, inputs: Tensor, *, chunk: int | None, memory: float, smallest: bool
 ) -> Samples:
     """Measures every sample.
 
     Args:
         network: from `take_apart`.
         inputs: (n, ...).
-        chunk: samples at a time; None chooses by `CHUNK_BYTES` and `CHUNK_SAMPLES`.
+        chunk: samples at a time; None chooses.
+        memory: bytes that the tensors of a chunk may take.
         smallest: whether bounds are wanted, so that the patches' singular values are needed.
 
     Returns:
         The values.
 
     Raises:
-        UserError: samples meet, or a layer's parameters are used outside of it.
+        UserError: samples meet, a layer's parameters are used outside of it, or the memory is too
+            little.
         NumericalError: gradients are wrong, or their squares overflow.
     """
-    if chunk is None:
-        chunk = max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // _bytes_per_sample(network, inputs[0])))
+    plan = _plan(network, inputs, chunk, memory)
     wanted = [smallest and has_theorem(network, index) for index in range(len(network.layers))]
     parts = []
     checked: set[int] = set()
-    for part in inputs.tensor_split(math.ceil(len(inputs) / chunk)):
-        rows = backward_rows(network, part)
-        if len(part) not in checked:
-            network, rows = _trusted(network, part, rows)
-            checked.add(len(part))
-        parts.append(_measure_chunk(network, part, rows, wanted))
+    with bar(len(inputs) * len(plan.groups) * network.outputs, "measuring") as progress:
+        for part in inputs.tensor_split(math.ceil(len(inputs) / plan.samples)):
+            backward = Backward(network, part, plan.outputs)
+            if len(part) not in checked:
+                network, backward = _trusted(network, part, backward, plan.outputs)
+                checked.add(len(part))
+            parts.append(_measure_chunk(network, part, backward, plan, wanted, progress))
     return Samples(
         **{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Samples)}
     )
 
 
-def _trusted(network: Network, inputs: Tensor, rows: Rows) -> tuple[Network, Rows]:
+def _plan(network: Network, inputs: Tensor, chunk: int | None, memory: float) -> _Plan:
+    """All outputs and layers at once where a sample fits; else blocks of outputs, groups of layers.
+
+    Then a third of the memory is for Jacobians that are held, a third for the rows of a block, and
+    a third for the copies that a decomposition makes.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UserError: the widest layer alone needs more.
+    """
+    every = list(range(len(network.layers)))
+    row = _bytes_per_row(network, inputs[0])
+    sample = row * network.outputs
+    samples = chunk or max(1, min(CHUNK_SAMPLES, int(min(CHUNK_BYTES, memory)) // sample))
+    if min(samples, len(inputs)) * sample <= memory:
+        return _Plan(samples, network.outputs, [every])
+    widths = [math.prod(layer.input_shape) for layer in network.layers]
+    each = network.outputs * inputs.element_size()  # bytes of a Jacobian's column
+    largest = max(inputs[0].numel(), *widths) * each
+    share = memory / 3
+    if chunk is None:  # a lone sample runs beside a copy of itself, so two cost no more
+        samples = 2 if 2 * largest <= share else 1
+    if samples * largest > share:
+        raise UserError(
+            f"memory is {memory:.3g} bytes; the Jacobian of {network.outputs} outputs takes "
+            f"{samples * largest:.3g} in the widest layer, and three times as much is needed"
+        )
+    groups: list[list[int]] = [[]]
+    held = inputs[0].numel()  # J is held with the first group
+    for place, width in zip(every, widths, strict=True):
+        if groups[-1] and (held + width) * each * samples > share:
+            groups.append([])
+            held = 0
+        groups[-1].append(place)
+        held += width
+    return _Plan(samples, max(1, int(share // (row * max(samples, 2)))), groups)
+
+
+def _trusted(
+    network: Network, inputs: Tensor, backward: Backward, block: int
+) -> tuple[Network, Backward]:
     """The network in a layout whose gradients are right, and its rows of a chunk."""
-    check_outputs(network, inputs, rows)
-    error = wrong_gradient(network, inputs, rows)
+    check_outputs(network, inputs, backward)
+    error = wrong_gradient(network, inputs, backward, block)
     if error and network.channels_last:
         network = network.laid_out_plain()
-        rows = backward_rows(network, inputs)
-        error = wrong_gradient(network, inputs, rows) and error
+        backward = Backward(network, inputs, block)
+        error = wrong_gradient(network, inputs, backward, block) and error
     if error:
         raise error
-    return network, rows
+    return network, backward
 
 
 def has_theorem(network: Network, index: int) -> bool:
@@ -140,62 +216,149 @@ def has_theorem(network: Network, index: int) -> bool:
     return all(layer.bounds_jacobian for layer in (layers if index else layers[:1]))
 
 
-def _bytes_per_sample(network: Network, sample: Tensor) -> int:
-    """Bytes of what one sample adds to a chunk, roughly."""
+def _bytes_per_row(network: Network, sample: Tensor) -> int:
+    """Bytes of what one output of one sample adds to a chunk, roughly."""
     elements = sample.numel()
     for layer in network.layers:
         elements += 2 * math.prod(layer.input_shape) + 2 * layer.positions * len(layer.weight)
-    return 2 * elements * network.outputs * sample.element_size()
+    return 2 * elements * sample.element_size()
 
 
-def _measure_chunk(network: Network, inputs: Tensor, rows: Rows, wanted: list[bool]) -> Samples:
-    spectra = [spectrum(features(seen.input_rows)) for seen in rows.layers]
-    first_is_input = _first_is_input(rows, inputs)
+def _measure_chunk(
+    network: Network,
+    inputs: Tensor,
+    backward: Backward,
+    plan: _Plan,
+    wanted: list[bool],
+    progress: Bar,
+) -> Samples:
+    found = _Found(network, inputs)
+    for index, group in enumerate(plan.groups):
+        by_input = index == 0
+        for rows in backward(group):
+            found.add(rows, group, by_input=by_input)
+            progress.update(len(inputs) * (rows.block.stop - rows.block.start))
+        found.decompose(group, by_input=by_input)
     values = {
-        **_spectral(spectra[0] if first_is_input else spectrum(features(rows.jacobian))),
-        **_squares(network, inputs, rows),
-        **_of_layers(network, rows, spectra, wanted),
-        "first_is_input": torch.full((len(inputs),), first_is_input),
-        "last_is_output": torch.full((len(inputs),), _last_is_output(network, rows)),
+        **_spectral(found.spectrum),
+        **_input_squares(inputs, found),
+        **found.sums,
+        **_other_parameters(network, inputs, plan.outputs),
+        **_of_layers(network, found, wanted),
+        "first_is_input": torch.full((len(inputs),), found.first_is_input),
+        "last_is_output": torch.full((len(inputs),), found.last_is_output),
     }
+    for name in SUMS:
+        if not torch.isfinite(values[name]).all():
+            raise NumericalError(
+                f"{name}: a sum of squares overflows {values[name].dtype}; scale the weights or "
+                "inputs down"
+            )
     return Samples(
         **{k: v.cpu() if v.dtype == torch.bool else v.cpu().double() for k, v in values.items()}
     )
 
 
-def _squares(network: Network, inputs: Tensor, rows: Rows) -> dict[str, Tensor]:
-    """All sums of squares; in float64 where they leave the range of float32."""
-    layers = network.layers
-    values = _squares_of(layers, inputs, rows)
-    if any(_out_of_range(value) for value in values.values()):
-        values = _squares_of([layer.double() for layer in layers], inputs.double(), rows.double())
-    values |= _other_parameters(network, inputs)
-    for name, value in values.items():
-        if not torch.isfinite(value).all():
-            raise NumericalError(
-                f"{name}: a sum of squares overflows {value.dtype}; scale the weights or inputs "
-                "down"
-            )
-    return values
+class _Found:
+    """What the rows of a chunk of c samples add up to, block by block of outputs.
+
+    Attributes:
+        spectrum: of J.
+        spectra: of each J_l.
+        inputs: x^l of each layer, (c, ...).
+        sums: sums of squares over the outputs, by their names in `Samples`.
+        first_is_input: see `Samples`.
+        last_is_output: see `Samples`.
+    """
+
+    spectrum: Spectrum
+
+    def __init__(self, network: Network, inputs: Tensor) -> None:
+        self._network = network
+        self._x = inputs
+        self._jacobian: list[Tensor] = []
+        self._jacobians: dict[int, list[Tensor]] = {p: [] for p in range(len(network.layers))}
+        self._forms: dict[int, QuadraticForms | None] = {}
+        zeros = inputs.new_zeros(len(inputs), len(network.layers), dtype=torch.float64)
+        self.sums = {name: zeros.clone() for name in LAYER_SUMS}
+        self.sums["invariant"] = inputs.new_zeros(len(inputs), dtype=torch.float64)
+        self.spectra: dict[int, Spectrum] = {}
+        self.inputs: dict[int, Tensor] = {}
+        self.first_is_input = bool(network.layers)
+        self.last_is_output = bool(network.layers) and network.layers[-1].is_dense
+
+    def add(self, rows: Rows, group: Sequence[int], *, by_input: bool) -> None:
+        """Counts a block of outputs in, for a group of layers, and for x itself if asked."""
+        if by_input:
+            self._jacobian.append(features(rows.jacobian))
+            self.sums["invariant"] += _in_range(partial(_invariant, self._x, rows))
+            self.first_is_input = self.first_is_input and _first_is_input(rows, self._x)
+        for place in group:
+            seen = rows.layers[place]
+            self.inputs[place] = seen.inputs
+            self._jacobians[place].append(features(seen.input_rows))
+            layer = self._network.layers[place]
+            if place not in self._forms:
+                self._forms[place] = quadratic_forms(layer, seen.inputs, self._network.outputs)
+            squares = _in_range(partial(_gradient, layer, seen, self._forms[place]))
+            for name, values in zip(LAYER_SUMS, squares, strict=True):
+                self.sums[name][:, place] += values
+        last = len(self._network.layers) - 1
+        if last in group:
+            self.last_is_output &= _is_output(rows, last, self._network.outputs)
+
+    def decompose(self, group: Sequence[int], *, by_input: bool) -> None:
+        """Takes the singular values, once all outputs are in."""
+        for place in group:
+            self.spectra[place] = spectrum(_joined(self._jacobians.pop(place)))
+            self._forms.pop(place)
+        if by_input:
+            jacobian, self._jacobian = self._jacobian, []
+            shared = self.first_is_input
+            self.spectrum = self.spectra[0] if shared else spectrum(_joined(jacobian))
 
 
-def _squares_of(layers: Sequence[Layer], inputs: Tensor, rows: Rows) -> dict[str, Tensor]:
+def _joined(blocks: list[Tensor]) -> Tensor:
+    """Blocks of outputs (K, c, d) as one; a lone one as it is."""
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+def _in_range(squares: Callable[..., Tensor]) -> Tensor:
+    """Sums of squares in float64; computed so, too, where they leave the range of float32."""
+    values = squares(double=False)
+    return squares(double=True) if _out_of_range(values) else values.double()
+
+
+def _invariant(inputs: Tensor, rows: Rows, *, double: bool) -> Tensor:
+    """||J x||² / numel(x), the part of some outputs, (c,)."""
     x, jacobian = features(inputs.unsqueeze(0))[0], features(rows.jacobian)
-    invariant = (jacobian * x).sum(2).square().sum(0)  # faster than a product with one column
-    each = [
-        gradient_squares(layer, seen.inputs, seen.output_rows)
-        for layer, seen in zip(layers, rows.layers, strict=True)
-    ]
+    if double:
+        x, jacobian = x.double(), jacobian.double()
+    # faster than a product with one column
+    return (jacobian * x).sum(2).square().sum(0) / x.shape[1]
+
+
+def _gradient(
+    layer: Layer, seen: LayerRows, forms: QuadraticForms | None, *, double: bool
+) -> Tensor:
+    """Squared gradients by a layer's weight, by its bias, and both weighted by w_p², (3, c)."""
+    if double:
+        layer, seen, forms = layer.double(), seen.double(), None
+    squares = gradient_squares(layer, seen.inputs, seen.output_rows, forms)
+    return torch.stack([squares.weight, squares.bias, squares.adaptive])
+
+
+def _input_squares(inputs: Tensor, found: _Found) -> dict[str, Tensor]:
+    each = [_in_range(partial(_square, found.inputs[place])) for place in sorted(found.inputs)]
     return {
-        "invariant": invariant / x.shape[1],
-        "input_squared": x.square().sum(1),
-        "layer_input_squared": _columns(
-            [seen.inputs.flatten(1).square().sum(1) for seen in rows.layers], x
-        ),
-        "layer_weight_gradient": _columns([squares.weight for squares in each], x),
-        "layer_bias_gradient": _columns([squares.bias for squares in each], x),
-        "layer_adaptive": _columns([squares.adaptive for squares in each], x),
+        "input_squared": _in_range(partial(_square, features(inputs.unsqueeze(0))[0])),
+        "layer_input_squared": _columns(each, inputs),
     }
+
+
+def _square(x: Tensor, *, double: bool) -> Tensor:
+    """||x||² of each sample, (c,)."""
+    return (x.double() if double else x).flatten(1).square().sum(1)
 
 
 def _columns(parts: Sequence[Tensor], like: Tensor) -> Tensor:
@@ -227,45 +390,47 @@ def _spectral(of_input: Spectrum) -> dict[str, Tensor]:
     }
 
 
-def _of_layers(
-    network: Network, rows: Rows, spectra: list[Spectrum], wanted: list[bool]
-) -> dict[str, Tensor]:
-    undefined = rows.outputs.new_full((len(rows.outputs),), torch.nan, dtype=torch.float64)
+def _of_layers(network: Network, found: _Found, wanted: list[bool]) -> dict[str, Tensor]:
+    count = len(found.sums["invariant"])
+    undefined = found.sums["invariant"].new_full((count,), torch.nan)
     smallest = [
-        smallest_singular_values(layer, seen.inputs) if useful else (undefined, undefined)
-        for layer, seen, useful in zip(network.layers, rows.layers, wanted, strict=True)
+        smallest_singular_values(layer, found.inputs[place]) if useful else (undefined, undefined)
+        for place, (layer, useful) in enumerate(zip(network.layers, wanted, strict=True))
     ]
+    spectra = [found.spectra[place] for place in sorted(found.spectra)]
     return {
-        "layer_mls": _columns([found.values[:, 0] for found in spectra], rows.outputs),
-        "layer_log_volume": _columns([found.log_volume for found in spectra], rows.outputs),
-        "layer_smallest": _columns([plain for plain, _ in smallest], rows.outputs),
-        "layer_smallest_bias": _columns([bias for _, bias in smallest], rows.outputs),
+        "layer_mls": _columns([s.values[:, 0] for s in spectra], undefined),
+        "layer_log_volume": _columns([s.log_volume for s in spectra], undefined),
+        "layer_smallest": _columns([plain for plain, _ in smallest], undefined),
+        "layer_smallest_bias": _columns([bias for _, bias in smallest], undefined),
     }
 
 
-def _other_parameters(network: Network, inputs: Tensor) -> dict[str, Tensor]:
+def _other_parameters(network: Network, inputs: Tensor, block: int) -> dict[str, Tensor]:
     """Squared gradients by the parameters outside the layers, sample by sample."""
     totals = inputs.new_zeros(2, len(inputs), dtype=torch.float64)
     for index, sample in enumerate(inputs.split(1) if network.others else ()):
-        for name, rows in parameter_rows(network, network.others, sample).items():
-            squares = rows.double().square().sum(0)
-            totals[0, index] += squares.sum()
-            totals[1, index] += (squares * network.parameters[name].double().square()).sum()
+        for _, found in parameter_rows(network, network.others, sample, block):
+            for name, rows in found.items():
+                squares = rows.double().square().sum(0)
+                totals[0, index] += squares.sum()
+                totals[1, index] += (squares * network.parameters[name].double().square()).sum()
     return {"others": totals[0], "others_adaptive": totals[1]}
 
 
 def _first_is_input(rows: Rows, inputs: Tensor) -> bool:
-    """Whether x is the first layer's input and reaches the output through it alone."""
-    if not rows.layers or rows.layers[0].inputs.numel() != inputs.numel():
-        return False
+    """Whether x is the first layer's input and reaches the outputs of a block through it alone."""
     first = rows.layers[0]
+    if first.inputs.numel() != inputs.numel():
+        return False
     same_input = torch.equal(first.inputs.reshape(inputs.shape), inputs)
     return same_input and torch.equal(first.input_rows.reshape(rows.jacobian.shape), rows.jacobian)
 
 
-def _last_is_output(network: Network, rows: Rows) -> bool:
-    if not rows.layers or not network.layers[-1].is_dense:
+def _is_output(rows: Rows, last: int, outputs: int) -> bool:
+    """Whether the outputs of a block are those of the last layer."""
+    seen = rows.layers[last].output_rows
+    if seen.shape[2:] != (outputs,):
         return False
-    count, width = rows.outputs.shape
-    units = torch.eye(width).to(rows.outputs).unsqueeze(1).expand(width, count, width)
-    return torch.equal(rows.layers[-1].output_rows, units)
+    units = torch.eye(outputs)[rows.block].to(seen)
+    return torch.equal(seen, units.unsqueeze(1).expand_as(seen))

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flatness.measures._jacobians import evaluate
+from flatness.measures._network import evaluate
 from flatness.measures.estimates import Estimate
 from flatness.measures.workarounds import never_alone
 

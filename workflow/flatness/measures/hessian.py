@@ -22,7 +22,7 @@ from flatness.measures._checks import (
     require_counts,
     require_positive,
 )
-from flatness.measures._jacobians import flat_outputs
+from flatness.measures._network import flat_outputs
 from flatness.measures._operators import (
     _dense,
     _estimated_trace,

@@ -9,9 +9,10 @@ against 2.0 s, LeNet-5 36 ms against 0.42 s, VGG-11 76 ms against 0.61 s. Sharpn
 local dimensionality of the MLP on 60,000 samples: 23 s and 1.3 to 1.5 GB, linear in n.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,10 +25,11 @@ from flatness.measures._checks import (
     require_counts,
     require_positive,
 )
-from flatness.measures._jacobians import Network, take_apart
+from flatness.measures._intake import in_single_precision, joined, picking
 from flatness.measures._layers import operator_norm
+from flatness.measures._network import Network, take_apart
 from flatness.measures._repeatable import require_function_of_one_sample
-from flatness.measures._samples import Samples, has_theorem, measure_samples
+from flatness.measures._samples import MEMORY, Samples, has_theorem, measure_samples
 from flatness.measures.average_case import average_case_sharpness_sampled
 from flatness.measures.bounds import (
     bounds_by_input,
@@ -93,11 +95,13 @@ class Measurements(Mapping[str, Estimate]):
 
 def measure(
     model: nn.Module,
-    inputs: Float[Tensor, "n ..."],
+    inputs: Float[Tensor, "n ..."] | Iterable[Any],
     targets: Float[Tensor, "n N"] | None = None,
     *,
     quantities: Collection[str] | None = None,
+    outputs: Callable[[Any], Tensor] | None = None,
     chunk: int | None = None,
+    memory: float = MEMORY,
     rho: float = 0.1,
     pairs: int = 50,
     seed: int = 0,
@@ -111,11 +115,15 @@ def measure(
 
     Args:
         model: maps (n, ...) to (n, N); in evaluation mode if that matters to it.
-        inputs: samples, (n, ...), of the parameters' floating-point type.
+        inputs: samples, (n, ...), of the parameters' floating-point type; or batches of them, as
+            from a DataLoader, alone or first in a tuple.
         targets: (n, N), of the same type, one-hot rows for classes; only for
-            `average_case_sharpness_sampled`.
+            `average_case_sharpness_sampled`, and not with batches.
         quantities: names wanted; None for all. Without bounds no operator norms are computed.
+        outputs: picks the tensor (n, N) from what the model returns, such as a dictionary.
         chunk: samples at a time; None chooses by memory.
+        memory: bytes that the tensors of a chunk may take, 1e9 if not given; where they would
+            take more, outputs go in blocks, at the price of more backward passes.
         rho: ρ of the sampled average-case sharpness.
         pairs: its pairs of perturbations.
         seed: of its perturbations.
@@ -127,10 +135,16 @@ def measure(
         UserError: a wrong argument, or a model that cannot be measured rightly.
         NumericalError: a parameter, an input or an output is not finite.
     """
-    with measuring(model):
+    if targets is not None and not isinstance(inputs, Tensor):
+        raise UserError("targets go with inputs in a tensor, not with batches; join both first")
+    model, note = in_single_precision(model)
+    with measuring(model), picking(model, outputs):
         wanted = _wanted(quantities, targets)
         require_counts(chunk=1 if chunk is None else chunk, pairs=pairs)
-        require_positive(rho=rho)
+        require_positive(rho=rho, memory=memory)
+        inputs = joined(inputs)
+        if note:
+            inputs, targets = (x.float() if isinstance(x, Tensor) else x for x in (inputs, targets))
         inputs = check_inputs(model, inputs)
         require_function_of_one_sample(model, inputs)
         network = take_apart(model, inputs[:1])
@@ -141,26 +155,28 @@ def measure(
             sampled[SAMPLED] = lambda: (
                 average_case_sharpness_sampled(model, inputs, targets, **how).estimate
             )
-        return _measure(network, inputs, wanted, chunk, sampled)
+        bounded = bool(wanted & BOUND_NAMES)
+        samples = measure_samples(network, inputs, chunk=chunk, memory=memory, smallest=bounded)
+        return _estimate(network, samples, wanted, sampled, note)
 
 
-def _measure(
+def _estimate(
     network: Network,
-    inputs: Tensor,
+    samples: Samples,
     wanted: set[str],
-    chunk: int | None,
     sampled: dict[str, Callable[[], Estimate]],
+    note: str,
 ) -> Measurements:
-    """Measures what is wanted; `sampled` computes what is sampled rather than derived."""
+    """Estimates what is wanted; `sampled` computes what is sampled rather than derived."""
     bounded = bool(wanted & BOUND_NAMES)
-    samples = measure_samples(network, inputs, chunk=chunk, smallest=bounded)
     norms = _norms(network, bounded)
     makers = _measures(network, samples) | sampled
     if bounded and network.layers:
         makers |= _bounds(network, samples, norms)
     estimates = {n: makers[n]() if n in makers else UNDEFINED for n in QUANTITIES if n in wanted}
     layers = tuple(layer.name for layer in network.layers)
-    return Measurements(estimates, samples, layers, norms, _flags(network, samples))
+    flags = ((note,) if note else ()) + _flags(network, samples)
+    return Measurements(estimates, samples, layers, norms, flags)
 
 
 def _wanted(quantities: Collection[str] | None, targets: Tensor | None) -> set[str]:

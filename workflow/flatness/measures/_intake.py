@@ -1,0 +1,88 @@
+"""What `measure` takes beside a plain model and tensors: batches, other outputs, half precision."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flatness.errors import UserError
+from flatness.measures._checks import first_line
+
+#: What is measured in float32 instead.
+HALF = {torch.float16, torch.bfloat16}
+
+
+def joined(data: Any) -> Any:
+    """The inputs of all batches as one tensor.
+
+    Args:
+        data: inputs (n, ...), which stay as they are; or batches, such as a DataLoader's: of
+            inputs, or of tuples that begin with them.
+
+    Returns:
+        (n, ...); what is no batches is returned for others to refuse.
+
+    Raises:
+        UserError: there are no batches, or they are of another kind, or do not fit together.
+    """
+    if isinstance(data, Tensor) or not isinstance(data, Iterable):
+        return data
+    parts = [batch[0] if isinstance(batch, tuple | list) else batch for batch in data]
+    if not parts:
+        raise UserError("inputs: there are no batches")
+    wrong = next((part for part in parts if not isinstance(part, Tensor)), None)
+    if wrong is not None:
+        raise UserError(
+            f"inputs: a batch gives a {type(wrong).__name__}; give tensors, or tuples that begin "
+            "with one"
+        )
+    try:
+        return torch.cat(parts)
+    except RuntimeError as error:
+        raise UserError(
+            f"inputs: batches do not fit together ({first_line(error)}); give batches (n, ...)"
+        ) from error
+
+
+def in_single_precision(model: nn.Module) -> tuple[nn.Module, str]:
+    """A copy in float32 of a model in half precision, in which small sums of squares vanish.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The model as it is where it is not in half precision, else the copy; and what a reader of
+        the numbers should know, or nothing.
+
+    Raises:
+        UserError: it cannot be copied.
+    """
+    kinds = {p.dtype for p in model.parameters()} if isinstance(model, nn.Module) else set()
+    if not kinds or not kinds <= HALF:
+        return model, ""
+    try:
+        copy = deepcopy(model).float()
+    except Exception as error:
+        raise UserError(f"the model cannot be copied to float32: {first_line(error)}") from error
+    return copy, f"parameters in {', '.join(map(str, kinds))}: measured in float32, on a copy"
+
+
+@contextmanager
+def picking(model: nn.Module, outputs: Callable[[Any], Tensor] | None) -> Iterator[None]:
+    """Lets a model return what a function picks from its outputs.
+
+    Args:
+        model: left as it was.
+        outputs: what the model returns to a tensor (n, N); None to take it as it is.
+    """
+    if outputs is None:
+        yield
+        return
+    handle = model.register_forward_hook(lambda _model, _args, returned: outputs(returned))
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,24 @@
+"""The bar over anything that takes more than a few seconds."""
+
+import sys
+
+from tqdm.auto import tqdm
+
+#: Seconds before it shows.
+DELAY = 3
+
+Bar = tqdm
+
+
+def bar(total: int | None, what: str) -> Bar:
+    """A bar on a terminal or in a notebook; silent where output goes to a file.
+
+    Args:
+        total: units of work.
+        what: is done.
+
+    Returns:
+        A context that counts units by `update`.
+    """
+    seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(total=total, desc=what, delay=DELAY, leave=False, disable=not seen)
