@@ -6,7 +6,6 @@ from torch import nn
 
 from flatness.errors import NumericalError, UserError
 from flatness.measures.hessian import hessian_trace, top_eigenvalue
-from flatness.measures.loss_hessian import hessian as hessian_of
 from flatness.measures.measure import measure
 from measures.test_average_case import case, hessian
 
@@ -50,35 +49,6 @@ def test_top_eigenvalue_is_the_largest_not_the_largest_in_size():
     assert found == pytest.approx(values[-1].item(), rel=1e-6)
 
 
-def test_one_object_gives_trace_and_top_eigenvalue_of_the_loss_it_names():
-    model, inputs, targets = case()
-    H = hessian(model, inputs, targets)[0]
-    found = hessian_of(model, inputs, targets, seed=1)
-    trace = found.trace(estimates=40, products=10)
-    assert abs(trace.value - torch.trace(H).item()) < 3 * trace.standard_error
-    assert trace == hessian_trace(model, inputs, targets, estimates=40, products=10, seed=1)
-    largest = torch.linalg.eigvalsh(H)[-1].item()
-    assert found.top_eigenvalue(tolerance=1e-8) == pytest.approx(largest, rel=1e-6)
-    assert "1/(2n) Σ" in found.convention
-
-
-def test_chunks_of_samples_do_not_matter(monkeypatch):
-    model, inputs, targets = case()
-    whole = hessian_trace(model, inputs, targets, products=10).value
-    monkeypatch.setattr("flatness.measures.hessian.CHUNK", 2)
-    assert hessian_trace(model, inputs, targets, products=10).value == pytest.approx(
-        whole, rel=1e-9
-    )
-
-
-def test_the_global_generator_is_left_as_it_was():
-    model, inputs, targets = case()
-    before = torch.get_rng_state()
-    first = hessian_trace(model, inputs, targets, products=10, seed=3)
-    assert torch.equal(before, torch.get_rng_state())
-    assert hessian_trace(model, inputs, targets, products=10, seed=3) == first
-
-
 def test_wrong_arguments_are_refused():
     model, inputs, targets = case()
     with pytest.raises(UserError, match="estimates is 1; it must be a whole number, at least 2"):
@@ -114,20 +84,8 @@ def test_a_parameter_that_is_not_used_adds_nothing():
 def test_a_model_that_uses_no_parameter_is_refused():
     _, inputs, targets = case()
     model = Unused(lambda x: x[:, :2])
-    with pytest.raises(UserError, match="the outputs depend on no parameter"):
+    with pytest.raises(UserError, match="the loss depends on no parameter"):
         top_eigenvalue(model, inputs, targets)
-
-
-@pytest.mark.parametrize("module", [torch.nn.Dropout(), torch.nn.BatchNorm1d(2)])
-def test_training_mode_is_refused_and_running_statistics_stay(module):
-    model, inputs, targets = case()
-    model = torch.nn.Sequential(model, module).double()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(UserError, match=r"call model\.eval\(\) first"):
-        hessian_trace(model, inputs, targets, products=10)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    hessian_trace(model.eval(), inputs, targets, products=10)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_parameter_that_is_not_finite_is_named():
@@ -270,7 +228,7 @@ def test_a_hessian_that_is_not_symmetric_is_refused_by_its_parameter(of):
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_few_images_behind_a_norm_have_the_hessian_of_their_differences(monkeypatch, count):
-    monkeypatch.setattr("flatness.measures.hessian.CHUNK", 3)  # 4 samples: two and two
+    monkeypatch.setattr("flatness.measures._batches.CHUNK", 3)  # 4 samples: two and two
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(2, 3, 2), nn.InstanceNorm2d(3, affine=True), nn.Tanh(), nn.Conv2d(3, 2, 2),

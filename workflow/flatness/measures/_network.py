@@ -247,8 +247,8 @@ def flat_outputs(outputs: Tensor) -> Tensor:
     """
     if not isinstance(outputs, Tensor):
         raise UserError(
-            "the model must return one tensor of shape (n, N); wrap it, or let measure(outputs=...) "
-            "pick it"
+            "the model must return one tensor of shape (n, N); wrap it, or let "
+            "measure(outputs=...) pick it"
         )
     return outputs.reshape(-1, 1) if outputs.dim() < 2 else outputs.flatten(1)
 
