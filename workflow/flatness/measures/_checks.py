@@ -57,7 +57,8 @@ def check_parameters(model: nn.Module) -> None:
         kind = kind or parameter.dtype
         if parameter.dtype not in TYPES or parameter.dtype != kind:
             raise UserError(
-                f"parameter {name} is {parameter.dtype}; make all parameters float32 or float64"
+                f"parameter {name} is {parameter.dtype}; make all parameters float32 or float64, "
+                "such as by model.float()"
             )
         if parameter.numel() and not _is_finite(parameter):
             raise NumericalError(f"parameter {name} is not finite; the training diverged")
@@ -175,7 +176,8 @@ def _require_type(name: str, tensor: Tensor, model: nn.Module) -> None:
     kind = next((p.dtype for p in model.parameters()), tensor.dtype)
     if tensor.dtype != kind or kind not in TYPES:
         raise UserError(
-            f"{name} are {tensor.dtype}, the parameters {kind}; make both float32 or float64"
+            f"{name} are {tensor.dtype}, the parameters {kind}; make both float32 or float64, such "
+            f"as by {name}.float()"
         )
 
 

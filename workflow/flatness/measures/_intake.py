@@ -28,7 +28,7 @@ def joined(data: Any) -> Any:
     Raises:
         UserError: there are no batches, or they are of another kind, or do not fit together.
     """
-    if isinstance(data, Tensor) or not isinstance(data, Iterable):
+    if isinstance(data, Tensor) or hasattr(data, "__array__") or not isinstance(data, Iterable):
         return data
     parts = [batch[0] if isinstance(batch, tuple | list) else batch for batch in data]
     if not parts:
@@ -45,6 +45,29 @@ def joined(data: Any) -> Any:
         raise UserError(
             f"inputs: batches do not fit together ({first_line(error)}); give batches (n, ...)"
         ) from error
+
+
+def joined_pairs(inputs: Any, targets: Any) -> tuple[Any, Any]:
+    """Inputs and targets of all batches, each as one tensor.
+
+    Args:
+        inputs: (n, ...), with targets; or batches of pairs (inputs, targets).
+        targets: (n, ...); None with batches.
+
+    Returns:
+        Inputs and targets; what is no batches is returned for others to refuse.
+
+    Raises:
+        UserError: targets are missing, or the batches are no pairs.
+    """
+    if targets is not None:
+        return inputs, targets
+    if isinstance(inputs, Tensor) or not isinstance(inputs, Iterable):
+        raise UserError("inputs without targets; pass both, or batches of both")
+    batches = list(inputs)
+    if not all(isinstance(batch, tuple | list) and len(batch) == 2 for batch in batches):
+        raise UserError("batches are not pairs (inputs, targets); pass two tensors instead")
+    return joined([x for x, _ in batches]), joined([y for _, y in batches])
 
 
 def in_single_precision(model: nn.Module) -> tuple[nn.Module, str]:

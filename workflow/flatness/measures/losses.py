@@ -39,7 +39,7 @@ def mse(outputs: Tensor, targets: Tensor) -> Tensor:
     if shapes[0] != shapes[1]:  # PyTorch would spread one over the other
         raise UserError(
             f"targets: shape {tuple(targets.shape)}, the outputs' is {tuple(outputs.shape)}; pass "
-            "class labels as one-hot rows"
+            "class labels as one-hot rows, or take loss='cross_entropy'"
         )
     return functional.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
 
@@ -70,8 +70,9 @@ def named_loss(loss: str | LossFunction) -> Loss:
         if loss not in LOSSES:
             raise UserError(f"loss: no {loss!r}; there are {', '.join(LOSSES)}, or pass a function")
         return LOSSES[loss]
-    if not callable(loss):
-        raise UserError(f"loss is a {type(loss).__name__}; pass a name or a function")
+    if not callable(loss) or isinstance(loss, type):
+        what = f"class {loss.__name__}" if isinstance(loss, type) else type(loss).__name__
+        raise UserError(f"loss is a {what}; pass a name, a function or an instance")
     name = getattr(loss, "__name__", type(loss).__name__)
     return Loss(loss, f"L = 1/n Σ {name}(f(x), y), all parameters: a mean over samples")
 
@@ -83,7 +84,8 @@ def require_mean(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
 
     Args:
         loss: any loss.
-        outputs: (n, ...), of a few samples; noise is added, since a loss of zero shows nothing.
+        outputs: (n, ...), of a few samples; they are shrunk at random, since a loss of zero shows
+            nothing, and probabilities must stay such.
         targets: (n, ...).
 
     Raises:
@@ -93,10 +95,10 @@ def require_mean(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
         outputs, targets = outputs.repeat_interleave(3, 0), targets.repeat_interleave(3, 0)
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(outputs.shape, generator=generator, dtype=outputs.dtype)
-    outputs = outputs.detach() + noise.to(outputs.device)
+    outputs = outputs.detach() * noise.to(outputs.device)
     n, cut = len(outputs), (len(outputs) + 2) // 3
+    whole = loss.function(outputs, targets)  # first, so that an error tells its shapes
     parts = loss.function(outputs[:cut], targets[:cut]), loss.function(outputs[cut:], targets[cut:])
-    whole = loss.function(outputs, targets)
     if not isinstance(whole, Tensor) or whole.numel() != 1:
         raise UserError("the loss of a batch is not one number; take its mean over samples")
     by_parts = (cut * parts[0] + (n - cut) * parts[1]) / n

@@ -69,7 +69,10 @@ class Measurements(Mapping[str, Estimate]):
         try:
             return self.estimates[name]
         except KeyError:
-            raise KeyError(f"no {name!r} here; there are {', '.join(self.estimates)}") from None
+            cause = "; it needs targets" if name == SAMPLED else ""
+            raise KeyError(
+                f"no {name!r} here{cause}; there are {', '.join(self.estimates)}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.estimates)
@@ -180,6 +183,8 @@ def _estimate(
 
 
 def _wanted(quantities: Collection[str] | None, targets: Tensor | None) -> set[str]:
+    if isinstance(quantities, str):
+        raise UserError(f"quantities is {quantities!r}; pass a list of names")
     wanted = set(QUANTITIES) if quantities is None else set(quantities)
     unknown = wanted - set(QUANTITIES)
     if unknown:
@@ -224,6 +229,12 @@ def _bounds(network: Network, samples: Samples, norms: Tensor) -> dict[str, Call
     return found
 
 
+def _few(names: Collection[str]) -> str:
+    """Names, the first three of many."""
+    some, rest = list(names)[:3], len(names) - 3
+    return ", ".join(some) + (f" and {rest} more" if rest > 0 else "")
+
+
 def _flags(network: Network, samples: Samples) -> tuple[str, ...]:
     n = len(samples)
     dead = int((samples.mls == 0).sum())
@@ -233,6 +244,7 @@ def _flags(network: Network, samples: Samples) -> tuple[str, ...]:
         for layer, column in zip(network.layers[1:], samples.layer_smallest.T[1:], strict=True)
         if (column == 0).any()
     )
+    low = int((samples.rank < network.outputs).sum())
     crowded = ", ".join(layer.name for layer in network.layers if not layer.bounds_jacobian)
     flags = {
         "one sample: standard errors are not defined": n == 1,
@@ -244,10 +256,14 @@ def _flags(network: Network, samples: Samples) -> tuple[str, ...]:
         "MLS and LVR bounds are not defined: x is not the first layer's input": (
             not samples.first_is_input.all()
         ),
-        "theorems not defined, more positions than rows of patches in layer: " + crowded: crowded,
+        "theorems not defined, more positions than numbers in a patch, in layer: "
+        + crowded: crowded,
         "relative flatness is not defined: the output is not a linear layer's": (
             not samples.last_is_output.all()
         ),
-        "measured by the general path: " + ", ".join(network.others): network.others,
+        f"{low} of {n} samples have a Jacobian of rank below {network.outputs}: their volume is 0, "
+        "its logarithm −inf": low > 0,
+        f"parameters outside of linear and convolutional layers: {_few(network.others)}; these "
+        "take a backward pass a sample": network.others,
     }
     return tuple(text for text, applies in flags.items() if applies)

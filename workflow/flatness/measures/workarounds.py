@@ -1,6 +1,6 @@
 """Faults of PyTorch on the CPU, and how the package goes around them.
 
-All three were seen with PyTorch 2.15.0 (oneDNN 3.13.3); 2.11 to 2.14 have the first two as well.
+All were seen with PyTorch 2.15.0 (oneDNN 3.13.3); 2.11 to 2.14 have the first two as well.
 `tests/test_workarounds.py` shows each of them without its workaround: a workaround may go once its
 test of the bare fault fails with the oldest PyTorch that `pyproject.toml` allows.
 """
@@ -21,7 +21,7 @@ ENOUGH_CHANNELS = 8
 
 @contextmanager
 def mended() -> Iterator[None]:
-    """Replaces two operations that PyTorch gets wrong, wherever a model calls them from Python.
+    """Replaces operations that PyTorch gets wrong, or cannot, where a model calls them from Python.
 
     * A strided 1×1 convolution of 2 to 7 input channels on channels-last images: where a processor
       has AVX2 and no AVX-512, oneDNN's kernel jit_1x1:avx2 overwrites memory in the backward pass
@@ -30,6 +30,7 @@ def mended() -> Iterator[None]:
       seven of FastViT have such a layer, `stem.0.conv_scale.conv`.
     * Weight normalisation: the second derivative of the fused operation is wrong, so that Hessians
       are not symmetric. Here it is the product that it stands for.
+    * The hard sigmoid has no second derivative. Here it is relu6(x + 3) / 6, which has.
 
     Models compiled by TorchScript are not seen. It works as a decorator, too.
     """
@@ -45,6 +46,8 @@ class _Mended(TorchFunctionMode):
     ) -> Any:
         if function in CONVOLUTIONS:
             return _convolution(function, *args, **(kwargs or {}))
+        if function is functional.hardsigmoid:
+            return _hard_sigmoid(*args, **(kwargs or {}))
         if function is torch._weight_norm:
             return _weight_norm(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
@@ -69,6 +72,11 @@ def _convolution(
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
+def _hard_sigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    value = functional.relu6(input + 3) / 6
+    return input.copy_(value) if inplace else value
 
 
 def plain(tensor: Tensor) -> Tensor:

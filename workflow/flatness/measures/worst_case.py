@@ -49,12 +49,14 @@ class WorstCaseSharpness:
         standard_error: of `value`, over restarts; NaN for one restart.
         clamped: the same mean with δ = 0 as a candidate: never negative.
         restarts: batches averaged over.
+        flags: what a reader of the numbers should know, a sentence each.
     """
 
     value: float
     standard_error: float
     clamped: float
     restarts: int
+    flags: tuple[str, ...] = ()
 
 
 def plain_worst_case_sharpness(

@@ -6,18 +6,27 @@ S is a batch of m samples drawn with replacement, p is ∞ or 2. The value is a 
 maximum, found by the ascents of `balls`.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal, overload
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, overload
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from flatness.errors import NumericalError, UserError
-from flatness.measures._checks import check_data, require_counts, require_positive
-from flatness.measures._repeatable import refuse_batch_statistics, require_repeatable
+from flatness.measures._checks import (
+    at_least_two,
+    check_data,
+    require_counts,
+    require_positive,
+)
+from flatness.measures._intake import joined_pairs
+from flatness.measures._progress import bar
+from flatness.measures._repeatable import FEW, refuse_batch_statistics, require_repeatable
 from flatness.measures.ascent import STRONG_CORNERS, STRONG_STEPS, draw_batches
 from flatness.measures.balls import ASCENTS, Ball, Norm, Slope, highest
+from flatness.measures.losses import Loss, LossFunction, named_loss, require_mean
 from flatness.measures.measuring import measuring
 from flatness.measures.worst_case import WorstCaseSharpness, module_losses, summarise
 
@@ -67,10 +76,10 @@ class Weights:
 @overload
 def worst_case_sharpness(
     model: nn.Module,
-    inputs: Shaped[Tensor, "n ..."],
-    targets: Shaped[Tensor, "n ..."],
+    inputs: Shaped[Tensor, "n ..."] | Iterable[Any],
+    targets: Shaped[Tensor, "n ..."] | None = None,
     *,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: str | LossFunction,
     rho: float,
     norm: Norm = ...,
     adaptive: bool = ...,
@@ -85,10 +94,10 @@ def worst_case_sharpness(
 @overload
 def worst_case_sharpness(
     model: nn.Module,
-    inputs: Shaped[Tensor, "n ..."],
-    targets: Shaped[Tensor, "n ..."],
+    inputs: Shaped[Tensor, "n ..."] | Iterable[Any],
+    targets: Shaped[Tensor, "n ..."] | None = None,
     *,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: str | LossFunction,
     rho: Sequence[float],
     norm: Norm = ...,
     adaptive: bool = ...,
@@ -102,10 +111,10 @@ def worst_case_sharpness(
 ) -> tuple[WorstCaseSharpness, ...]: ...
 def worst_case_sharpness(
     model: nn.Module,
-    inputs: Shaped[Tensor, "n ..."],
-    targets: Shaped[Tensor, "n ..."],
+    inputs: Shaped[Tensor, "n ..."] | Iterable[Any],
+    targets: Shaped[Tensor, "n ..."] | None = None,
     *,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: str | LossFunction,
     rho: float | Sequence[float],
     norm: Norm = "linf",
     adaptive: bool = True,
@@ -121,13 +130,14 @@ def worst_case_sharpness(
 
     A lower bound on the maximum, never negative, and never smaller for a larger ρ of one sweep.
     The adaptive value is unchanged by rescalings of the weights that leave the network's function
-    unchanged.
+    unchanged. The model is measured in evaluation mode and left as it was; frozen parameters are
+    perturbed, too. It takes restarts × (corners + 1) × steps gradients of batch_size samples.
 
     Args:
         model: maps inputs (b, ...) to outputs; all its parameters are perturbed.
-        inputs: (n, ...), on the model's device.
-        targets: (n, ...).
-        loss: maps outputs and targets of a batch to its mean loss, a scalar.
+        inputs: (n, ...), on the model's device, with targets; or batches of pairs of both.
+        targets: (n, ...); None with batches.
+        loss: a name or a function, the mean over the samples of a batch, as in `hessian`.
         rho: ρ, relative to each weight if adaptive, else in their unit; several for a sweep on the
             same batches.
         norm: "linf" for the box |δ_p| ≤ ρh_p, "l2" for the ball ‖δ ⊘ h‖₂ ≤ ρ.
@@ -153,39 +163,54 @@ def worst_case_sharpness(
         _check_settings(radii, norm, ascent)
         require_counts(steps=steps, restarts=restarts, batch_size=batch_size)
         require_counts(0, corners=corners)
-        data = check_data(model, (inputs, targets))
+        function = named_loss(loss).function
+        data = check_data(model, joined_pairs(inputs, targets))
         model.eval()
         refuse_batch_statistics(model)
-        chosen = normalized(loss) if normalize_logits else loss
+        _require_mean(model, function, data)
+        chosen = normalized(function) if normalize_logits else function
         weights = Weights(model, chosen, data, adaptive=adaptive)
         generator = torch.Generator().manual_seed(seed)
         batches = draw_batches(len(data[0]), restarts, batch_size, [generator])[0]
         zero = torch.zeros_like(weights.centre)
         require_repeatable(model, lambda: weights.loss_at(zero, batches[0]).reshape(1))
-        rises = torch.stack(
-            [
-                _sweep(
-                    weights.slope(batch.to(data[0].device)),
-                    zero,
-                    radii,
-                    norm,
-                    {
-                        "ascent": ascent,
-                        "steps": steps,
-                        "corners": corners,
-                        "generator": generator,
-                    },
-                )
-                for batch in batches
-            ]
-        )
+        how = {"ascent": ascent, "steps": steps, "corners": corners, "generator": generator}
+        found = []
+        with bar(restarts, "worst-case sharpness") as progress:
+            for batch in batches.to(data[0].device):
+                found.append(_sweep(weights.slope(batch), zero, radii, norm, how))
+                progress.update()
+        starts, rises = (torch.stack(values) for values in zip(*found, strict=True))
         if not torch.isfinite(rises).all():
             raise NumericalError(
                 "the sharpness is not finite: the loss is not finite near the weights; check that "
                 "training did not diverge"
             )
-        found = tuple(summarise(column) for column in rises.T)
-    return found if isinstance(rho, Sequence) else found[0]
+    flags = [_flags(starts, column, weights.centre.dtype) for column in rises.T]
+    results = tuple(
+        replace(summarise(column), flags=flag) for column, flag in zip(rises.T, flags, strict=True)
+    )
+    return results if isinstance(rho, Sequence) else results[0]
+
+
+def _require_mean(model: nn.Module, loss: LossFunction, data: tuple[Tensor, Tensor]) -> None:
+    inputs, targets = (at_least_two(part[:FEW]) for part in data)
+    with torch.no_grad():
+        outputs = model(inputs.clone())
+    if not isinstance(outputs, Tensor):
+        raise UserError(
+            f"the model returns a {type(outputs).__name__}; wrap it so that it returns the tensor "
+            "that the loss takes"
+        )
+    require_mean(Loss(loss, ""), outputs, targets)
+
+
+def _flags(starts: Tensor, rises: Tensor, kind: torch.dtype) -> tuple[str, ...]:
+    """Says where rises drown in the rounding of the loss."""
+    rounding = torch.finfo(kind).eps * starts.abs().mean()
+    if rises.mean() > 10 * rounding:
+        return ()
+    return (f"the rise is no larger than rounding of the loss in {kind}; measure in float64",)
 
 
 def _check_settings(radii: list[float], norm: str, ascent: str) -> None:
@@ -199,15 +224,17 @@ def _check_settings(radii: list[float], norm: str, ascent: str) -> None:
         raise UserError(f"ascent is {ascent!r}; it is one of {', '.join(ASCENTS)}")
 
 
-def _sweep(slope: Slope, zero: Tensor, radii: list[float], norm: Norm, how: dict) -> Tensor:
-    """Rises on one batch, (radii,); a larger ball holds what was found in the smaller ones."""
+def _sweep(
+    slope: Slope, zero: Tensor, radii: list[float], norm: Norm, how: dict
+) -> tuple[Tensor, Tensor]:
+    """Loss and rises (radii,) on one batch; a larger ball holds what the smaller ones do."""
     start = slope(zero)[0]
     rises, best = torch.zeros(len(radii), dtype=torch.float64), start
     for index in sorted(range(len(radii)), key=radii.__getitem__):
         found = highest(slope, Ball(norm, radii[index]), zero, **how)
         best = torch.maximum(best, found)
         rises[index] = best - start
-    return rises
+    return start, rises
 
 
 def normalized(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
