@@ -267,6 +267,8 @@ def watch(
         raise UserError(
             f"quantities: no {', '.join(sorted(unknown))}; there are {', '.join(PANELS)}"
         )
+    if not isinstance(optimizer, Optimizer):
+        raise UserError(f"optimizer is a {type(optimizer).__name__}; pass the one that trains")
     if not 0 < share <= 1:
         raise UserError(f"share is {share}; it must be above 0 and at most 1")
     if isinstance(at, int) and at < 1:

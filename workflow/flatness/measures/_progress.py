@@ -10,7 +10,7 @@ DELAY = 3
 Bar = tqdm
 
 
-def bar(total: int | None, what: str) -> Bar:
+def bar(total: int, what: str) -> Bar:
     """A bar on a terminal or in a notebook; silent where output goes to a file.
 
     Args:
@@ -18,7 +18,7 @@ def bar(total: int | None, what: str) -> Bar:
         what: is done.
 
     Returns:
-        A context that counts units by `update`.
+        An iterator over the units, or a context that counts them by `update`.
     """
     seen = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(total=total, desc=what, delay=DELAY, leave=False, disable=not seen)
+    return tqdm(range(total), desc=what, delay=DELAY, leave=False, disable=not seen)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flatness.measures._network import evaluate
+from flatness.measures._progress import bar
 from flatness.measures.estimates import Estimate
 from flatness.measures.workarounds import never_alone
 
@@ -79,7 +80,7 @@ def average_case_sharpness_sampled(
     by_perturbation = []
     with torch.no_grad():
         clean = losses(parameters)
-        for _ in range(pairs):
+        for _ in bar(pairs, "perturbing"):
             rise = -2 * clean
             noise = {n: rho * p * _normal(p, generator) for n, p in parameters.items()}
             for sign in (1, -1):

@@ -27,6 +27,7 @@ from flatness.measures._operators import (
     _require_finite_hessian,
     _require_symmetric,
 )
+from flatness.measures._progress import bar
 from flatness.measures.estimates import Estimate
 from flatness.measures.lanczos import (
     Eigenvalues,
@@ -109,7 +110,11 @@ class Hessian:
         with self._opened() as (operator, _):
             if operator.shape[0] <= products:
                 return Estimate(float(_dense(operator).trace()), 0.0)
-            traces = [_estimated_trace(operator, products) for _ in range(estimates)]
+            traces = []
+            with bar(estimates, "trace") as progress:
+                for _ in range(estimates):
+                    traces.append(_estimated_trace(operator, products))
+                    progress.update()
             values = torch.tensor(traces, dtype=torch.float64)
             _require_finite_hessian(values)
             return Estimate(float(values.mean()), float(values.std() / estimates**0.5))
