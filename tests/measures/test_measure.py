@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from flatness.errors import UserError
 from flatness.measures.measure import QUANTITIES, measure
 from flatness.networks.build import build
 from measures.measures_oracle import oracle
@@ -208,3 +209,18 @@ def test_a_frozen_copy_measured_without_gradients_enabled_is_the_same():
     model, inputs = network("mlp", "tanh")
     with torch.no_grad():
         assert measure(model, inputs)["mls"] == measure(model, inputs)["mls"]
+
+
+def test_a_name_in_place_of_a_list_is_refused():
+    model, inputs = nn.Linear(3, 2).double(), torch.randn(4, 3, dtype=torch.float64)
+    with pytest.raises(UserError, match="quantities is 'sharpness'; pass a list"):
+        measure(model, inputs, quantities="sharpness")
+    with pytest.raises(KeyError, match="it needs targets"):
+        measure(model, inputs)["average_case_sharpness_sampled"]
+
+
+def test_a_rank_below_the_outputs_has_a_flag():
+    model, inputs = nn.Linear(3, 4).double(), torch.randn(5, 3, dtype=torch.float64)
+    found = measure(model, inputs)
+    assert found["log_lvr"].value == -math.inf
+    assert "5 of 5 samples have a Jacobian of rank below 4" in " ".join(found.flags)

@@ -7,8 +7,10 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from checkout import shipped
+from flatness.measures.hessian import hessian_trace
 from flatness.measures.measure import measure
 from flatness.measures.workarounds import mended, never_alone, plain
 from flatness.studies.transformers.config import VitModel
@@ -268,3 +270,18 @@ def test_the_second_derivative_of_weight_norm_is_wrong_bare_and_right_mended():
     assert not check(normed_linear, leaves, raise_exception=False)
     with mended():
         assert check(normed_linear, leaves)
+
+
+def test_the_hard_sigmoid_has_a_second_derivative_only_if_mended():
+    x = torch.tensor([-4.0, -1.0, 0.5, 2.0, 5.0], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(functional.hardsigmoid(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="not implemented"):
+        slope.sum().backward()
+    with mended():
+        for inplace in (False, True):
+            value = functional.hardsigmoid(x.clone(), inplace=inplace)
+            assert torch.equal(value, functional.hardsigmoid(x))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 5), nn.Hardsigmoid(), nn.Linear(5, 2)).double()
+    data = torch.randn(8, 3, dtype=torch.float64), torch.randn(8, 2, dtype=torch.float64)
+    assert hessian_trace(model, *data, products=4).value > 0

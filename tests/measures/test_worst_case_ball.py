@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
 from flatness import worst_case_sharpness
 from flatness.errors import UserError
@@ -137,3 +138,52 @@ def test_the_model_is_left_as_it_was():
 def test_settings_out_of_range_are_named(settings, message):
     with pytest.raises(UserError, match=message):
         sharpness(mlp(), table(), **settings)
+
+
+def test_batches_of_pairs_and_names_of_losses_are_taken():
+    model, (inputs, labels) = mlp(), table()
+    whole = sharpness(model, (inputs, labels))
+    loader = DataLoader(TensorDataset(inputs, labels), batch_size=7)
+    assert sharpness(model, (loader,), loss="cross_entropy") == whole
+    with pytest.raises(UserError, match="pass both, or batches of both"):
+        sharpness(model, (inputs,))
+    with pytest.raises(UserError, match="batches are not pairs"):
+        sharpness(model, ([inputs],))
+
+
+def test_a_loss_that_is_no_mean_is_refused():
+    with pytest.raises(UserError, match="the loss is no mean over samples"):
+        sharpness(mlp(), table(), loss=nn.CrossEntropyLoss(reduction="sum"))
+    with pytest.raises(UserError, match="loss is a class CrossEntropyLoss"):
+        sharpness(mlp(), table(), loss=nn.CrossEntropyLoss)
+
+
+def test_a_loss_of_probabilities_is_taken():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 1), nn.Sigmoid()).double()
+    inputs = torch.randn(30, 4, dtype=torch.float64)
+    assert sharpness(model, (inputs, (inputs[:, :1] > 0).double()), loss=nn.BCELoss()).value > 0
+
+
+def test_a_rise_that_drowns_in_rounding_has_a_flag():
+    model, (inputs, labels) = mlp(), table()
+    assert sharpness(model, (inputs, labels)).flags == ()
+    with torch.no_grad():
+        model[2].weight.mul_(1e-9)  # all outputs are the bias, up to rounding in float32
+        model[2].bias.zero_()
+    assert sharpness(model, (inputs, labels)).flags == ()
+    (flag,) = sharpness(model.float(), (inputs.float(), labels)).flags
+    assert "measure in float64" in flag
+
+
+def test_a_model_that_returns_no_tensor_is_refused():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = mlp()
+
+        def forward(self, x):
+            return {"logits": self.inner(x)}
+
+    with pytest.raises(UserError, match="the model returns a dict; wrap it"):
+        sharpness(Pair(), table())
