@@ -4,6 +4,7 @@ Each call gets a copy of the model: PyHessian leaves gradients on it, and BackPA
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 
 import curvlinops
@@ -297,7 +298,7 @@ def pyhessian_(case: Case) -> Iterator[Entry]:
         return pyhessian(copied(case), case.criterion, data=(case.inputs, case.targets), cuda=False)
 
     def trace() -> Found:
-        return estimate(torch.tensor(made().trace(maxIter=PROBES, tol=0)), case.factor)
+        return estimate(torch.tensor(made().trace(maxIter=PROBES, tol=-math.inf)), case.factor)
 
     def eigenvalues() -> Found:
         values, _ = made().eigenvalues(maxIter=3000, tol=1e-12, top_n=COUNT)
@@ -308,7 +309,7 @@ def pyhessian_(case: Case) -> Iterator[Entry]:
         return estimate((weights * nodes.square()).sum(1), case.factor**2)
 
     factor = case.factor_words
-    yield Entry("trace", f"trace(maxIter={PROBES}, tol=0)", trace, factor)
+    yield Entry("trace", f"trace(maxIter={PROBES}, tol=-inf)", trace, factor)
     yield Entry(
         "top_eigenvalues", "eigenvalues(maxIter=3000, tol=1e-12)", eigenvalues, factor, digits=5
     )
