@@ -56,6 +56,7 @@ class Objective:
         self._like = next(model.parameters(), torch.zeros(()))
         self._convert = convert
         self._total = 1
+        self.count = 0  # of batches; known once they are checked
         self._share = torch.zeros(())
         self._batches = data
         if targets is not None:
@@ -154,9 +155,10 @@ class Objective:
 
     def _sums(self) -> tuple[float, int]:
         """The sum of losses, and of how many terms, in one pass over the data."""
-        total, number = 0.0, 0
+        total, number, self.count = 0.0, 0, 0
         with torch.no_grad():
             for (batch,), _ in self:
+                self.count += 1
                 if self._evaluate is None:
                     check_data(self.model, tuple(batch))
                 _, loss, count = self._evaluated(batch)

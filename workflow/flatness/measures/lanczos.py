@@ -20,6 +20,8 @@ from flatness.measures._operators import _dense, _require_finite_hessian
 DENSE_SIZE = 20
 #: Most restarts of ARPACK, each of some twenty products.
 RESTARTS = 300
+#: The same from a small basis, before a larger one is tried.
+FEW_RESTARTS = 10
 
 End = Literal["top", "bottom"]
 
@@ -107,6 +109,13 @@ def _arpack(
         return torch.zeros(count).double(), torch.eye(size, count).double()
     start = start.cpu().numpy()
     matrix = operator.to_scipy(start.dtype)
+    if end == "top":  # a few stand out of most spectra, and are found from a small basis
+        try:
+            small = {"v0": start, "maxiter": FEW_RESTARTS, "ncv": min(size, 2 * count + 4)}
+            values, vectors = eigsh(matrix, count, which="LA", tol=tolerance, **small)
+            return torch.from_numpy(values).double(), torch.from_numpy(vectors).double()
+        except ArpackError:
+            pass  # they do not stand out, or some are zero
     sign = 1 if end == "top" else -1
     try:
         how = {"v0": start, "maxiter": RESTARTS}

@@ -22,6 +22,7 @@ from flatness.errors import UserError
 from flatness.measures._batches import Evaluate, Objective
 from flatness.measures._checks import TYPES, require_counts, require_positive
 from flatness.measures._operators import (
+    KeptHessian,
     _dense,
     _estimated_trace,
     _require_finite_hessian,
@@ -204,7 +205,8 @@ class Hessian:
                 convert=self.dtype is not None,
             )
             names, parameters = self._parameters(model, objective.check())
-            operator = OPERATORS[self.matrix](
+            lone = self.matrix == "hessian" and objective.count == 1
+            operator = (KeptHessian if lone else OPERATORS[self.matrix])(
                 objective.outputs,
                 objective,
                 parameters,
