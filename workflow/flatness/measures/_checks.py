@@ -69,7 +69,7 @@ def _is_finite(tensor: Tensor) -> bool:
     return all(bool(torch.isfinite(end)) for end in tensor.detach().aminmax())
 
 
-def check_inputs(model: nn.Module, inputs: Tensor) -> Tensor:
+def check_inputs(model: nn.Module, inputs: Any) -> Tensor:
     """Refuses inputs that the model's numbers cannot be measured on.
 
     Args:

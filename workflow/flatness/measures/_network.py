@@ -53,6 +53,10 @@ class Network:
         """Inputs in the layout that the model takes fastest."""
         return fast_layout(inputs) if self.channels_last else plain(inputs)
 
+    def without_parameters(self) -> "Network":
+        """The same network where only its outputs' gradient by its inputs matters."""
+        return replace(self, layers=(), others=())
+
     def laid_out_plain(self) -> "Network":
         """The same network, images and kernels channels first."""
         layers = tuple(

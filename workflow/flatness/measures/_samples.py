@@ -111,7 +111,13 @@ class _Plan:
 
 
 def measure_samples(
-    network: Network, inputs: Tensor, *, chunk: int | None, memory: float, smallest: bool
+    network: Network,
+    inputs: Tensor,
+    *,
+    chunk: int | None,
+    memory: float,
+    layered: bool,
+    smallest: bool,
 ) -> Samples:
     """Measures every sample.
 
@@ -120,6 +126,7 @@ def measure_samples(
         inputs: (n, ...).
         chunk: samples at a time; None chooses.
         memory: bytes that the tensors of a chunk may take.
+        layered: whether the singular values of the layers' Jacobians are wanted.
         smallest: whether bounds are wanted, so that the patches' singular values are needed.
 
     Returns:
@@ -140,7 +147,7 @@ def measure_samples(
             if len(part) not in checked:
                 network, backward = _trusted(network, part, backward, plan.outputs)
                 checked.add(len(part))
-            parts.append(_measure_chunk(network, part, backward, plan, wanted, progress))
+            parts.append(_measure_chunk(network, part, backward, plan, wanted, layered, progress))
     return Samples(
         **{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Samples)}
     )
@@ -229,9 +236,10 @@ def _measure_chunk(
     backward: Backward,
     plan: _Plan,
     wanted: list[bool],
+    layered: bool,
     progress: Bar,
 ) -> Samples:
-    found = _Found(network, inputs)
+    found = _Found(network, inputs, layered=layered)
     for index, group in enumerate(plan.groups):
         by_input = index == 0
         for rows in backward(group):
@@ -263,7 +271,7 @@ class _Found:
 
     Attributes:
         spectrum: of J.
-        spectra: of each J_l.
+        spectra: of each J_l, if wanted.
         inputs: x^l of each layer, (c, ...).
         sums: sums of squares over the outputs, by their names in `Samples`.
         first_is_input: see `Samples`.
@@ -272,8 +280,9 @@ class _Found:
 
     spectrum: Spectrum
 
-    def __init__(self, network: Network, inputs: Tensor) -> None:
+    def __init__(self, network: Network, inputs: Tensor, *, layered: bool) -> None:
         self._network = network
+        self._layered = layered
         self._x = inputs
         self._jacobian: list[Tensor] = []
         self._jacobians: dict[int, list[Tensor]] = {p: [] for p in range(len(network.layers))}
@@ -295,7 +304,8 @@ class _Found:
         for place in group:
             seen = rows.layers[place]
             self.inputs[place] = seen.inputs
-            self._jacobians[place].append(features(seen.input_rows))
+            if self._layered:
+                self._jacobians[place].append(features(seen.input_rows))
             layer = self._network.layers[place]
             if place not in self._forms:
                 self._forms[place] = quadratic_forms(layer, seen.inputs, self._network.outputs)
@@ -309,11 +319,12 @@ class _Found:
     def decompose(self, group: Sequence[int], *, by_input: bool) -> None:
         """Takes the singular values, once all outputs are in."""
         for place in group:
-            self.spectra[place] = spectrum(_joined(self._jacobians.pop(place)))
+            if self._layered:
+                self.spectra[place] = spectrum(_joined(self._jacobians.pop(place)))
             self._forms.pop(place)
         if by_input:
             jacobian, self._jacobian = self._jacobian, []
-            shared = self.first_is_input
+            shared = self.first_is_input and self._layered
             self.spectrum = self.spectra[0] if shared else spectrum(_joined(jacobian))
 
 
@@ -396,10 +407,12 @@ def _of_layers(network: Network, found: _Found, wanted: list[bool]) -> dict[str,
         smallest_singular_values(layer, found.inputs[place]) if useful else (undefined, undefined)
         for place, (layer, useful) in enumerate(zip(network.layers, wanted, strict=True))
     ]
-    spectra = [found.spectra[place] for place in sorted(found.spectra)]
+    spectra = [found.spectra.get(place) for place in range(len(network.layers))]
     return {
-        "layer_mls": _columns([s.values[:, 0] for s in spectra], undefined),
-        "layer_log_volume": _columns([s.log_volume for s in spectra], undefined),
+        "layer_mls": _columns([s.values[:, 0] if s else undefined for s in spectra], undefined),
+        "layer_log_volume": _columns(
+            [s.log_volume if s else undefined for s in spectra], undefined
+        ),
         "layer_smallest": _columns([plain for plain, _ in smallest], undefined),
         "layer_smallest_bias": _columns([bias for _, bias in smallest], undefined),
     }

@@ -45,6 +45,9 @@ from flatness.measures.quantities import BOUND_NAMES, QUANTITIES
 __all__ = ["QUANTITIES", "Estimate", "Measurements", "measure"]
 
 SAMPLED = "average_case_sharpness_sampled"
+#: What needs the layers' Jacobians, and what needs gradients by parameters or layers at all.
+BY_LAYERS = {"nmls", "log_nvr"} | BOUND_NAMES
+BY_PARAMETERS = BY_LAYERS | {"sharpness", "average_case_sharpness", "relative_flatness"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class Measurements(Mapping[str, Estimate]):
 
     Attributes:
         estimates: the same mapping; NaN where a quantity is not defined, see `flags`.
-        samples: the values of each sample and layer behind the estimates.
+        samples: the values of each sample and layer behind the estimates; NaN, or no column, where
+            no estimate needed them.
         layers: names of the layers, in the order of `samples`' layer columns.
         norms: ||W_l||_2 of each layer, (L,); NaN where no bound needed it.
         flags: what a reader of the numbers should know, a sentence each.
@@ -145,12 +149,14 @@ def measure(
         wanted = _wanted(quantities, targets)
         require_counts(chunk=1 if chunk is None else chunk, pairs=pairs)
         require_positive(rho=rho, memory=memory)
-        inputs = joined(inputs)
-        if note:
-            inputs, targets = (x.float() if isinstance(x, Tensor) else x for x in (inputs, targets))
-        inputs = check_inputs(model, inputs)
+        given = joined(inputs)
+        if note and isinstance(given, Tensor):
+            given, targets = given.float(), None if targets is None else targets.float()
+        inputs = check_inputs(model, given)
         require_function_of_one_sample(model, inputs)
         network = take_apart(model, inputs[:1])
+        if not wanted & BY_PARAMETERS:
+            network = network.without_parameters()
         sampled: dict[str, Callable[[], Estimate]] = {}
         if targets is not None:
             targets = check_targets(model, targets, (len(inputs), network.outputs))
@@ -158,8 +164,14 @@ def measure(
             sampled[SAMPLED] = lambda: (
                 average_case_sharpness_sampled(model, inputs, targets, **how).estimate
             )
-        bounded = bool(wanted & BOUND_NAMES)
-        samples = measure_samples(network, inputs, chunk=chunk, memory=memory, smallest=bounded)
+        samples = measure_samples(
+            network,
+            inputs,
+            chunk=chunk,
+            memory=memory,
+            layered=bool(wanted & BY_LAYERS),
+            smallest=bool(wanted & BOUND_NAMES),
+        )
         return _estimate(network, samples, wanted, sampled, note)
 
 
@@ -178,7 +190,7 @@ def _estimate(
         makers |= _bounds(network, samples, norms)
     estimates = {n: makers[n]() if n in makers else UNDEFINED for n in QUANTITIES if n in wanted}
     layers = tuple(layer.name for layer in network.layers)
-    flags = ((note,) if note else ()) + _flags(network, samples)
+    flags = ((note,) if note else ()) + _flags(network, samples, wanted)
     return Measurements(estimates, samples, layers, norms, flags)
 
 
@@ -235,7 +247,7 @@ def _few(names: Collection[str]) -> str:
     return ", ".join(some) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _flags(network: Network, samples: Samples) -> tuple[str, ...]:
+def _flags(network: Network, samples: Samples, wanted: set[str]) -> tuple[str, ...]:
     n = len(samples)
     dead = int((samples.mls == 0).sum())
     empty = int((samples.input_squared == 0).sum())
@@ -254,12 +266,12 @@ def _flags(network: Network, samples: Samples) -> tuple[str, ...]:
         + silent: (silent),
         "NMLS, NVR and their bounds are not defined: " + network.incomplete: network.incomplete,
         "MLS and LVR bounds are not defined: x is not the first layer's input": (
-            not samples.first_is_input.all()
+            wanted & BOUND_NAMES and not samples.first_is_input.all()
         ),
         "theorems not defined, more positions than numbers in a patch, in layer: "
         + crowded: crowded,
         "relative flatness is not defined: the output is not a linear layer's": (
-            not samples.last_is_output.all()
+            "relative_flatness" in wanted and not samples.last_is_output.all()
         ),
         f"{low} of {n} samples have a Jacobian of rank below {network.outputs}: their volume is 0, "
         "its logarithm −inf": low > 0,
