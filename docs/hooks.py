@@ -38,8 +38,8 @@ FIGURES = """\
 
 Figures of `results/reference/laptop/`. `make figures` redraws them;
 [Equations and figures](map.md) names the function that draws each.
-[Every scatter plot, interactive](explore.html) is the same run's `explore.html`: it names the model of
-each point, and has filters, other scales, matched losses and the claims of each plot.
+[Every scatter plot, interactive](explore.html) is the same run's `explore.html`: it names the model
+of each point, and has filters, other scales, matched losses and the claims of each plot.
 """
 
 

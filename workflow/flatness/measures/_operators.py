@@ -1,4 +1,4 @@
-"""What is asked of a Hessian as a linear operator: its trace, its entries, its symmetry."""
+"""Trace, entries and symmetry of a Hessian as a linear operator."""
 
 import torch
 from curvlinops import hutchpp_trace, xtrace
@@ -15,7 +15,7 @@ def _estimated_trace(operator: CurvatureLinearOperator, products: int) -> float:
     try:
         return float(xtrace(operator, products))
     except torch.linalg.LinAlgError:
-        # its matrix of products is singular, as where the rank is below half their number
+        # the matrix of products is singular, for example if the rank is below half their number
         return float(hutchpp_trace(operator, products - products % 3))
 
 
@@ -50,7 +50,7 @@ def _require_symmetric(
         if _asymmetric(operator, _only(u, index), _only(v, index))
     ]
     raise NumericalError(
-        "the Hessian is not symmetric, so PyTorch's second derivative is wrong or rounding drowns "
+        "the Hessian is not symmetric, so PyTorch's second derivative is wrong or rounding dominates "
         f"it, by parameter {wrong[0] if wrong else 'unknown: each block is symmetric'}; use "
         "float64, or write its layer without weight norm, spectral norm or code of its own"
     )
