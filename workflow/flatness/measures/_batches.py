@@ -63,7 +63,7 @@ class Objective:
         _require_iterable(self._batches)
 
     def __iter__(self) -> Iterator[tuple[tuple[Any], Tensor]]:
-        """Each batch in a tuple, which curvlinops leaves unchanged, and targets that are not used."""
+        """Each batch in a tuple, which curvlinops does not change, and unused targets."""
         for batch in self._batches:
             yield (self._brought(batch),), torch.zeros(())
 
@@ -116,8 +116,8 @@ class Objective:
             The loss of the first batch, with its graph.
 
         Raises:
-            UserError: the model is random or mixes samples; the loss is not a mean, or depends on no
-                parameter; there are no batches, or they differ each time they are read.
+            UserError: the model is random or mixes samples; the loss is not a mean, or depends on
+                no parameter; there are no batches, or they differ each time they are read.
             NumericalError: the data or the loss are not finite.
         """
         first = next(iter(self), None)

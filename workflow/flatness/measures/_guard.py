@@ -1,6 +1,6 @@
 """A check of the gradients before anything is measured: backward against forward differentiation.
 
-The same number is computed in two ways, for random directions v and random weights u of the outputs:
+For random directions v and random weights u of the outputs, one number is computed in two ways:
 
     ⟨J v, u⟩ = ⟨v, Jᵀ u⟩
 

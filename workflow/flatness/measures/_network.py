@@ -128,7 +128,7 @@ def _trial(
     candidates: Mapping[str, nn.Module],
     layout: Callable[[Tensor], Tensor],
 ) -> tuple[dict[str, Tensor], list[Call], Tensor]:
-    """Parameters in a layout, and from a run on the samples the layers' calls and outputs (c, N)."""
+    """Parameters in a layout, and the layers' calls and the outputs (c, N) on the samples."""
     parameters = {name: layout(p.detach()) for name, p in model.named_parameters()}
     with torch.enable_grad(), recorded(candidates) as calls:
         leaf = layout(sample.detach()).requires_grad_()

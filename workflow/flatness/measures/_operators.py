@@ -50,7 +50,7 @@ def _require_symmetric(
         if _asymmetric(operator, _only(u, index), _only(v, index))
     ]
     raise NumericalError(
-        "the Hessian is not symmetric, so PyTorch's second derivative is wrong or rounding dominates "
+        "the Hessian is not symmetric: PyTorch's second derivative is wrong or rounding dominates "
         f"it, by parameter {wrong[0] if wrong else 'unknown: each block is symmetric'}; use "
         "float64, or write its layer without weight norm, spectral norm or code of its own"
     )
