@@ -47,9 +47,7 @@ def measuring(model: nn.Module) -> Iterator[None]:
         stack.enter_context(mended())
         for device in {p.device.type for p in model.parameters()} & {"cpu", "cuda"}:
             stack.enter_context(torch.autocast(device, enabled=False))
-        if (
-            "torch._dynamo" in sys.modules
-        ):  # else nothing is compiled, and importing it is slow
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it is slow
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
             _refuse_wrappers(model)

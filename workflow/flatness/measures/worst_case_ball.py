@@ -153,7 +153,7 @@ def worst_case_sharpness(
         seed: of the batches and corners.
 
     Returns:
-        The sharpness, in units of the loss; for several ρ a list in their order.
+        The sharpness, in units of the loss; for several ρ a tuple in their order.
 
     Raises:
         UserError: a setting is out of range, or the same batch gives two losses.
