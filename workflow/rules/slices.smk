@@ -30,7 +30,7 @@ def epfl_tables(pattern, pools=CONFIG.epfl.pools):
 
 
 def epfl_audited(pattern):
-    """The tables that a pool's audit reads, one a protocol and block."""
+    """The tables that a pool's audit reads, one per protocol and block."""
     return lambda wildcards: sorted(
         {
             expand(
@@ -111,7 +111,7 @@ CHEN_JOB = {
 
 
 def chen_files(pattern, family):
-    """One kind of file of a family's job, one a setting."""
+    """One kind of file of a family's job, one per setting."""
     together = CONFIG.chen.families[family].together
     settings = CHEN_SETTINGS[family] if together else ["{setting}"]
     return expand(result(pattern), family=family, setting=settings, allow_missing=True)

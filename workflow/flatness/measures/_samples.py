@@ -361,7 +361,7 @@ def _square(x: Tensor, *, double: bool) -> Tensor:
 
 
 def _columns(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    """One column a layer, (c, L)."""
+    """One column per layer, (c, L)."""
     return torch.stack(list(parts), dim=1) if parts else like.new_zeros(len(like), 0)
 
 

@@ -92,7 +92,8 @@ def gap_excess(checkpoints: pd.DataFrame, *, ratios: bool = True) -> pd.Series:
         ratios: whether a gap is a ratio, in powers of ten, or a difference, in units of A.
 
     Returns:
-        One value a run (setting and seed), the mean over its checkpoints; NaN if one is undefined.
+        One value per run (setting and seed), the mean over its checkpoints; NaN if one is
+        undefined.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         chain = checkpoints[list(CHAIN_LABELS)[:4]]
@@ -109,7 +110,7 @@ def difference_of_correlations(
     """|r(x, y)| − |r(x, z)| with its jackknife-t interval over groups.
 
     Args:
-        x: (n,), one value a model.
+        x: (n,), one value per model.
         y: (n,).
         z: (n,).
         groups: (n,), equal for models that are not independent.

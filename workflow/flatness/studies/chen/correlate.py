@@ -51,7 +51,7 @@ FURTHER_PAIRS = (
 
 def correlate_family(
     statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
-    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one a block")],
+    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one per block")],
     checkpoints: Annotated[Path, typer.Option(help="table of all checkpoints to write")],
     correlations: Annotated[Path, typer.Option(help="table of correlations to write")],
     bounds: Annotated[Path, typer.Option(help="table of bounds against values to write")],
@@ -103,7 +103,7 @@ def over_models(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[str
     """Correlations over models.
 
     Args:
-        models: one row a model, with derived columns.
+        models: one row per model, with derived columns.
         settings: of intervals and permutations.
 
     Yields:

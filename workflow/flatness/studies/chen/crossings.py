@@ -32,7 +32,7 @@ class Crossings:
         Args:
             losses: training losses; none: nothing is looked for.
             samples: training images.
-            batch_size: images a step.
+            batch_size: images per step.
         """
         self.kept: list[int] = []
         self._losses = sorted(losses, reverse=True)

@@ -44,7 +44,7 @@ def effect(models: pd.DataFrame, factor: str, y: str, settings: Statistics) -> d
     """One quantity at the highest level of a factor less that at the lowest, paired by seed.
 
     Args:
-        models: one row a model; only the factor and the seed vary.
+        models: one row per model; only the factor and the seed vary.
         factor: column of the levels.
         y: column of the quantity.
         settings: of the intervals.

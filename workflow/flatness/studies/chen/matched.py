@@ -28,7 +28,7 @@ def compared_at(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         table: rows of `MeasuredCheckpoint` with derived columns.
 
     Returns:
-        One row a model and entry, measured on training images.
+        One row per model and entry, measured on training images.
     """
     return {END: last_on_train(table)} | {at_name(loss): at_loss(table, loss) for loss in LOSSES}
 
@@ -44,8 +44,8 @@ def at_loss(table: pd.DataFrame, loss: float) -> pd.DataFrame:
         loss: training loss.
 
     Returns:
-        One row a model that was measured along training. The numbers of a model that does not reach
-        the loss, or whose first checkpoint is past it, are NaN, and its `reason` says so.
+        One row per model that was measured along training. The numbers of a model that does not
+        reach the loss, or whose first checkpoint is past it, are NaN, and its `reason` says so.
     """
     train = table[table["sampled"] == "train"].sort_values("step")
     runs = [run for _, run in train.groupby(["setting", "seed"]) if len(run) > 1]

@@ -35,7 +35,7 @@ def among_settings(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[
     """What settings do to models of the same initial weights.
 
     Args:
-        models: one row a model, with derived columns.
+        models: one row per model, with derived columns.
         settings: of the resampling.
 
     Yields:
@@ -60,7 +60,7 @@ def among_seeds(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[str
     All settings share the seeds, so seeds are what the interval and the p-value draw.
 
     Args:
-        models: one row a model, with derived columns.
+        models: one row per model, with derived columns.
         settings: of the resampling.
 
     Yields:
@@ -99,7 +99,7 @@ def account(models: pd.DataFrame, used: np.ndarray) -> dict[str, Any]:
     """The columns `interpolating`, `excluded` and `reasons`.
 
     Args:
-        models: one row a model.
+        models: one row per model.
         used: (n,), which of them are used.
 
     Returns:

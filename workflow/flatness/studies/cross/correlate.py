@@ -32,8 +32,8 @@ COLUMNS = list(CrossModel.model_fields)
 
 def correlate_measures(
     statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
-    checkpoints: Annotated[list[Path], typer.Option(help="tables of correlate-chen, one a family")],
-    pools: Annotated[list[Path], typer.Option(help="tables of correlate-epfl, one a pool")],
+    checkpoints: Annotated[list[Path], typer.Option(help="tables of correlate-chen, by family")],
+    pools: Annotated[list[Path], typer.Option(help="tables of correlate-epfl, one per pool")],
     measurements: Annotated[list[Path], typer.Option(help="tables of measure-cross-…")],
     models: Annotated[Path, typer.Option(help="table of models to write")],
     output: Annotated[Path, typer.Option(help="table of correlations to write")],
@@ -59,7 +59,7 @@ def family_models(checkpoints: pd.DataFrame, measured: pd.DataFrame) -> pd.DataF
     """Every measure of the models of the compression study.
 
     Args:
-        checkpoints: rows of `MeasuredCheckpoint`, one a model.
+        checkpoints: rows of `MeasuredCheckpoint`, one per model.
         measured: rows of `CrossMeasurement`, of pools too.
 
     Returns:
@@ -88,7 +88,7 @@ def pool_models(pools: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     """Every measure of the models of the EPFL study.
 
     Args:
-        pools: rows of `PoolModel`, one a model.
+        pools: rows of `PoolModel`, one per model.
         measured: rows of `CrossMeasurement`, of families too.
 
     Returns:

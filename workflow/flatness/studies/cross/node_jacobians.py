@@ -2,7 +2,7 @@
 
 The output of a network for node i is its 7 class scores, before the softmax; J_i is their Jacobian
 by the node's own features, those of its neighbours held fixed. All models of a stack share the part
-of the graph that the node depends on, so one backward pass a class serves them all.
+of the graph that the node depends on, so one backward pass per class serves them all.
 """
 
 from collections.abc import Sequence

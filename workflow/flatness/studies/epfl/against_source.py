@@ -30,7 +30,7 @@ def against_source(pool: str, joined: pd.DataFrame, settings: Statistics) -> lis
         settings: resampling.
 
     Returns:
-        One line a source and quantity.
+        One line per source and quantity.
     """
     used = joined[joined["used"]]
     ours, first = own_values(used, settings), joined.iloc[0]
@@ -75,7 +75,7 @@ def ranges(
         settings: resampling, with the level of the intervals.
 
     Returns:
-        One line a quantity.
+        One line per quantity.
     """
     used, first = joined[joined["used"]], joined.iloc[0]
     ours = own_values(used, settings)

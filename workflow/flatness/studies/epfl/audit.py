@@ -53,7 +53,7 @@ def audit_pool(
 
 
 def read_run(run: AuditRun, training: Path, measurements: Path) -> pd.DataFrame:
-    """One row a model of a run, as `join_pool` returns them."""
+    """One row per model of a run, as `join_pool` returns them."""
     trained = [training / run.trained / f"{block}.csv" for block in run.blocks]
     measured = [measurements / run.trained / run.measured / f"{block}.csv" for block in run.blocks]
     joined = join_pool(read_tables(trained, TrainedModel), read_tables(measured, MeasuredModel))
@@ -134,7 +134,7 @@ def ratio_of_means(values: pd.Series, base: pd.Series) -> tuple[float, float]:
     such as the batches drawn, cancels.
 
     Args:
-        values: a, one a model.
+        values: a, one per model.
         base: b of the same models.
 
     Returns:

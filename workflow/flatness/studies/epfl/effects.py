@@ -32,7 +32,7 @@ QUANTITIES = {"tau": "tau", "mean_sharpness": "worst_case_sharpness", "mean_test
 
 def defect_effects(
     statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
-    models: Annotated[list[Path], typer.Option(help="tables of cross-defects, one a block")],
+    models: Annotated[list[Path], typer.Option(help="tables of cross-defects, one per block")],
     cells: Annotated[Path, typer.Option(help="table of combinations to write")],
     output: Annotated[Path, typer.Option(help="table of effects to write")],
 ) -> None:
@@ -112,7 +112,7 @@ def combination_rows(
     settings: Statistics,
     shared: dict[str, object],
 ) -> Iterator[Combination]:
-    """One row a combination, held against the published figure in all three quantities.
+    """One row per combination, held against the published figure in all three quantities.
 
     Args:
         table: rows of `CrossedModel`.

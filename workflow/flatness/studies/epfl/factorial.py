@@ -78,7 +78,7 @@ def run_training(
         scratch: folder of the resumable state of one training, below this one.
 
     Yields:
-        One row a model and measuring protocol.
+        One row per model and measuring protocol.
     """
     block = {"block": len(seeds)}
     settings = training(study, pool, trained, device).model_copy(update=block)

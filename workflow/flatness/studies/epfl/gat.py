@@ -134,7 +134,8 @@ def gat_log_probabilities(
     Args:
         parameters: stacked, named as in PyG.
         graph: the part of the graph to compute.
-        generators: one a model, for dropout on attention and hidden features; None switches it off.
+        generators: one per model, for dropout on attention and hidden features; None switches it
+            off.
 
     Returns:
         (outputs, M, classes).

@@ -71,7 +71,7 @@ def measured_rows(
         scratch: folder of resumable state.
 
     Returns:
-        One row a model, those that diverged too.
+        One row per model, those that diverged too.
     """
     kept = [index for index, reason in enumerate(reasons) if not reason]
     usable = {name: values[kept] for name, values in states.items()}

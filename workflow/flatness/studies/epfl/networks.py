@@ -36,7 +36,7 @@ def fcnn(features: int, *, elu_output: bool = False) -> nn.Sequential:
 
 
 def stacked_fcnn(parameters: Parameters, inputs: Tensor, *, elu_output: bool = False) -> Tensor:
-    """Outputs of a stack of `fcnn`s in one batched product a layer.
+    """Outputs of a stack of `fcnn`s in one batched product per layer.
 
     Args:
         parameters: named as in `fcnn`, with a leading dimension M.

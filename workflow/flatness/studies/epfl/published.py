@@ -40,12 +40,12 @@ class SourceValue:
 
 
 def scatter(pool: str) -> pd.DataFrame:
-    """The published scatter of a pool, one row a dot: columns sharpness and test_loss."""
+    """The published scatter of a pool, one row per dot: columns sharpness and test_loss."""
     return pd.read_csv(FOLDER / f"{pool}.csv")
 
 
 def printed() -> pd.DataFrame:
-    """What the FCNN's notebook prints, one row a model: columns train_loss and climbed_loss."""
+    """What the FCNN's notebook prints, one row per model: columns train_loss and climbed_loss."""
     return pd.read_csv(FOLDER / "fcnn_printed.csv", index_col="model")
 
 
@@ -90,7 +90,7 @@ def mean_and_spread(values: pd.Series) -> tuple[tuple[float, float], tuple[float
     """Mean and standard deviation over models, each with its standard error.
 
     Args:
-        values: one a model.
+        values: one per model.
 
     Returns:
         The mean with its error, and the deviation with that of the jackknife; NaN for too few.

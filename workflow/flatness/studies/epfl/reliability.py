@@ -16,7 +16,7 @@ def reliability(values: pd.Series, errors: pd.Series) -> float:
     """Share of the variance between models that is not the variance of their restarts' means.
 
     Args:
-        values: sharpness, one a model.
+        values: sharpness, one per model.
         errors: its standard error over restarts.
 
     Returns:

@@ -38,8 +38,8 @@ def replicate_pool(
     measured: Annotated[str, typer.Option(help="measuring protocol")],
     size: Annotated[int, typer.Option(help="models in one replication")],
     statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
-    training: Annotated[list[Path], typer.Option(help="training tables, one a block")],
-    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one a block")],
+    training: Annotated[list[Path], typer.Option(help="training tables, one per block")],
+    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one per block")],
     models: Annotated[Path, typer.Option(help="table of models to write")],
     replications: Annotated[Path, typer.Option(help="table of replications to write")],
     output: Annotated[Path, typer.Option(help="table of the distribution to write")],
@@ -171,7 +171,7 @@ def spread_of_splits(taus: np.ndarray, splits: np.ndarray) -> tuple[float, float
     The first is that of the splits' means, less what replications alone would give.
 
     Args:
-        taus: one a replication, (R,).
+        taus: one per replication, (R,).
         splits: of each, (R,).
 
     Returns:

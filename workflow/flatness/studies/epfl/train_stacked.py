@@ -91,7 +91,7 @@ def step_losses(
     Args:
         pool: data and network.
         settings: batch size, training defects.
-        generators: one a model.
+        generators: one per model.
 
     Yields:
         Functions of the stack's parameters to losses (M,).

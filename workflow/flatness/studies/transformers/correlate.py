@@ -30,7 +30,7 @@ OUTLYING = 3.5  # the customary limit of a robust score
 
 def correlate_models(
     statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
-    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one a block")],
+    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one per block")],
     models: Annotated[Path, typer.Option(help="table of models and outliers to write")],
     output: Annotated[Path, typer.Option(help="table of correlations to write")],
 ) -> None:

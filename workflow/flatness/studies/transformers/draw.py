@@ -1,4 +1,4 @@
-"""Figure 4 of Chen et al.: average-case sharpness against normalized MLS, a colour a family."""
+"""Figure 4 of Chen et al.: average-case sharpness against normalized MLS, a colour per family."""
 
 from collections.abc import Iterable
 from itertools import cycle

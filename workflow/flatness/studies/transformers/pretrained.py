@@ -29,7 +29,7 @@ def pinned_tags(path: Path) -> list[str]:
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); transformers.pretrained.models_file names "
-            "a list of timm tags, one a line"
+            "a list of timm tags, one per line"
         ) from error
     tags = [line for line in lines if line and not line.startswith("#")]
     if f"# models: {len(tags)}" not in lines:

@@ -17,8 +17,8 @@ from flatness.studies.chen.measured_rows import MeasuredCheckpoint
 from flatness.studies.chen.quantities import with_derived
 from flatness.studies.titles import title
 
-Checkpoints = Annotated[list[Path], typer.Option(help="tables of checkpoints, one a family")]
-Correlations = Annotated[list[Path], typer.Option(help="tables of correlations, one a family")]
+Checkpoints = Annotated[list[Path], typer.Option(help="tables of checkpoints, one per family")]
+Correlations = Annotated[list[Path], typer.Option(help="tables of correlations, one per family")]
 
 #: Markers of settings, which colours alone do not tell apart for everybody.
 MARKERS = "osD^vP*X"
@@ -77,7 +77,7 @@ def shown(models: pd.DataFrame, used: pd.Series) -> str:
     """How many models a panel shows, how many interpolate, and how many it leaves out and why.
 
     Args:
-        models: one row a model.
+        models: one row per model.
         used: which of them are drawn.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What the published notebooks do otherwise than the report: one file a pool, names and code.
+"""What the published notebooks do otherwise than the report: one file per pool, names and code.
 
 Each file lists its pool's defects of training and of measuring with a sentence each, and holds the
 code that follows the notebook where one of them is on. A defect that is an option of a network or

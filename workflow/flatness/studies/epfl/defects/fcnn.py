@@ -56,7 +56,7 @@ def rises(
         pool: data and network.
         settings: ascent and defects.
         centre: trained weights, (M, ...).
-        generators: one a model; they draw the batches.
+        generators: one per model; they draw the batches.
 
     Returns:
         (M, restarts); one restart under `full_batches`.

@@ -46,7 +46,7 @@ def rises(
         pool: graph and network.
         settings: ascent and defects.
         centre: trained weights, (M, ...).
-        generators: one a model; they draw batches and dropout.
+        generators: one per model; they draw batches and dropout.
 
     Returns:
         (M, restarts).
@@ -91,7 +91,7 @@ def _all_nodes(
     mask, in which repeats count once, so the filling changes nothing.
 
     Returns:
-        Weights of the nodes, (M, nodes), one a batch.
+        Weights of the nodes, (M, nodes), one per batch.
     """
     import torch
 

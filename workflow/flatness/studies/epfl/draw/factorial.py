@@ -46,7 +46,7 @@ def draw_factorial(
 
 
 def draw_cells(axis: Axes, table: pd.DataFrame) -> None:
-    """Draws one point a combination, its test loss as colour, with the published figure.
+    """Draws one point per combination, its test loss as colour, with the published figure.
 
     Args:
         axis: where to draw.

@@ -16,8 +16,8 @@ from flatness.studies.titles import title
 
 
 def draw_replications(
-    replications: Annotated[list[Path], typer.Option(help="tables of replications, one a pool")],
-    distributions: Annotated[list[Path], typer.Option(help="tables of distributions, one a pool")],
+    replications: Annotated[list[Path], typer.Option(help="tables of replications, one per pool")],
+    distributions: Annotated[list[Path], typer.Option(help="tables of distributions, by pool")],
     png: Png,
     svg: Svg,
     dpi: Dpi = 150,
