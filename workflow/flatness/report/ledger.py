@@ -67,7 +67,7 @@ def evaluate(claims: Claims, results: Path, fixed_in: str) -> list[Outcome]:
         fixed_in: commit of the claims.
 
     Returns:
-        One outcome a claim, then one per check; what has no table or row is "not run here".
+        One outcome per claim, then one per check; without a table or row it is "not run here".
 
     Raises:
         UserError: a claim names a column that its table lacks, or selects more than one row.

@@ -1,4 +1,4 @@
-"""Comparisons within a family that no single correlation shows, each with its interval."""
+"""Comparisons within a family that a single correlation cannot show, with intervals."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,10 +33,10 @@ def contrast_family(
     statistics: Annotated[str, typer.Option(help="settings of intervals, as JSON")],
     checkpoints: Annotated[Path, typer.Option(help="table of all checkpoints of the family")],
     output: Annotated[Path, typer.Option(help="table of contrasts to write")],
-    effects: Annotated[Path, typer.Option(help="table of what settings do, to write")],
-    changes: Annotated[Path, typer.Option(help="table of changes after interpolation, to write")],
+    effects: Annotated[Path, typer.Option(help="table of effects of settings to write")],
+    changes: Annotated[Path, typer.Option(help="table of changes after interpolation to write")],
 ) -> None:
-    """Compares a family's bounds, correlations and settings, and its ends with interpolation."""
+    """Compares a family's bounds, correlations, settings and changes after interpolation."""
     settings = Statistics.model_validate_json(statistics)
     measured = read_table(checkpoints, MeasuredCheckpoint)
     table = with_derived(measured)
@@ -85,11 +85,11 @@ def contrasts(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, A
 
 
 def gap_excess(checkpoints: pd.DataFrame, *, ratios: bool = True) -> pd.Series:
-    """How much wider the gap C–D is than the others.
+    """How much larger the gap C–D is than the other gaps.
 
     Args:
         checkpoints: rows of `MeasuredCheckpoint`.
-        ratios: whether a gap is a ratio, in powers of ten, or a difference, in units of A.
+        ratios: whether a gap is a ratio, in powers of ten; else a difference, in units of A.
 
     Returns:
         One value per run (setting and seed), the mean over its checkpoints; NaN if one is
