@@ -33,8 +33,8 @@ def contrast_family(
     statistics: Annotated[str, typer.Option(help="settings of intervals, as JSON")],
     checkpoints: Annotated[Path, typer.Option(help="table of all checkpoints of the family")],
     output: Annotated[Path, typer.Option(help="table of contrasts to write")],
-    effects: Annotated[Path, typer.Option(help="table of effects of settings to write")],
-    changes: Annotated[Path, typer.Option(help="table of changes after interpolation to write")],
+    effects: Annotated[Path, typer.Option(help="table of what settings do, to write")],
+    changes: Annotated[Path, typer.Option(help="table of changes after interpolation, to write")],
 ) -> None:
     """Compares a family's bounds, correlations, settings and changes after interpolation."""
     settings = Statistics.model_validate_json(statistics)

@@ -51,7 +51,7 @@ FURTHER_PAIRS = (
 
 def correlate_family(
     statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
-    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one per block")],
+    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one a block")],
     checkpoints: Annotated[Path, typer.Option(help="table of all checkpoints to write")],
     correlations: Annotated[Path, typer.Option(help="table of correlations to write")],
     bounds: Annotated[Path, typer.Option(help="table of bounds against values to write")],

@@ -84,7 +84,7 @@ class ScaleCorrelation(Provenance):
 def compare_scales(
     statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
     scale: Annotated[str, typer.Option(help="name of the comparison")],
-    checkpoints: Annotated[list[Path], typer.Option(help="tables of checkpoints, one per family")],
+    checkpoints: Annotated[list[Path], typer.Option(help="tables of checkpoints, one a family")],
     output: Annotated[Path, typer.Option(help="table of correlations to write")],
 ) -> None:
     """Correlates the same models' quantities on every number of training images."""

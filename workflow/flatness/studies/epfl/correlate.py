@@ -29,7 +29,7 @@ def correlate_pool(
     output: Annotated[Path, typer.Option(help="table of correlations to write")],
     published: Annotated[Path, typer.Option(help="table of multiples of the figure to write")],
 ) -> None:
-    """Joins a pool's training and measurements and correlates sharpness with test loss."""
+    """Joins a pool's training and measuring tables and correlates sharpness with test loss."""
     settings = Statistics.model_validate_json(statistics)
     trained_models = read_tables(training, TrainedModel)
     measured_models = read_tables(measurements, MeasuredModel)
@@ -88,7 +88,7 @@ def correlate_pool(
 
 
 def join_pool(trained: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """Puts each model's sharpness beside its losses and says whether the pair can be used.
+    """Joins each model's sharpness with its losses, and says whether the model can be used.
 
     Args:
         trained: rows of `TrainedModel`.

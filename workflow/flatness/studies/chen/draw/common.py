@@ -17,8 +17,8 @@ from flatness.studies.chen.measured_rows import MeasuredCheckpoint
 from flatness.studies.chen.quantities import with_derived
 from flatness.studies.titles import title
 
-Checkpoints = Annotated[list[Path], typer.Option(help="tables of checkpoints, one per family")]
-Correlations = Annotated[list[Path], typer.Option(help="tables of correlations, one per family")]
+Checkpoints = Annotated[list[Path], typer.Option(help="tables of checkpoints, one a family")]
+Correlations = Annotated[list[Path], typer.Option(help="tables of correlations, one a family")]
 
 #: Markers of settings, since not everybody can distinguish the colours.
 MARKERS = "osD^vP*X"

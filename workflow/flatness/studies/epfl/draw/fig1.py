@@ -74,7 +74,7 @@ def draw_pool(axis: Axes, points: pd.DataFrame, correlation: pd.Series) -> None:
 
 
 def reliable(correlation: pd.Series) -> str:
-    """The line on reliability and corrected τ; nothing where one run gives no error."""
+    """The line on reliability and corrected τ; empty if there is no standard error."""
     if np.isnan(correlation["reliability"]):
         return ""
     return (
