@@ -30,8 +30,7 @@ def mended() -> Iterator[None]:
       `stem.0.conv_scale.conv`.
     * Weight normalisation: the second derivative of the fused operation is wrong, so that Hessians
       are not symmetric. Here it is computed as an explicit product.
-    * The hard sigmoid has no second derivative. Here it is computed as relu6(x + 3) / 6, which has
-    one.
+    * The hard sigmoid has no second derivative. Here it is relu6(x + 3) / 6, which has one.
 
     Models compiled by TorchScript are not affected. It also works as a decorator.
     """

@@ -112,7 +112,7 @@ def check_before_start(config: Path, settings: Config, targets: Sequence[str]) -
 
 
 def dry_run(config: Path, *targets: str) -> subprocess.CompletedProcess[str]:
-    """Runs a dry run of Snakemake, which starts nothing and takes no lock."""
+    """Does a dry run of Snakemake, which starts nothing and takes no lock."""
     command = [program("snakemake"), "--configfile", str(config), "--dry-run", "--nolock"]
     return subprocess.run(
         [*command, "--quiet", "rules", "--", *targets],
