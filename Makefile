@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 ACTIVATE := source $(VENV)/bin/activate &&
+# Libraries that ours are compared with, in an environment of their own that sees the packages of the
+# first: PyTorch is not installed twice, and nothing in the first is changed.
+PEERS := .venv-concordance
+PEERS_READY := $(PEERS)/.ready
 
 .DEFAULT_GOAL := demo
 CONFIG ?= config/laptop.yaml
@@ -20,7 +24,7 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
 # Schemas come with the package: none is downloaded.
 SCHEMA := check-jsonschema -q --builtin-schema vendor.
 .PHONY: demo laptop scale paper plan figures compare archive adopt machine test coverage test-slow test-isa \
-    check docs wheel bench clean help
+    check docs wheel bench concordance clean help
 
 demo: $(READY) ## the whole pipeline on an embedded demo (default)
 laptop: $(READY) ## on the published data, at a size for two cores
@@ -53,7 +57,7 @@ test: machine ## the tests, without those of test-slow
 coverage: machine ## the same tests, and how much of flatness they run: 90 % of its lines at least
 	@$(ACTIVATE) $(PYTEST) --cov
 
-test-slow: machine ## kills, resumes, a cluster and other long tests
+test-slow: machine $(PEERS_READY) ## kills, resumes, a cluster and other long tests
 	@$(ACTIVATE) $(PYTEST) -m slow
 
 test-isa: $(READY) ## tests of training and measuring, under each lower instruction set
@@ -77,7 +81,10 @@ docs: $(READY) ## the documentation site, into site/
 wheel: $(READY) ## the package, into dist/
 	@$(ACTIVATE) pip wheel --disable-pip-version-check -q --no-deps --wheel-dir dist .
 
-bench: $(READY) ## the benchmarks: ratios in one run, on a quiet machine; needs the published data
+concordance: $(PEERS_READY) ## the same quantities by every library that has them, into docs/concordance.md
+	@OMP_NUM_THREADS=1 $(PEERS)/bin/python -m benchmarks.concordance docs/concordance.md
+
+bench: $(READY) $(PEERS_READY) ## the benchmarks: ratios in one run, on a quiet machine; needs the published data
 	@$(ACTIVATE) snakemake --quiet all --configfile config/laptop.yaml -- \
 	    data/abalone.safetensors data/cora.safetensors
 	@$(ACTIVATE) python -m benchmarks
@@ -86,7 +93,7 @@ clean: ## removes results of the configs, fetched data and scratch state; keeps 
 	rm -rf results/demo results/laptop results/scale results/paper results/redrawn_* data scratch .snakemake .cache
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): envs/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info < (3, 14))' || \
@@ -95,4 +102,13 @@ $(READY): envs/requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(ACTIVATE) pip install --disable-pip-version-check -q -r envs/requirements.lock
 	$(ACTIVATE) pip install --disable-pip-version-check -q --no-deps -e .
+	@touch $@
+
+$(PEERS_READY): envs/concordance.txt $(READY)
+	$(VENV)/bin/python -m venv --clear --without-pip $(PEERS)
+	$(VENV)/bin/python -m pip --python $(PEERS)/bin/python install --disable-pip-version-check -q --no-deps \
+	    -r envs/concordance.txt
+	@shared=$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	    own=$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	    printf '%s\n' "$$shared" "$(CURDIR)/workflow" >"$$own/shared.pth"
 	@touch $@

@@ -9,7 +9,9 @@ from benchmarks.record import gather
 from flatness.pipeline.allocation import ALLOCATION
 from flatness.pipeline.reference import BENCHMARK, REFERENCE
 
-NAMES = ("measures", "epfl", "chen", "gpu", "transformers", "workflow")
+NAMES = ("measures", "peers", "epfl", "chen", "gpu", "transformers", "workflow")
+#: Those that need other libraries run where these are.
+PYTHON = {"peers": ".venv-concordance/bin/python"}
 
 
 def main() -> int:
@@ -20,7 +22,12 @@ def main() -> int:
     failed = 0
     for name in NAMES:
         print(f"\n{name}", flush=True)
-        command = [sys.executable, "-m", f"benchmarks.{name}", str(folder / f"{name}.json")]
+        command = [
+            PYTHON.get(name, sys.executable),
+            "-m",
+            f"benchmarks.{name}",
+            str(folder / f"{name}.json"),
+        ]
         failed += bool(subprocess.run(command, env=as_jobs, check=False).returncode)
     gather(folder, REFERENCE / BENCHMARK)
     return failed

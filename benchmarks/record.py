@@ -35,7 +35,7 @@ def table_lines(record: Record) -> Iterator[str]:
     """The table in Markdown."""
     yield "| what | measured | target |"
     yield "|---|---|---|"
-    for lines in (measures, chen, gpu, epfl, transformers, workflow):
+    for lines in (measures, peers, chen, gpu, epfl, transformers, workflow):
         for line in lines(record.get(lines.__name__, {})):
             yield f"| {' | '.join(line)} |"
 
@@ -62,6 +62,17 @@ def measures(record: Record) -> Iterator[Line]:
         )
     for row in record.get("growth_with_outputs", []):
         yield f"all measures of the MLP, N = {row['outputs']}", f"{1e3 * row['cpu_s']:.0f} ms", ""
+
+
+def peers(record: Record) -> Iterator[Line]:
+    for row in record.get("rows", []):
+        found = row["ratio"]
+        yield (
+            f"{row['what']}: {row['peer']} over ours",
+            f"{found['median']:.2f}× [{found['low']:.2f}, {found['high']:.2f}] "
+            f"({duration(row['theirs_s'])}, {duration(row['ours_s'])})",
+            judged(round(row["target"], 2), row["ratio"]["median"]),
+        )
 
 
 def chen(record: Record) -> Iterator[Line]:
@@ -167,6 +178,11 @@ def workflow(record: Record) -> Iterator[Line]:
 def judged(target: float, found: float) -> str:
     """A target for a ratio that should be large, and whether it is met."""
     return f"{target:g}" if found >= target else f"{target:g}: **missed**"
+
+
+def duration(seconds: float) -> str:
+    """Such as "2.1 s" or "35 ms"."""
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1e3 * seconds:.0f} ms"
 
 
 def spread(ratio: dict[str, float]) -> str:

@@ -190,7 +190,7 @@ import resource, sys, time, torch, torchvision, flatness
 torch.manual_seed(0)
 torch.set_num_threads(2)
 model = torchvision.models.resnet18(num_classes=1000).eval()
-images = torch.randn(4, 3, 64, 64)
+images = torch.randn(2, 3, 64, 64)
 start = time.perf_counter()
 found = flatness.measure(model, images, memory=float(sys.argv[1]))
 print({name: estimate.value for name, estimate in found.items()})
