@@ -23,7 +23,7 @@ QUANTITY_PAGE = """\
 # Quantities
 
 [`measure`][flatness.measures.measure.measure] returns these by name, each with its standard error.
-*Kind* says what a value may be relied on for: a **definition** is the quantity as written, a
+*Kind* says how far you can rely on a value: a **definition** is the quantity as written, a
 **theorem** is a bound that always holds, a **heuristic** is a bound that may fail, and **released**
 is what the authors' code computes.
 
@@ -37,9 +37,9 @@ FIGURES = """\
 # Figures
 
 Figures of `results/reference/laptop/`. `make figures` redraws them;
-[Equations and figures](map.md) names what draws each. [Every scatter, to point at](explore.html) is
-the same run's `explore.html`: which model each point is, filters, other scales, matched loss, and
-the claims it belongs to.
+[Equations and figures](map.md) names the function that draws each.
+[Every scatter plot, interactive](explore.html) is the same run's `explore.html`: it names the model
+of each point, and has filters, other scales, matched losses and the claims of each plot.
 """
 
 

@@ -108,7 +108,7 @@ def test_a_verb_without_its_extra_ends_in_one_line(monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("metadata")
-def test_a_fault_of_ours_is_not_taken_for_a_missing_extra(monkeypatch):
+def test_a_bug_of_ours_is_not_reported_as_a_missing_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "flatness.pipeline.run", None)
     with pytest.raises(ModuleNotFoundError):
         main(["run", "config/demo.yaml"])

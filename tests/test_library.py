@@ -28,7 +28,7 @@ def test_a_function_is_imported_when_it_is_asked_for():
     assert "torch" in imported_by("from flatness import measure")
 
 
-def test_what_is_promised_is_there():
+def test_every_promised_name_exists():
     assert set(flatness.__all__) == {
         "QUANTITIES",
         "__version__",

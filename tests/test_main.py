@@ -38,7 +38,7 @@ def test_a_list_of_verbs_imports_none_of_them(arguments):
     assert subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT).returncode == 0
 
 
-def test_the_version_is_told_with_its_commit(capsys):
+def test_the_version_is_shown_with_its_commit(capsys):
     assert main(["--version"]) == 0
     assert re.fullmatch(
         r"flatness \S.*, commit (\w{7,})( and changed since)?\n", capsys.readouterr().out
@@ -71,7 +71,7 @@ LOCALES = {
 
 
 @pytest.mark.parametrize("locale", LOCALES)
-def test_letters_that_a_locale_does_not_have_end_no_command(locale):
+def test_characters_that_a_locale_lacks_do_not_stop_a_command(locale):
     shown = flatness("run", "ρ.yaml", **LOCALES[locale])
     assert shown.returncode == 2
     assert re.fullmatch(r"error: \?+\.yaml: cannot be read: No such file .*\n", shown.stderr)

@@ -102,7 +102,7 @@ def test_it_widens_with_rho_and_counts_the_relus_that_can_switch():
     assert counts == sorted(counts) and counts[0] == 0 < counts[-1]
 
 
-def test_a_deep_linear_network_of_one_weight_a_layer_has_its_closed_form():
+def test_a_deep_linear_network_of_one_weight_per_layer_has_its_closed_form():
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
     with torch.no_grad():
         model[0].weight.fill_(2.0)
@@ -114,7 +114,7 @@ def test_a_deep_linear_network_of_one_weight_a_layer_has_its_closed_form():
     assert exact * (1 - 1e-9) <= found.upper <= exact * 1.001
 
 
-def test_the_most_of_a_square_is_bounded_and_often_met():
+def test_the_maximum_of_a_square_is_bounded_and_often_reached():
     torch.manual_seed(0)
     for shape in ((1, 8), (3, 10), (6, 10)):
         A = torch.randn(shape, dtype=torch.float64)

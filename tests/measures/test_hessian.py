@@ -114,7 +114,7 @@ def test_inputs_and_targets_that_cannot_be_right_are_refused(change, error, mess
     assert caught.type is error and "\n" not in str(caught.value)
 
 
-def test_a_number_a_sample_is_the_same_as_a_column():
+def test_one_number_per_sample_is_the_same_as_a_column():
     model, inputs, targets = case()
     column = torch.nn.Sequential(model, torch.nn.Linear(2, 1).double())
     flat = torch.nn.Sequential(column, torch.nn.Flatten(0))

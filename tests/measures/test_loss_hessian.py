@@ -313,8 +313,8 @@ def test_in_float32_the_numbers_are_near_those_in_float64():
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (nn.CrossEntropyLoss(reduction="sum"), "no mean over samples"),
-        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2, 3]).double()), "no mean over samples"),
+        (nn.CrossEntropyLoss(reduction="sum"), "not a mean over samples"),
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2, 3]).double()), "not a mean over samples"),
         (nn.CrossEntropyLoss(reduction="none"), "not one number"),
         (lambda f, _: f.detach().square().mean(), "depends on no parameter"),
         ("hinge", "there are squared_error, mse, cross_entropy"),
@@ -349,7 +349,7 @@ class Noisy(TensorDataset):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (lambda x, y: ((p for p in [(x, y)]), None), "generator, which can be read once"),
+        (lambda x, y: ((p for p in [(x, y)]), None), "generator, which can be read only once"),
         (lambda x, y: ([], None), "no batches"),
         (lambda x, _: (x, None), "inputs without targets"),
         (lambda x, y: (Dwindling([(x, y)] * 9), None), "change from pass to pass"),

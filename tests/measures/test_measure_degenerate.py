@@ -300,7 +300,7 @@ def test_a_first_operation_in_place_leaves_the_inputs_as_they_were():
     assert found["mls"].value == plain["mls"].value
 
 
-def test_a_jacobian_that_overflows_is_said():
+def test_an_overflowing_jacobian_is_reported():
     model = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2), nn.Linear(2, 2))
     with torch.no_grad():
         for layer in (model[2], model[3]):

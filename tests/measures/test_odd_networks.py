@@ -99,7 +99,7 @@ def around_autocast():
 
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode, around_autocast])
 @pytest.mark.parametrize("call", CALLS)
-def test_what_is_set_around_a_call_does_not_matter(call, around):
+def test_settings_around_a_call_do_not_matter(call, around):
     model, inputs, targets = network("multi-head attention")
     model, inputs, targets = model.float(), inputs.float(), targets.float()
     expected = CALLS[call](model, inputs, targets)

@@ -72,7 +72,7 @@ def test_blocks_of_outputs_give_what_all_outputs_give(name):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12, equal_nan=True)
 
 
-def test_too_little_memory_is_said_in_a_line():
+def test_too_little_memory_is_reported_in_one_line():
     model, inputs = made("convolutions")
     with pytest.raises(UserError, match="three times as much is needed"):
         measure(model, inputs, memory=1000)

@@ -151,8 +151,8 @@ def test_batches_of_pairs_and_names_of_losses_are_taken():
         sharpness(model, ([inputs],))
 
 
-def test_a_loss_that_is_no_mean_is_refused():
-    with pytest.raises(UserError, match="the loss is no mean over samples"):
+def test_a_loss_that_is_not_a_mean_is_refused():
+    with pytest.raises(UserError, match="not a mean over samples"):
         sharpness(mlp(), table(), loss=nn.CrossEntropyLoss(reduction="sum"))
     with pytest.raises(UserError, match="loss is a class CrossEntropyLoss"):
         sharpness(mlp(), table(), loss=nn.CrossEntropyLoss)
@@ -165,7 +165,7 @@ def test_a_loss_of_probabilities_is_taken():
     assert sharpness(model, (inputs, (inputs[:, :1] > 0).double()), loss=nn.BCELoss()).value > 0
 
 
-def test_a_rise_that_drowns_in_rounding_has_a_flag():
+def test_a_rise_below_rounding_has_a_flag():
     model, (inputs, labels) = mlp(), table()
     assert sharpness(model, (inputs, labels)).flags == ()
     with torch.no_grad():

@@ -84,17 +84,17 @@ def test_records_and_times_come_back(results):
 
 def test_a_changed_file_is_named(results):
     (results / TABLE).write_text("a,b\n1,3\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"a\.csv: its content is not what the manifest says"):
+    with pytest.raises(DataError, match=r"a\.csv: its content does not match"):
         verify(manifest(), results)
 
 
 @pytest.mark.parametrize("path", [TABLE, WEIGHTS, "data/digits.safetensors"])
-def test_what_was_not_carried_is_no_fault(results, path):
+def test_files_that_were_not_copied_are_accepted(results, path):
     (results / path).unlink()
     verify(manifest(), results)
 
 
-def test_weights_that_are_gone_keep_the_record_of_what_made_them(results):
+def test_missing_weights_keep_the_record_of_their_job(results):
     """A training has other outputs; without this one's record Snakemake would judge none."""
     where = RECORDS / manifest().files[WEIGHTS].record_path
     (results / WEIGHTS).unlink()
@@ -112,7 +112,7 @@ def test_weights_that_should_be_gone_are_not_trusted(results):
     (results / WEIGHTS).unlink()
     write_manifest(SETTINGS)
     (results / WEIGHTS).write_text("others", encoding="utf-8")
-    with pytest.raises(DataError, match=r"a\.safetensors: its content is not"):
+    with pytest.raises(DataError, match=r"a\.safetensors: its content does not match"):
         verify(manifest(), results)
 
 
@@ -245,7 +245,7 @@ def test_an_archive_is_unpacked_verified_and_never_over_results(results):
 def test_a_tampered_archive_leaves_nothing(results):
     path = archived(results)
     path.write_bytes(path.read_bytes().replace(b"a,b\n1,2\n", b"a,b\n1,7\n"))
-    with pytest.raises(DataError, match=r"a\.csv: its content is not"):
+    with pytest.raises(DataError, match=r"a\.csv: its content does not match"):
         unpack(path, "tiny")
     assert list((results / "results").iterdir()) == []
 
@@ -283,7 +283,7 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path, monkeypatch, evil)
     with tarfile.open(folder / "evil.tar", "w") as tar:
         tar.addfile(evil, io.BytesIO(b"evil"))
     # An absolute name alone is no error: it loses its first slash.
-    with pytest.raises(UserError, match=r"evil\.tar: (damaged or not safe|holds no results)"):
+    with pytest.raises(UserError, match=r"evil\.tar: (damaged or not safe|contains no results)"):
         unpack(folder / "evil.tar", "tiny")
     assert not Path("/tmp/flatness-outside").exists()
     assert not [path for path in tmp_path.rglob("*") if path.name == "outside"]

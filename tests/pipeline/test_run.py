@@ -108,7 +108,7 @@ def test_a_second_run_is_refused(tmp_path, monkeypatch, capsys, request):
     (tmp_path / ".snakemake").mkdir()
     with FileLock(tmp_path / ".snakemake/flatness-run.lock"):
         assert main(["run", str(config)]) == 2
-    assert "another run is going on here" in capsys.readouterr().err
+    assert "another run is active here" in capsys.readouterr().err
 
 
 def test_a_snakemake_started_by_hand_is_not_disturbed(tmp_path, monkeypatch):

@@ -150,7 +150,7 @@ def test_small_scale_is_of_images_steps_models_or_data(row, n, small):
     assert np.isnan(shares["images"]) == ("train_size" not in row)
 
 
-def test_what_is_said_twice_names_the_first_time():
+def test_a_repeated_claim_names_the_original():
     claims = {claim.id: claim for claim in read_claims().claims}
     repeating = [claim for claim in claims.values() if claim.repeats]
     assert len(repeating) >= 10
@@ -235,7 +235,7 @@ def test_claims_about_transformers_are_of_what_that_study_computes():
         ({"expect": {"above": "much"}}, "claims.0.expect"),
         ({"expect": {"published_models": 50, "widest": 0.15}}, "needs a published value"),
         ({"experiment": "mlp"}, "no experiment mlp"),
-        ({"repeats": "tau-mlp"}, "repeats tau-mlp, which is no claim"),
+        ({"repeats": "tau-mlp"}, "repeats tau-mlp, which is not a claim"),
         ({"table": "../secret.csv"}, "below results"),
         ({"table": "/secret.csv"}, "below results"),
         ({"paper": "other"}, "claims.0.paper"),

@@ -43,7 +43,7 @@ def test_every_row_model_has_its_files():
     assert set(every_row()) - BASES == ROWS
 
 
-def test_one_line_a_column(tmp_path):
+def test_one_line_per_column(tmp_path):
     output = tmp_path / "dictionary.csv"
     dictionary(output)
     found = pd.read_csv(output, keep_default_na=False)

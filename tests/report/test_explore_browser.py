@@ -105,7 +105,7 @@ def plotted(page, axis):
     return sorted(page.execute_script(script))
 
 
-def test_the_mouse_is_told_model_setting_seed_and_values_with_errors(page):
+def test_the_mouse_shows_model_setting_seed_and_values_with_errors(page):
     ActionChains(page).move_to_element(points(page)[0]).perform()
     said = told(page)
     assert re.match(r"lr 0\.\d+, batch \d+ · seed \d+ · step \d+\n", said)
@@ -113,7 +113,7 @@ def test_the_mouse_is_told_model_setting_seed_and_values_with_errors(page):
     assert labelled(page, said.split("\n")[0])
 
 
-def test_the_keyboard_is_told_the_same(page):
+def test_the_keyboard_shows_the_same(page):
     page.find_element(By.ID, "errors").send_keys(Keys.TAB)
     for _ in range(30):
         focused = page.switch_to.active_element

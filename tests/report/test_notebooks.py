@@ -12,7 +12,7 @@ from flatness.report import notebook
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def test_there_is_one_notebook_a_paper():
+def test_there_is_one_notebook_per_paper():
     assert [path.stem for path in NOTEBOOKS] == ["chen", "epfl"]
 
 

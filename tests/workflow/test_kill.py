@@ -105,7 +105,7 @@ def undisturbed(tmp_path_factory):
     assert wait_for("fetch", process, folder, {})
     second = tiny.flatness(folder, "run", "tiny.yaml")
     assert second.returncode == 2
-    assert f"{folder}: another run is going on here" in second.stderr
+    assert f"{folder}: another run is active here" in second.stderr
     assert process.wait(600) == 0, (folder / "stderr.log").read_text(encoding="utf-8")[-5000:]
     return tiny.tables(folder)
 

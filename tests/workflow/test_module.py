@@ -36,7 +36,7 @@ def plan(folder, *targets):
 
 
 @pytest.mark.parametrize("name", ["Snakefile", "workflow/Snakefile"])
-def test_it_plans_what_it_plans_alone(tmp_path, name):
+def test_the_module_plans_the_same_jobs_as_the_workflow_alone(tmp_path, name):
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "tiny.yaml").write_text(yaml.safe_dump(tiny_values()))

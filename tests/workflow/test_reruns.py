@@ -72,7 +72,7 @@ def test_words_times_unused_code_and_environment_rerun_nothing(finished):
     assert planned(finished) == {}
 
 
-def test_a_data_set_and_a_network_more_rerun_nothing(finished):
+def test_adding_a_data_set_and_a_network_reruns_nothing(finished):
     library = finished / "workflow/flatness"
     (library / "datasets/images/tiny.py").write_text(
         "def make():\n    return {}\n", encoding="utf-8"
@@ -237,7 +237,7 @@ def test_an_archive_is_adopted_and_a_changed_table_refused(finished, tmp_path):
     edit(table, "fcnn", "FCNN")
     done = tiny.flatness(finished, "adopt", "tiny.yaml")
     assert done.returncode == 3
-    assert "models.csv: its content is not what the manifest says" in done.stderr
+    assert "models.csv: its content does not match the manifest" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,7 +1,7 @@
 """Sharpness of the loss and compression of representations: measures, bounds, two replications.
 
-`__all__` is the promise: these names stay. Each is imported when it is first asked for, so that
-`import flatness` costs nothing.
+The names in `__all__` are stable. Each is imported at its first use, so that `import flatness` is
+fast.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
 """The command `python -m flatness <verb>`: finds the verb's function and runs it.
 
-It holds no logic: each verb's command lives in the module of its stage, and only that module is
+It contains no logic: each verb's command is in the module of its stage, and only that module is
 imported.
 """
 
@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:  # only the measures were asked for
     print(f"error: {explain(error)}", file=sys.stderr)
     raise SystemExit(UserError.exit_code) from None
 
-#: verb -> module and function: what a user calls
+#: verb -> module and function: verbs for users
 COMMANDS = {
     "run": "flatness.pipeline.run:run",
     "plan": "flatness.pipeline.plan:plan",
@@ -38,7 +38,7 @@ COMMANDS = {
     "describe-config": "flatness.pipeline.config_reference:describe_config",
     "pin-transformers": "flatness.studies.transformers.models:pin_models",
 }
-#: the same of what the workflow's rules call, in the order data flows
+#: the same for verbs that the workflow's rules call, in the order of the data flow
 STEPS = {
     "fetch": "flatness.datasets.fetch:fetch",
     "train-epfl": "flatness.studies.epfl.train:train_pool",
@@ -68,21 +68,21 @@ STEPS = {
     "stopped": "flatness.pipeline.stopped:stopped",
 }
 VERBS = COMMANDS | STEPS
-#: stands between the verbs of one process
+#: separates the verbs of one process
 THEN = "--then"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb, or several: `--then` begins the next, as starting PyTorch takes seconds.
+    """Runs one verb, or several separated by `--then`, since starting PyTorch takes seconds.
 
     Args:
         arguments: the command line without the program's name; None reads it from the process.
 
     Returns:
-        Exit code of the first verb that fails: 0 all done, 1 a fault of ours, else
-        `UserError.exit_code`; 2 for a wrong option.
+        Exit code of the first verb that fails: 0 all done, 1 a bug of ours, 2 a wrong option,
+        else `UserError.exit_code`.
     """
-    # One thread a job, many jobs: also for libraries that read these at import.
+    # Many jobs of one thread each; some libraries read these variables at import.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     waiting = sys.argv[1:] if arguments is None else arguments
@@ -120,7 +120,7 @@ def _run_verb(arguments: list[str]) -> int:
 
 
 def _add_verbs(application: typer.Typer, arguments: list[str]) -> None:
-    """The verb that is called; without one all of them, unimported."""
+    """The verb that is called, or all verbs, unimported, if none is."""
     if arguments and arguments[0] in VERBS:
         application.command(arguments[0])(_function(arguments[0]))
         return
@@ -135,7 +135,7 @@ def _function(verb: str) -> Callable[..., None]:
 
 
 def _namesake(verb: str) -> Callable[[], None]:
-    """A function with the docstring of the verb's: enough for a list of verbs, without imports."""
+    """A function with the verb's docstring: enough to list verbs without importing them."""
     module, name = VERBS[verb].split(":")
     path = Path(__file__).parents[1].joinpath(*module.split(".")).with_suffix(".py")
     functions = (
@@ -154,7 +154,7 @@ def _print_version(asked: bool) -> None:
     if not asked:
         return
     from flatness.records.tables import (
-        commit_here,  # imports more than a list of verbs should wait for
+        commit_here,  # imports too much for a list of verbs
     )
 
     commit, dirty = commit_here()
@@ -179,7 +179,7 @@ def _describe(
 
 
 def entry() -> None:
-    """The installed command `flatness`; letters that the locale does not have are printed as ?."""
+    """The installed command `flatness`; characters that the locale lacks are printed as ?."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Errors meant for the user: one line saying what is wrong, where, and what to do.
+"""Errors for the user: one line that says what is wrong, where, and what to do.
 
 The command line prints them without a traceback and exits with their code.
 """
@@ -17,6 +17,6 @@ class DataError(UserError):
 
 
 class NumericalError(UserError):
-    """A number that cannot be right: not finite, or against a theorem."""
+    """A number that cannot be right: it is not finite, or contradicts a theorem."""
 
     exit_code = 4

@@ -1,4 +1,4 @@
-"""Optional dependencies: which extra of this package brings what is missing."""
+"""Optional dependencies: which extra of this package installs a missing module."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ def explain(error: ModuleNotFoundError) -> UserError:
         The error to show.
 
     Raises:
-        error: no extra brings the module, so the fault is another.
+        error: no extra installs the module, so the fault is another.
     """
     module = (error.name or "").partition(".")[0]
     extra = extra_of(module)
@@ -30,7 +30,7 @@ def explain(error: ModuleNotFoundError) -> UserError:
 
 
 def program(name: str) -> str:
-    """The name of a program that the extra `workflow` brings, once it was found.
+    """The name of a program of the extra `workflow`, after checking that it exists.
 
     Args:
         name: such as "snakemake".
@@ -50,7 +50,7 @@ def program(name: str) -> str:
 
 
 def extra_of(module: str) -> str | None:
-    """The extra that brings a module, as this package's metadata say; None if none does."""
+    """The extra that installs a module, from this package's metadata; None if none does."""
     try:
         requirements = requires("flatness") or []
     except PackageNotFoundError:
@@ -58,7 +58,7 @@ def extra_of(module: str) -> str | None:
     wanted = _normalised(DISTRIBUTIONS.get(module, module))
     for requirement in requirements:
         found = re.match(r"([\w.-]+).*\bextra == ['\"](\w+)['\"]", requirement)
-        if found and _normalised(found[1]) == wanted != "flatness":  # an extra may bring another
+        if found and _normalised(found[1]) == wanted != "flatness":  # an extra may include another
             return found[2]
     return None
 

@@ -1,9 +1,9 @@
-"""Following sharpness along a training, within a share of its time.
+"""Measuring sharpness along a training, within a share of its time.
 
 At chosen steps a `Watch` measures sharpness S, MLS, the loss's largest Hessian eigenvalue against
 2/lr, and worst-case sharpness, each with its error, adds a row to a table (CSV), and draws it.
-Gradient descent on a quadratic of curvature λ is stable while λ < 2/lr, and full-batch descent on
-networks is seen to bring λ_max up to 2/lr and to hold it there (Cohen et al., 2021).
+Gradient descent on a quadratic of curvature λ is stable while λ < 2/lr. With full-batch descent on
+networks, λ_max has been observed to rise to 2/lr and to stay there (Cohen et al., 2021).
 """
 
 import csv
@@ -58,9 +58,9 @@ class Watch:
     """A callback for a training loop: call `step()` after each update.
 
     Attributes:
-        rows: the table so far, a dictionary a due step with the keys of `COLUMNS`; numbers that
-            were not measured are NaN, and `note` says why.
-        convention: of the loss that `top_eigenvalue` and `two_over_lr` are about.
+        rows: the table so far: one dictionary per due step, with the keys of `COLUMNS`. Numbers
+            that were not measured are NaN, and `note` says why.
+        convention: of the loss that `top_eigenvalue` and `two_over_lr` refer to.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Watch:
                 csv.writer(file).writerow(COLUMNS)
 
     def step(self) -> None:
-        """Counts an update, and measures where one is due and there is time for it.
+        """Counts an update, and measures if a measurement is due and fits the share of time.
 
         Raises:
             UserError: the model or the data cannot be measured rightly.
@@ -132,8 +132,8 @@ class Watch:
         return type("FlatnessWatch", (base,), {"on_train_batch_end": on_train_batch_end})()
 
     def figure(self) -> "Figure":
-        """The table drawn over steps, each quantity with ± 2 errors; λ_max beside 2/lr."""
-        from matplotlib.figure import Figure  # watching without drawing needs the core alone
+        """A figure of the table over steps: each quantity with ± 2 errors, λ_max beside 2/lr."""
+        from matplotlib.figure import Figure  # without drawing, the core package is enough
 
         shown = {name: title for name, title in PANELS.items() if name in self._quantities}
         figure = Figure(figsize=(3.6 * max(len(shown), 1), 3), layout="constrained")
@@ -157,7 +157,7 @@ class Watch:
         with _in_evaluation_mode(self._model):
             try:
                 return self._numbers()
-            except NumericalError as error:  # a training that diverged is a finding
+            except NumericalError as error:  # a diverged training is a result, not an error
                 return {"note": str(error)}
 
     def _numbers(self) -> Row:
@@ -196,7 +196,7 @@ class Watch:
                 csv.DictWriter(file, COLUMNS).writerow(row)
 
     def _show(self) -> None:
-        from IPython.display import display  # only a notebook has it
+        from IPython.display import display  # exists only in a notebook
 
         if self._display is None:
             self._display = display(self.figure(), display_id=True)
@@ -232,28 +232,28 @@ def watch(
     draw: bool | None = None,
     seed: int = 0,
 ) -> Watch:
-    """Follows sharpness along a training; call `step()` of what is returned after each update.
+    """Measures sharpness along a training; call `step()` of the returned watch after each update.
 
-    The model is measured in evaluation mode and left as it was, gradients and generators too.
+    The model is measured in evaluation mode; it, its gradients and generators are left unchanged.
 
     Args:
         model: the network that is trained.
-        inputs: (n, ...), the samples to measure on; a few hundred of the training's are enough.
+        inputs: (n, ...), the samples to measure on; a few hundred training samples are enough.
         targets: (n, ...).
-        loss: the loss that is trained, as in `flatness.hessian`: the largest eigenvalue and 2/lr
-            are compared in its convention. S is always of ½ mean ‖f(x) − y‖².
-        optimizer: whose learning rate is read, of its first group. With momentum β the limit of
+        loss: the training loss, as in `flatness.hessian`. The largest eigenvalue and 2/lr are
+            compared in its convention. S always refers to ½ mean ‖f(x) − y‖².
+        optimizer: the learning rate of its first group is read. With momentum β the limit of
             stability is 2(1 + β)/lr; the table has 2/lr.
-        at: measure every so many steps, or at these steps, counted from 1.
-        quantities: among "sharpness", "mls", "top_eigenvalue" and "worst_case".
-        share: of the time since this call that measuring may take. A due step for which the last
-            measurement's time would exceed it is skipped, and has a row that says so; the first is
-            always measured. 1 skips none.
-        path: where the table is written as it grows, CSV; None keeps it in `rows` alone.
+        at: the interval in steps, or the steps to measure, counted from 1.
+        quantities: some of "sharpness", "mls", "top_eigenvalue" and "worst_case".
+        share: share of the time since this call that measuring may take. A due step is skipped if
+            the time of the last measurement would exceed the share, and its row says so. The first
+            due step is always measured. 1 skips none.
+        path: CSV file to which each row is written; None keeps the table only in `rows`.
         rho: ρ of the worst-case sharpness, an adaptive box.
-        restarts: its batches.
-        batch_size: their size.
-        draw: whether the table is drawn after each measurement, by IPython; None in notebooks.
+        restarts: number of its batches.
+        batch_size: size of its batches.
+        draw: whether IPython draws the table after each measurement; None: only in notebooks.
         seed: of starting vectors and batches.
 
     Returns:

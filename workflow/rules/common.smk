@@ -1,4 +1,4 @@
-"""Helpers of the rules: the typed config, paths, what jobs inherit."""
+"""Helpers of the rules: the typed config, paths, environment variables of jobs."""
 
 import os
 import shlex
@@ -9,12 +9,12 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-# Relative, since Snakemake runs a job again whose input files have other paths: a checkout can move.
-# This file's folder tells where the checkout is: `workflow.basedir` is that of an importing Snakefile.
+# Relative, so that a checkout can move: Snakemake runs a job again if the paths of its input change.
+# This file's folder gives the checkout; `workflow.basedir` would be that of an importing Snakefile.
 HERE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).resolve()
 if not HERE.is_dir():
     raise WorkflowError(
-        "the rules came alone, without the library beside them; clone the repository and give"
+        "the library is missing beside the rules; clone the repository and give"
         " `snakefile:` of the module the path of its workflow/Snakefile"
     )
 HOME = Path(os.path.relpath(HERE.parents[1]))
@@ -48,13 +48,13 @@ except UserError as error:
 
 # Jobs run this checkout's code, whatever else is installed: its version decides what runs again.
 EXPORTS = {"PYTHONPATH": str(LIBRARY.resolve())} | ALLOCATION
-# Not a parameter of any rule: where verified data come from does not change them.
+# Not a parameter of any rule: the source of verified data does not change the data.
 if CONFIG.data.mirror:
     EXPORTS["FLATNESS_DATA_MIRROR"] = CONFIG.data.mirror
 if CONFIG.transformers.pretrained:
     EXPORTS |= CONFIG.transformers.pretrained.exports
-# A job that a signal ended cannot say so itself. Ctrl-C, 130, needs no explanation. For signals that
-# have a trap, which the job does not inherit, the shell leaves the job's command out of its message.
+# A job that a signal ended cannot report it. Ctrl-C, 130, needs no report. The shell sets traps for
+# these signals, which the job does not inherit: then its message does not show the job's command.
 EXPLAIN = (
     "trap : SEGV BUS ILL ABRT FPE XCPU KILL; "
     "trap 'status=$?; ((status <= 128 || status == 130)) ||"
@@ -78,12 +78,12 @@ if came_from_elsewhere(CONFIG.name):
         "what is out of date; take them over by `python -m flatness adopt` with their config"
     )
 DEVICE = settle_device(CONFIG)
-# GPUs that a job asks a cluster for.
+# GPUs that a job requests from a cluster.
 GPUS = int(DEVICE == "cuda")
 
 
 def alternatives(names):
-    """A wildcard constraint that admits these names only."""
+    """A wildcard constraint that admits only these names."""
     return "|".join(sorted(set(names))) or "^$"
 
 
@@ -106,7 +106,7 @@ wildcard_constraints:
 
 
 def scratch(verb, experiment, code, block):
-    """Folder of a job's resumable state, named by all that determines its result."""
+    """Folder of a job's resumable state, named by everything that determines its result."""
     return f"scratch/{verb}/{content_hash(experiment)}-{code}/{block}"
 
 
@@ -116,12 +116,12 @@ def result(pattern):
 
 
 def picture(figure):
-    """The file of a figure that a page shows."""
+    """The file of a figure for pages (PNG)."""
     return result(layout.PICTURE).format(figure=figure)
 
 
 def drawing(figure):
-    """The file of a figure that a paper takes."""
+    """The file of a figure for papers (SVG)."""
     return result(layout.DRAWING).format(figure=figure)
 
 
@@ -138,12 +138,12 @@ def repeated(option, name):
 
 
 def version_of(verb, *found):
-    """Version of the code behind a verb, and of what it finds by name."""
+    """Version of the code of a verb, including code that it finds by name."""
     return code_version(VERBS[verb], *found)
 
 
 def version_of_all(verbs):
-    """Version of the code behind several verbs."""
+    """Version of the code of several verbs."""
     return code_version(*sorted({VERBS[verb] for verb in verbs}))
 
 
@@ -153,7 +153,7 @@ def step(command):
 
 
 def in_turn(verb, **options):
-    """One verb's arguments for the shell, once for each item of its lists: one process takes all."""
+    """One verb's arguments, once for each item of its lists, so that one process runs all of them."""
     times = max(len(value) for value in options.values() if not isinstance(value, str))
     columns = [
         [value] * times if isinstance(value, str) else value
@@ -166,7 +166,7 @@ def in_turn(verb, **options):
 
 
 def cancel_timers():
-    """Ends the waits of Snakemake's scheduler, which the process would outlive the last job by."""
+    """Cancels the timers of Snakemake's scheduler, which would delay the end of the process."""
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer):
             thread.cancel()

@@ -47,7 +47,7 @@ if DRAWN_TOGETHER:
 rule epfl:
     input:
         figures_of("epfl"),
-        # The released pools' own correlations, where the audit has all of their models anyway.
+        # Correlations of the released pools, if the audit has all of their models anyway.
         expand(
             rules.correlate_epfl.output,
             pool=CONFIG.epfl.released_pools,

@@ -1,11 +1,11 @@
-"""The whole workflow but its default rule, which the Snakefile that is run must have itself."""
+"""The whole workflow except the default rule, which must be in the Snakefile that is run."""
 
 from snakemake.utils import min_version
 
 min_version("9.27")
 
-# A config given on the command line replaces the demo; merging the two would mix experiments. The
-# device alone is no experiment.
+# A config given on the command line replaces the demo; merging the two would mix experiments. A
+# config that only sets the device does not.
 if not config.keys() - {"device"}:
 
     configfile: "config/demo.yaml"
@@ -31,7 +31,7 @@ for tier, asked in CONFIG.tiers.items():
         localrule: True
 
 
-# What the rule `all` asks for.
+# Input of the rule `all`.
 EVERYTHING = [
     rules.epfl.input,
     rules.chen.input,

@@ -1,5 +1,5 @@
-# Sharpness and compression of every checkpoint. Measured as soon as it is trained: whatever ends a
-# run early leaves tables, from which another machine goes on without the weights.
+# Sharpness and compression of every checkpoint, measured as soon as it is trained. So a run that ends
+# early leaves tables from which another machine can continue without the weights.
 
 
 rule measure_epfl:

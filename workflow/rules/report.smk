@@ -1,4 +1,4 @@
-# The ledger, the page and the notebooks: what was found, from tables and figures only.
+# The ledger, the page and the notebooks, made only from tables and figures.
 
 
 rule report:
@@ -104,7 +104,7 @@ rule notebook:
         results=lambda wildcards, output: Path(output[0]).parents[1],
     message:
         "Run notebook {wildcards.paper}"
-    # The empty addresses keep the page from asking the network for scripts it does not need.
+    # The empty addresses keep the page from loading scripts that it does not need.
     shell:
         "FLATNESS_RESULTS=$(realpath {params.results:q}) jupyter nbconvert --log-level=WARN --execute"
         " --to html --HTMLExporter.mathjax_url= --HTMLExporter.require_js_url="

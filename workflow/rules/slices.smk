@@ -1,4 +1,4 @@
-"""Slices of the config, and files, by the wildcards of the rules that take them."""
+"""Slices of the config, and files, by the wildcards of the rules that use them."""
 
 # Of the EPFL rules.
 
@@ -30,7 +30,7 @@ def epfl_tables(pattern, pools=CONFIG.epfl.pools):
 
 
 def epfl_audited(pattern):
-    """The tables that a pool's audit reads, one a protocol and block."""
+    """The tables that a pool's audit reads, one per protocol and block."""
     return lambda wildcards: sorted(
         {
             expand(
@@ -46,7 +46,7 @@ def epfl_audited(pattern):
     )
 
 
-# What the audits measure in one job: pool, both protocols and block of each table.
+# Measured for the audits in one job: pool, both protocols and block of each table.
 EPFL_AUDITED_TOGETHER = [
     (pool, run.trained, run.measured, block)
     for pool, audit in CONFIG.epfl.audit.items()
@@ -57,7 +57,7 @@ EPFL_AUDITED_TOGETHER = [
 
 
 def epfl_audited_together(pattern):
-    """One kind of file of all that the audits measure in one job."""
+    """One kind of file for everything that the audits measure in one job."""
     return [
         pattern.format(pool=pool, trained=trained, measured=measured, block=block)
         for pool, trained, measured, block in EPFL_AUDITED_TOGETHER
@@ -81,7 +81,7 @@ def epfl_audit_steps(wildcards, input, output):
     )
 
 
-# Blocks that hold the first models of a block of the main pool only -> that block.
+# Blocks of the first models of a block of the main pool -> the block that contains them.
 EPFL_PARTS = {
     f"{pool}/written/{part}": f"{pool}/written/{block}"
     for pool in CONFIG.epfl.pools
@@ -90,14 +90,14 @@ EPFL_PARTS = {
 
 
 def epfl_part(pattern, part):
-    """A file of a block that pool, protocol and seeds name together."""
+    """A file of a block that is named by pool, protocol and seeds."""
     return result(pattern).replace("{pool}/{trained}/{block}", part)
 
 
 # The same for the rules of Chen, Recanatesi and Shea-Brown.
 
 
-# What a family's job takes, and where: all of its settings, or that of its wildcard.
+# Settings of a family's job, and its folder: all settings, or the one of its wildcard.
 CHEN_SETTINGS = {
     name: [setting.name for setting in family.settings]
     for name, family in CONFIG.chen.families.items()
@@ -111,21 +111,21 @@ CHEN_JOB = {
 
 
 def chen_files(pattern, family):
-    """One kind of file of a family's job, one a setting."""
+    """One kind of file of a family's job, one per setting."""
     together = CONFIG.chen.families[family].together
     settings = CHEN_SETTINGS[family] if together else ["{setting}"]
     return expand(result(pattern), family=family, setting=settings, allow_missing=True)
 
 
 def chen_slices(of_setting, family, wildcards):
-    """A slice of the config for each setting that a job takes, as `of_setting` cuts it."""
+    """A slice of the config for each setting of a job, made by `of_setting`."""
     together = CONFIG.chen.families[family].together
     settings = CHEN_SETTINGS[family] if together else [wildcards.setting]
     return [of_setting(family, setting, wildcards.block) for setting in settings]
 
 
 def chen_experiment(of_setting, family):
-    """The slices of a job as a parameter. Snakemake keeps none that is made from input or output."""
+    """The slices of a job as a parameter: Snakemake records none that depends on input or output."""
     return lambda wildcards: [
         canonical_json(one) for one in chen_slices(of_setting, family, wildcards)
     ]
@@ -158,7 +158,7 @@ def chen_training_steps(family):
 
 
 def chen_code(verb, family):
-    """Version of the code behind a verb for one family: its network is found by name."""
+    """Version of the code of a verb for one family, whose network is found by name."""
     network = CONFIG.chen.families[family].network
     return version_of(verb, f"flatness.networks.{network}")
 
@@ -172,7 +172,7 @@ def chen_trajectory(paths):
     return paths if CONFIG.chen.keep_trajectories else temp(paths)
 
 
-# The stacks that train on a GPU, by family: none where training goes in a loop.
+# The stacks that train on a GPU, by family; empty if training runs in a loop.
 CHEN_STACKS = [
     (family, stack)
     for family, chosen in CONFIG.chen.families.items()
@@ -241,7 +241,7 @@ def vit_measurement(wildcards):
 
 
 def vit_options(wildcards, input):
-    """Models trained here come with data and weights, pretrained ones through the environment."""
+    """Models trained here need data and weights; pretrained ones use environment variables."""
     return " ".join(f"--{name} {shlex.quote(path)}" for name, path in input.items())
 
 
@@ -255,7 +255,7 @@ def cross_family(family, setting, block):
 
 
 def cross_family_steps(family):
-    """The command line of the job that measures a family by the other paper's measure."""
+    """The command line of the job that measures a family with the other paper's measure."""
 
     def steps(wildcards, input, output):
         slices = chen_slices(cross_family, family, wildcards)
@@ -278,7 +278,7 @@ def cross_pool(wildcards):
 
 
 def cross_tables(wildcards):
-    """One table a block of every family and pool that is compared."""
+    """One table for each block of every family and pool that is compared."""
     families = [
         path
         for name in CONFIG.cross.families
@@ -306,9 +306,9 @@ def cross_tables(wildcards):
 # Of the figures.
 
 
-# What this config draws, by the name of the files.
+# The figures of this config, by the name of their files.
 DRAWN = drawn_figures(CONFIG.members)
-# Those that one job draws, since starting Python takes longer than drawing them.
+# Figures that one job draws, since starting Python takes longer than drawing them.
 DRAWN_TOGETHER = [
     name
     for name, drawn in DRAWN.items()
@@ -317,7 +317,7 @@ DRAWN_TOGETHER = [
 
 
 def tables_by_option(name):
-    """The tables that a figure shows, by the option of its verb that takes them."""
+    """The tables of a figure, by option of its verb."""
     drawn = DRAWN[name]
     tables = {}
     for option, pattern in drawn.figure.tables.items():
@@ -372,7 +372,7 @@ def reported(name):
 
 
 def captions_of(names):
-    """Captions by figure. A parameter made of these and the output is no reason to draw again."""
+    """Captions by figure. A parameter of captions and output does not cause a redraw."""
     return {name: DRAWN[name].figure.caption_of(name) for name in names}
 
 
@@ -390,7 +390,7 @@ def figures_of(study):
 
 
 def chen_measured(family, blocks):
-    """What is measured on some blocks of a family, by either paper's measures."""
+    """Measurements of some blocks of a family, with both papers' measures."""
     measured = [layout.CHEN_MEASURED]
     measured += [layout.CROSS_CHEN_MEASURED] * (family in CONFIG.cross.families)
     return [
@@ -403,7 +403,7 @@ def chen_measured(family, blocks):
 
 
 def tier_files(tier):
-    """All that a tier asks for."""
+    """All targets of a tier."""
     families = CONFIG.chen.families
     parts = [chen_measured(name, families[name].trend_blocks) for name in tier.trends]
     parts += [chen_measured(name, families[name].blocks) for name in tier.families]

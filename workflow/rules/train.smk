@@ -1,4 +1,4 @@
-# Weights of every model, in blocks of seeds. Killed and started again, a job goes on.
+# Weights of every model, in blocks of seeds. A job that was killed resumes when it is started again.
 
 
 rule train_epfl:
@@ -37,7 +37,7 @@ rule train_epfl:
         )
 
 
-# A part of a block is trained already where the whole block is.
+# A part of a block is already trained if the whole block is.
 ruleorder: take_epfl > train_epfl
 
 
@@ -73,8 +73,8 @@ rule take_epfl:
         )
 
 
-# On a CPU each block is a job of its own; on a GPU all models of a batch size share one, which makes
-# the same files: one more seed there trains its stack anew.
+# On a CPU each block is a separate job. On a GPU all models of one batch size share a job, which makes
+# the same files; there, adding a seed retrains its stack.
 for family in CONFIG.chen.families if DEVICE == "cpu" else []:
 
     rule:

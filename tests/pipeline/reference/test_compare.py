@@ -88,7 +88,7 @@ def test_a_correlation_may_move_within_its_interval(runs):
     assert compare_tables(*runs, table, 0.05).outside == 1
 
 
-def test_what_is_missing_or_differs_is_said(runs, capsys):
+def test_missing_and_different_values_are_reported(runs, capsys):
     (runs[0] / TABLE).unlink()
     edited(
         runs[0] / "correlations/chen/vgg11/bounds.csv",

@@ -50,7 +50,7 @@ def test_tables_figures_and_what_made_them_are_kept(finished):
 
 def test_a_run_that_has_not_ended_is_not_kept(finished):
     shutil.rmtree(finished / "report")
-    with pytest.raises(DataError, match="has not ended"):
+    with pytest.raises(DataError, match="is not finished"):
         keep(CONFIG)
     assert not Path("results/reference").exists()
 

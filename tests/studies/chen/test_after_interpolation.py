@@ -76,7 +76,7 @@ def test_every_run_has_rows_and_those_left_out_are_counted():
     assert row["reasons"] == "1 × no checkpoint after the first that interpolates"
 
 
-def test_test_images_are_told_apart():
+def test_test_images_are_distinguished():
     runs = [checkpoints(s, sampled=kind, factor=f) for s in (0, 1)
             for kind, f in (("train", 0.5), ("test", 2.0))]  # fmt: skip
     found = rows(*runs, over="run", y="mls").groupby("sampled")["estimate"].first()

@@ -83,7 +83,7 @@ def test_what_the_covariate_explains_wholly_has_no_partial_correlation():
     assert (a == 0).all() and (b != 0).any()
 
 
-def test_settings_and_seeds_are_told_apart():
+def test_settings_and_seeds_are_distinguished():
     """MLS follows the learning rate within a seed, and runs against it over all models."""
     models = last_on_train(frame(seeds=4))
     rate, seed = models["learning_rate"], models["seed"]

@@ -35,7 +35,7 @@ def levels(tmp_path_factory):
     return float(every[20] * 1.001), float(every[45] * 1.001), every
 
 
-def test_each_loss_is_kept_at_the_first_look_at_or_below_it(tmp_path, levels):
+def test_weights_are_kept_at_the_first_evaluation_at_or_below_each_loss(tmp_path, levels):
     high, low, every = levels
     final, trajectory, table = run(tmp_path / "a", small_training(steps=(60,), losses=(low, high)))
     rows = read_table(table, TrainedCheckpoint)
@@ -79,7 +79,7 @@ def test_the_stack_finds_those_of_the_loop(tmp_path, monkeypatch, levels, surviv
         assert len(loop) > len(part.steps) * loop["seed"].nunique()
 
 
-def test_what_training_found_is_measured(tmp_path, levels):
+def test_checkpoints_found_in_training_are_measured(tmp_path, levels):
     final, trajectory, table = run(tmp_path / "a", small_training(steps=(60,), losses=levels[:2]))
     chosen = small_measurement(steps=(60,), losses=levels[:2])
     data = write_images(tmp_path / "digits.safetensors")
@@ -101,12 +101,12 @@ def test_interpolation_is_a_crossing_of_its_own():
     assert not crossings.waiting and crossings.kept == [10, 20]
 
 
-def test_without_losses_nothing_is_looked_for():
+def test_without_losses_nothing_is_evaluated():
     crossings = Crossings((), samples=100, batch_size=20)
     assert not crossings.waiting and len(crossings.looks(1000)) == 0
 
 
-def test_looks_take_less_than_a_twentieth_of_the_time(monkeypatch):
+def test_evaluations_take_less_than_a_twentieth_of_the_time(monkeypatch):
     """A look is a forward pass over all images; a step is one forward and two backward."""
     monkeypatch.undo()
     for samples, batch in ((100, 20), (10_000, 8), (60_000, 32)):

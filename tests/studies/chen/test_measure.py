@@ -139,7 +139,7 @@ def test_a_broken_theorem_is_an_error_that_names_model_step_and_quantity(inequal
     assert "seed 1 step 400" in str(caught.value) and first != last
 
 
-def test_a_heuristic_that_fails_is_no_error():
+def test_a_violated_heuristic_is_not_an_error():
     check_theorems(frame(network="vgg11", bound_b_released=0.01, nmls_bound_released=0.01))
 
 

@@ -244,7 +244,7 @@ def test_a_stack_shares_batch_size_and_optimizer():
         small_stack(settings=(FAST, Setting(learning_rate=0.1, batch_size=20)))
 
 
-def test_no_gpu_is_said_in_one_line(tmp_path, monkeypatch):
+def test_a_missing_gpu_is_reported_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="torch finds no GPU here"):
         run(tmp_path / "a", small_stack(device="cuda"))

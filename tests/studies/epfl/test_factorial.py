@@ -99,7 +99,7 @@ def test_a_combination_is_what_training_and_measuring_give_by_themselves(run):
     )
 
 
-def test_what_is_done_is_not_done_again(run, monkeypatch):
+def test_finished_work_is_not_repeated(run, monkeypatch):
     folder, _, command = run
     before = (folder / "models.csv").read_bytes()
     monkeypatch.setattr("flatness.studies.epfl.factorial.train_models", None)

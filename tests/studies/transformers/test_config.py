@@ -26,7 +26,7 @@ def test_blocks_cut_the_models_in_order():
     assert measurement(SETTINGS, "2-2", "cpu").models == (LEVIT,)
 
 
-def test_a_model_more_leaves_full_blocks_alone():
+def test_adding_a_model_leaves_full_blocks_alone():
     more = TRAINED.model_copy(update={"models": (*TRAINED.models, VIT)})
     larger = SETTINGS.model_copy(update={"trained": more})
     assert training(larger, "0-1", "cpu") == training(SETTINGS, "0-1", "cpu")

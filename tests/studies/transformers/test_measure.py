@@ -55,7 +55,7 @@ def measured(folder, settings, **options):
     return read_table(folder / "measured.csv", MeasuredVit)
 
 
-def test_a_row_a_model_in_the_models_order(tmp_path):
+def test_one_row_per_model_in_their_order(tmp_path):
     train(tmp_path, VIT, LEVIT, images=1600, learning_rate=1e-2, flip=False)
     table = measured(tmp_path, measuring_slice(VIT, LEVIT))
     assert table["model"].tolist() == ["vit_tiny", "levit_small"]

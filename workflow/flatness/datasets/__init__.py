@@ -1,11 +1,12 @@
 """The data sets: one module each, named like the data set, in the folder of its kind.
 
 The module of a published data set has a `SOURCE`, which says where its files are, and a function
-`read`, which makes tensors of them; that of a demo one, which needs no download, a function `make`.
-Some published files are pickles, which run code when loaded: `read` is given a private folder into
-which `flatness.datasets.fetch` has put verified files only.
+`read`, which turns them into tensors. The module of a demo data set, which needs no download, has a
+function `make`. Some published files are pickles, which run code when loaded. So `read` gets a
+private folder that contains only files verified by `flatness.datasets.fetch`.
 
-Nothing imports them by name: a data set more is no change of the code behind the others' results.
+No code imports these modules by name, so adding a data set does not change the code version of
+existing results.
 """
 
 from pathlib import Path

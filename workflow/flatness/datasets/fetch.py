@@ -1,9 +1,9 @@
-"""The verb `fetch`: brings a data set here, checks it, and writes it as one normalised file.
+"""The verb `fetch`: gets a data set, checks it, and writes it as one normalised file.
 
 Raw files come from their publisher or from a mirror: a folder with one subfolder for each data
-set, holding the published files (`flatness.datasets`). Downloads are kept in the same layout, so a
-cache of raw files is a mirror. A pickle is loaded from a private copy of bytes whose checksum
-matched, and nowhere else: every later stage reads the normalised file, which cannot run code.
+set, with the published files (`flatness.datasets`). Downloads are kept in the same layout, so a
+cache of raw files is a mirror. A pickle is loaded only from a private copy whose checksum matched.
+Every later stage reads the normalised file, which cannot run code.
 """
 
 import hashlib
@@ -40,13 +40,13 @@ def fetch(
     mirror: Annotated[
         str,
         typer.Option(
-            help="folder that holds the published files; if none is given, that of the environment "
+            help="folder with the published files; if none is given, that of the environment "
             f"variable {MIRROR_VARIABLE}; if that is unset or empty, files are downloaded"
         ),
     ] = "",
     raw: Annotated[Path, typer.Option(help="where downloaded files are kept")] = Path("data/raw"),
 ) -> None:
-    """Brings a data set here, checks it, and writes it as one normalised file."""
+    """Gets a data set, checks it, and writes it as one normalised file."""
     if dataset not in DATASETS:
         raise UserError(f"{dataset}: no such data set; there are {', '.join(DATASETS)}")
     module = import_module(module_of(dataset))
@@ -73,7 +73,7 @@ def published(
         The tensors.
 
     Raises:
-        DataError: a file cannot be had, or is not the published one; names it.
+        DataError: a file is not available, or is not the published one; names it.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="flatness-") as private:
@@ -90,7 +90,7 @@ def published(
 
 
 def copy_mirrored(source: Source, mirror: Path, private: Path) -> None:
-    """Copies verified files out of a mirror, which is never changed.
+    """Copies verified files from a mirror, which is never changed.
 
     Args:
         source: the data set.
@@ -112,7 +112,7 @@ def copy_mirrored(source: Source, mirror: Path, private: Path) -> None:
 
 
 def copy_downloaded(source: Source, raw: Path, private: Path) -> None:
-    """Downloads what the cache of raw files lacks and copies the files, verified.
+    """Downloads files that the cache of raw files lacks, verifies and copies them.
 
     Args:
         source: the data set.
@@ -160,12 +160,13 @@ def _download_missing(source: Source, folder: Path) -> None:
 
 
 def _download(url: str, path: Path, checksum: str) -> None:
-    """Downloads one file under a temporary name; it gets its own name once its sum is right."""
+    """Downloads one file under a temporary name; it is renamed if its checksum is right."""
     store = pooch.create(
         path.parent, "", registry={path.name: checksum}, urls={path.name: url}, retry_if_failed=2
     )
     try:
-        # pooch wants a bar that is true, which tqdm's is with a total; then it sets the real one.
+        # pooch needs a progress bar that is truthy; tqdm's is with a total, which pooch then
+        # corrects.
         with tqdm(desc=path.name, total=1, unit="B", unit_scale=True, mininterval=1) as bar:
             downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**18)
             store.fetch(path.name, downloader=downloader)
@@ -188,10 +189,10 @@ def _one_line(cause: object) -> str:
 
 
 def extract(archive: Path, source: Source, folder: Path) -> None:
-    """Takes the files of a data set out of a tar archive, each verified before it is written.
+    """Extracts the files of a data set from a tar archive, each verified before it is written.
 
     File names come from the registry, never from the archive, so that nothing can be written
-    outside the folder; links and other members are passed over.
+    outside the folder; links and other members are skipped.
 
     Args:
         archive: a tar archive with the files under `source.folder`.
@@ -227,7 +228,7 @@ def extract(archive: Path, source: Source, folder: Path) -> None:
 
 
 def _difference(content: bytes, checksum: str) -> str:
-    """Empty where the content has the checksum, else both sums."""
+    """Empty if the content has the checksum, else both checksums."""
     algorithm = checksum.split(":")[0]
     found = f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
     return "" if found == checksum else f"expected {checksum}, found {found}"

@@ -1,4 +1,4 @@
-"""Data sets as every study sees them: one normalised file each, and the splits the papers fix.
+"""Data sets as every study reads them: one normalised file each, and the papers' splits.
 
 The files are written by `flatness.datasets.fetch`; nothing here downloads or unpickles.
 """
@@ -30,12 +30,12 @@ class Dataset:
 
     Attributes:
         name: as in `flatness.datasets.fetch`, such as "cifar10".
-        demo: whether it stands in for published data; results must then say so.
+        demo: whether it replaces published data; results must then say so.
         tensors: by kind. Images: `train_inputs`, `test_inputs` uint8 (n, C, H, W);
             `train_targets`, `test_targets` int64 (n,). Table: `inputs` float64 (n, 10), `targets`
             float64 (n, 1). Graph: `inputs` uint8 (n, words), `targets` int64 (n,), `edge_index`
             int64 (2, edges), `train_mask`, `val_mask`, `test_mask` bool (n,).
-        sources: file name to checksum ("sha256:..." or "md5:...") of what it was made from;
+        sources: maps the names of the original files to checksums ("sha256:..." or "md5:...");
             empty for demo data.
     """
 
@@ -84,8 +84,8 @@ def subset_classes_and_size(
 ) -> Dataset:
     """Keeps some classes of an image data set, and a class-balanced part of its training images.
 
-    Labels keep their numbers, so that one-hot targets keep their width. A smaller `train_size`
-    with the same classes and seed gives a part of a larger one. Test images are never thinned.
+    Labels keep their numbers, so that one-hot targets keep their width. With the same classes and
+    seed, a smaller `train_size` gives a subset of a larger one. All test images are kept.
 
     Args:
         dataset: images.
@@ -98,7 +98,7 @@ def subset_classes_and_size(
         The smaller data set; images in their original order.
 
     Raises:
-        UserError: a class that does not occur, or fewer training images than asked for.
+        UserError: a class does not occur, or there are fewer training images than requested.
     """
     tensors = dict(dataset.tensors)
     known = set(tensors["train_targets"].tolist())
@@ -117,7 +117,7 @@ def subset_classes_and_size(
 
 
 def _balanced(targets: Tensor, size: int, seed: int, name: str) -> Tensor:
-    """Index (size,) of a class-balanced random part, ascending."""
+    """Index (size,) of a class-balanced random subset, ascending."""
     if not 1 <= size <= len(targets):
         raise UserError(
             f"{name}: train_size {size} asked for, these classes have {len(targets)} training "
@@ -129,7 +129,7 @@ def _balanced(targets: Tensor, size: int, seed: int, name: str) -> Tensor:
     for label in targets.unique():
         members = order[targets[order] == label]
         turn[members] = torch.arange(len(members))
-    # Turn by turn, one of each class: balanced, and nested in `size`.
+    # One of each class in turn: balanced, and nested in `size`.
     return order[torch.argsort(turn[order], stable=True)][:size].sort().values
 
 

@@ -1,4 +1,4 @@
-"""Batches of any kind as terms of one mean loss: any data in, outputs and weighted losses out."""
+"""Batches of any kind as terms of one mean loss."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +17,9 @@ from flatness.measures._repeatable import (
 )
 from flatness.measures.losses import Loss, require_mean
 
-#: Samples in one backward pass, where tensors are given.
+#: Samples in one backward pass, if the data are tensors.
 CHUNK = 500
-#: A model and a batch to its outputs and mean loss, and of how many terms it is the mean.
+#: Maps a model and a batch to outputs, mean loss and the number of terms in the mean.
 Evaluate = Callable[[nn.Module, Any], tuple[Any, Tensor] | tuple[Any, Tensor, int]]
 
 
@@ -30,12 +30,12 @@ class Objective:
     with these gives the batch's share in the mean, so that the shares add up to it.
 
     Args:
-        model: what is measured, in the type and on the device that batches are brought to.
+        model: the measured model; batches are converted to its type and device.
         data: inputs, or batches.
         targets: of inputs; None for batches.
         loss: of batches of inputs and targets.
         evaluate: for batches of another kind.
-        convert: whether floating-point data are brought to the model's type.
+        convert: whether floating-point data are converted to the model's type.
     """
 
     reduction = "sum"  # for curvlinops: the shares are added up
@@ -64,24 +64,24 @@ class Objective:
         _require_iterable(self._batches)
 
     def __iter__(self) -> Iterator[tuple[tuple[Any], Tensor]]:
-        """Each batch in a tuple, which curvlinops leaves alone, and targets that nobody reads."""
+        """Each batch in a tuple, which curvlinops does not change, and unused targets."""
         for batch in self._batches:
             yield (self._brought(batch),), torch.zeros(())
 
     def outputs(self, wrapped: tuple[Any]) -> Any:
-        """The model's outputs for a batch, whose loss is kept for the call that follows."""
+        """The model's outputs for a batch; the batch's loss is kept for the following call."""
         outputs, loss, count = self._evaluated(wrapped[0])
         self._share = loss * (count / self._total)
         return outputs
 
     def __call__(self, _outputs: Any, _targets: Any) -> Tensor:
-        """The share of the batch that was evaluated last."""
+        """The share of the last evaluated batch in the mean loss."""
         return self._share
 
     def _evaluated(self, batch: Any) -> tuple[Any, Tensor, int]:
         if self._evaluate is None:
             inputs, targets = batch
-            # never alone: see `workarounds`; the mean over both is the same
+            # a lone sample runs twice: see `workarounds`; the mean over both is the same
             outputs = self.model(at_least_two(inputs))
             return outputs, self._loss.function(outputs, at_least_two(targets)), len(inputs)
         found = self._evaluate(self.model, batch)
@@ -111,19 +111,19 @@ class Objective:
     # checks
 
     def check(self) -> Tensor:
-        """Refuses what has no Hessian, or would have a wrong one, and fixes the batches' shares.
+        """Refuses models and data without a right Hessian, and fixes the batches' shares.
 
         Returns:
             The loss of the first batch, with its graph.
 
         Raises:
-            UserError: the model is random or mixes samples; the loss is no mean, or depends on no
-                parameter; or there are no batches, or others each time.
+            UserError: the model is random or mixes samples; the loss is not a mean, or depends on
+                no parameter; there are no batches, or they differ each time they are read.
             NumericalError: the data or the loss are not finite.
         """
         first = next(iter(self), None)
         if first is None:
-            raise UserError("there are no batches; data must be given again each time it is read")
+            raise UserError("there are no batches; the data must be readable more than once")
         refuse_batch_statistics(self.model)
         if self._evaluate is None:
             self._check_pairs(first[0][0])
@@ -144,7 +144,7 @@ class Objective:
             if inputs.dtype != self._like.dtype:
                 raise UserError(
                     f"inputs are {inputs.dtype}, the parameters {self._like.dtype}; pass dtype= to "
-                    "bring both to one"
+                    "convert both"
                 )
             require_function_of_one_sample(self.model, inputs)
         with torch.no_grad():
@@ -154,7 +154,7 @@ class Objective:
             require_mean(self._loss, outputs, targets)
 
     def _sums(self) -> tuple[float, int]:
-        """The sum of losses, and of how many terms, in one pass over the data."""
+        """The sum of losses and the number of terms, in one pass over the data."""
         total, number, self.count = 0.0, 0, 0
         with torch.no_grad():
             for (batch,), _ in self:
@@ -190,6 +190,6 @@ def _require_iterable(data: Any) -> None:
         raise UserError(f"the data are a {type(data).__name__}; pass tensors or batches")
     if iter(data) is data:
         raise UserError(
-            f"the data are a {type(data).__name__}, which can be read once only; pass a list or a "
+            f"the data are a {type(data).__name__}, which can be read only once; pass a list or a "
             "DataLoader"
         )

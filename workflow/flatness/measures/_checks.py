@@ -1,7 +1,7 @@
-"""What the public calls ask of a model and its data.
+"""Requirements of the public calls on a model and its data.
 
-`measure`, `hessian_trace`, `top_eigenvalue` and both adaptive sharpnesses check here, so all of
-them refuse the same things for the same reasons.
+`measure`, `hessian_trace`, `top_eigenvalue` and both adaptive sharpnesses use these checks, so all
+of them refuse the same input.
 """
 
 from itertools import chain
@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from flatness.errors import NumericalError, UserError
 
-#: The types that numbers are measured in.
+#: The types in which numbers are measured.
 TYPES = (torch.float32, torch.float64)
 
 
@@ -39,14 +39,14 @@ def require_counts(least: int = 1, **settings: int) -> None:
 
 
 def check_parameters(model: nn.Module) -> None:
-    """Refuses parameters that no number can be measured by.
+    """Refuses parameters of which nothing can be measured.
 
     Args:
         model: any module.
 
     Raises:
-        UserError: a parameter is not initialised, or of a type that is not measured in, or of
-            another than the first.
+        UserError: a parameter is not initialised, has an unsupported type, or has another type
+            than the first.
         NumericalError: a parameter is not finite.
     """
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
@@ -65,12 +65,12 @@ def check_parameters(model: nn.Module) -> None:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether all numbers are; by the ends, since isfinite() makes a copy."""
+    """Whether all numbers are finite; uses minimum and maximum, since isfinite() makes a copy."""
     return all(bool(torch.isfinite(end)) for end in tensor.detach().aminmax())
 
 
 def check_inputs(model: nn.Module, inputs: Any) -> Tensor:
-    """Refuses inputs that the model's numbers cannot be measured on.
+    """Refuses inputs on which the model cannot be measured.
 
     Args:
         model: any module.
@@ -92,11 +92,11 @@ def check_inputs(model: nn.Module, inputs: Any) -> Tensor:
 
 
 def check_targets(model: nn.Module, targets: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Refuses targets that the squared loss cannot be taken of.
+    """Refuses targets for which the squared loss is not defined.
 
     Args:
         model: any module.
-        targets: one row a sample.
+        targets: one row per sample.
         shape: of the outputs, (n, ...).
 
     Returns:
@@ -122,7 +122,7 @@ def _without_column(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def check_data(model: nn.Module, data: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Refuses samples that no loss of the model can be taken on.
+    """Refuses samples on which no loss of the model is defined.
 
     Args:
         model: any module.
@@ -182,5 +182,5 @@ def _require_type(name: str, tensor: Tensor, model: nn.Module) -> None:
 
 
 def at_least_two(inputs: Tensor) -> Tensor:
-    """The samples; one alone twice, as squeeze() drops the dimension of a batch of one."""
+    """The samples; a lone one twice, since squeeze() drops the dimension of a batch of one."""
     return inputs if len(inputs) > 1 else torch.cat([inputs, inputs])

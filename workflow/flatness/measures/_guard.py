@@ -1,14 +1,14 @@
 """A check of the gradients before anything is measured: backward against forward differentiation.
 
-Two ways to one number, for random directions v and random weights u of the outputs:
+For random directions v and random weights u of the outputs, one number is computed in two ways:
 
     ⟨J v, u⟩ = ⟨v, Jᵀ u⟩
 
-The left side comes from forward differentiation, the right side from the very rows that are
-measured. The check knows no list of faults, so it also finds those of another processor.
+The left side comes from forward differentiation, the right side from the rows that are measured.
+The check does not rely on a list of known faults, so it also finds those of another processor.
 
-It takes 8 to 20 ms, so that all measures at n = 20 take 1.45 times as long with it for the MLP and
-1.2 times for LeNet-5 and VGG-11 (float32, one thread of a busy machine); not more for larger n.
+It takes 8 to 20 ms, also for larger n. With it, all measures at n = 20 take 1.45 times as long for
+the MLP and 1.2 times for LeNet-5 and VGG-11 (float32, one thread of a busy machine).
 """
 
 import math
@@ -30,11 +30,11 @@ from flatness.measures._network import Network, outputs_of
 
 #: Largest |⟨Jv, u⟩ − ⟨v, Jᵀu⟩| / ‖Jv‖‖u‖ that is put down to rounding.
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-9}
-#: The same where forward differentiation is not implemented, and differences take its place.
+#: The same with finite differences, where forward differentiation is not implemented.
 DIFFERENCES_TOLERANCE = 1e-3
 #: Step of the central differences, in units of the point's own size.
 STEP = 1e-5
-#: Samples of a chunk whose rows are checked, first and last among them.
+#: Number of samples of a chunk whose rows are checked, including the first and the last.
 CHECKED = 4
 
 Tensors = dict[str, Tensor]
@@ -42,13 +42,13 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class _Product:
-    """Outputs moved along directions, (c, N): J v, and how far to trust it."""
+    """Change of the outputs along directions, (c, N): J v, and how far to trust it."""
 
     moved: Tensor
     tolerance: float
 
     def differs(self, weights: Tensor, backward: Tensor) -> bool:
-        """Whether ⟨J v, u⟩ is not ⟨v, Jᵀ u⟩; False where one is not finite."""
+        """Whether ⟨J v, u⟩ differs from ⟨v, Jᵀ u⟩; False if one of them is not finite."""
         moved, weights = self.moved.double(), weights.double()
         gap = ((moved * weights).sum() - backward.double()).abs()
         return bool(gap > self.tolerance * moved.norm() * weights.norm())
@@ -64,15 +64,15 @@ class _Part:
 
 
 def check_outputs(network: Network, inputs: Tensor, backward: Backward) -> None:
-    """Evaluates the first sample again, by itself, and compares with its rows.
+    """Evaluates the first sample again, alone, and compares with its rows.
 
     Args:
         network: from `flatness.measures._network.take_apart`.
         inputs: a chunk of samples, (c, ...).
-        backward: of the chunk.
+        backward: backward rows of the chunk.
 
     Raises:
-        UserError: its outputs depend on the other samples or are random.
+        UserError: the sample's outputs depend on the other samples or are random.
     """
     outputs = backward.outputs
     with torch.no_grad():
@@ -80,13 +80,13 @@ def check_outputs(network: Network, inputs: Tensor, backward: Backward) -> None:
     difference = float((outputs[0] - alone).abs().max())
     if len(outputs) != len(inputs) or difference > 1e-3 * _scale_of_outputs(network, backward):
         raise UserError(
-            "the model's output for a sample changes when the sample is evaluated again by itself; "
-            "call model.eval(), and make the model return one row a sample"
+            "the model's output for a sample changes when the sample is evaluated again alone; "
+            "call model.eval(), and make the model return one row per sample"
         )
 
 
 def _scale_of_outputs(network: Network, backward: Backward) -> float:
-    """What rounding in the outputs is relative to: their parts may cancel in the last layer."""
+    """The scale of rounding in the outputs: their terms may cancel in the last layer."""
     scale = float(backward.outputs.norm(dim=1).max())
     if network.layers:
         last = len(network.layers) - 1
@@ -99,9 +99,9 @@ def _scale_of_outputs(network: Network, backward: Backward) -> float:
 def wrong_gradient(
     network: Network, inputs: Tensor, backward: Backward, block: int
 ) -> UserError | None:
-    """Checks rows by inputs, by the layers' parameters, and by all others, of some samples.
+    """Checks gradients of some samples by inputs, by layers' parameters, and by other parameters.
 
-    The others' gradients are formed sample by sample, and only the first sample's are checked.
+    Gradients by other parameters are formed sample by sample; only the first sample's are checked.
 
     Args:
         network: from `flatness.measures._network.take_apart`.
@@ -110,7 +110,7 @@ def wrong_gradient(
         block: outputs at a time.
 
     Returns:
-        None where they are right; else the error that names what is wrong.
+        None if they are right; otherwise an error that names the wrong gradient.
     """
     some = torch.linspace(0, len(inputs) - 1, min(CHECKED, len(inputs))).long()
     inputs = inputs[some]
@@ -178,7 +178,7 @@ def _wrong_layer(
 def _wrong_layers(
     network: Network, inputs: Tensor, layers: Sequence[_Part], weights: Tensor
 ) -> list[_Part]:
-    """Those that are wrong by themselves, in order of their calls."""
+    """The checks that fail on their own, in the order of the layers' calls."""
     return [
         part
         for part in layers
@@ -213,7 +213,7 @@ def _backward_fault(dtype: torch.dtype, what: str) -> NumericalError:
 
 
 def _total(products: Iterable[Tensor]) -> Tensor:
-    """Sum of numbers; zero where there are none."""
+    """Sum of numbers; zero if there are none."""
     return torch.stack([*products] or [torch.zeros(())]).sum()
 
 
@@ -236,9 +236,9 @@ def _plain_product(network: Network, inputs: Tensor, part: Tensors, weights: Ten
 def _along(
     network: Network, inputs: Tensor, tangents: Tensors, directions: Tensor | None = None
 ) -> _Product:
-    """Moves the outputs by parameters along `tangents`, and by inputs along `directions` if given.
+    """J v for parameters along `tangents`, and for inputs along `directions` if given.
 
-    By forward differentiation; by central differences in float64 where an operation has none.
+    Uses forward differentiation, or central differences in float64 if an operation has none.
 
     Returns:
         J v.
@@ -259,7 +259,7 @@ def _along(
 
 
 class _ForwardToo(TorchFunctionMode):
-    """Lets torch.no_grad() inside a model stop forward differentiation as it stops backward."""
+    """Makes torch.no_grad() inside a model stop forward differentiation, as it stops backward."""
 
     def __torch_function__(
         self, function: Callable, _types: Any, args: tuple = (), kwargs: dict | None = None

@@ -1,4 +1,4 @@
-"""What `measure` takes beside a plain model and tensors: batches, other outputs, half precision."""
+"""Further input that `measure` accepts: batches, other outputs, half precision."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from flatness.errors import UserError
 from flatness.measures._checks import first_line
 
-#: What is measured in float32 instead.
+#: Types that are measured in float32 instead.
 HALF = {torch.float16, torch.bfloat16}
 
 
@@ -23,7 +23,7 @@ def joined(data: Any) -> Any:
             inputs, or of tuples that begin with them.
 
     Returns:
-        (n, ...); what is no batches is returned for others to refuse.
+        (n, ...); anything that is not batches is returned unchanged, for later checks to refuse.
 
     Raises:
         UserError: there are no batches, or they are of another kind, or do not fit together.
@@ -55,10 +55,10 @@ def joined_pairs(inputs: Any, targets: Any) -> tuple[Any, Any]:
         targets: (n, ...); None with batches.
 
     Returns:
-        Inputs and targets; what is no batches is returned for others to refuse.
+        Inputs and targets; anything that is not batches is returned unchanged, for later checks.
 
     Raises:
-        UserError: targets are missing, or the batches are no pairs.
+        UserError: targets are missing, or the batches are not pairs.
     """
     if targets is not None:
         return inputs, targets
@@ -71,14 +71,14 @@ def joined_pairs(inputs: Any, targets: Any) -> tuple[Any, Any]:
 
 
 def in_single_precision(model: nn.Module) -> tuple[nn.Module, str]:
-    """A copy in float32 of a model in half precision, in which small sums of squares vanish.
+    """A float32 copy of a model in half precision, where small sums of squares would vanish.
 
     Args:
         model: any module.
 
     Returns:
-        The model as it is where it is not in half precision, else the copy; and what a reader of
-        the numbers should know, or nothing.
+        The copy, or the model itself if it is not in half precision; and a flag for the reader of
+        the numbers, empty if there is none.
 
     Raises:
         UserError: it cannot be copied.
@@ -95,11 +95,11 @@ def in_single_precision(model: nn.Module) -> tuple[nn.Module, str]:
 
 @contextmanager
 def picking(model: nn.Module, outputs: Callable[[Any], Tensor] | None) -> Iterator[None]:
-    """Lets a model return what a function picks from its outputs.
+    """Makes a model return what a function picks from its outputs.
 
     Args:
         model: left as it was.
-        outputs: what the model returns to a tensor (n, N); None to take it as it is.
+        outputs: maps what the model returns to a tensor (n, N); None leaves it unchanged.
     """
     if outputs is None:
         yield

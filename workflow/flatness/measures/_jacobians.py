@@ -2,8 +2,8 @@
 
 The gradient of output k that arrives at a layer's input is row k of that layer's Jacobian, and the
 gradient at its output gives the gradient by its parameters. So a batched backward pass with unit
-vectors serves all layers and all samples of a chunk. Where the rows of all outputs need too much
-memory, they come in blocks of outputs, and for some layers at a time.
+vectors serves all layers and all samples of a chunk. If the rows of all outputs need too much
+memory, they are computed in blocks of outputs, for some layers at a time.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -49,7 +49,7 @@ class Rows:
     Attributes:
         block: which of the N outputs.
         jacobian: ∂f/∂x, (K, c, ...) with the shape of the inputs.
-        layers: by a layer's place in the network; those that were asked for, at least.
+        layers: by a layer's place in the network; at least those that were asked for.
     """
 
     block: slice
@@ -68,13 +68,13 @@ class Backward:
     Attributes:
         outputs: f(x), (c, N).
 
-    Where outputs come in blocks, the forward pass is of K copies of the samples, and one backward
-    pass follows another output in each: for few samples that takes 0.6 of the time of `vmap`.
+    With blocks of outputs, the forward pass runs K copies of the samples, and one backward pass
+    follows a different output in each copy. For few samples this takes 0.6 of the time of `vmap`.
 
     Args:
         network: from `take_apart`.
         inputs: the samples, (c, ...).
-        block: K, outputs at a time, at least two of them; N for all at once, whose rows are kept.
+        block: K, outputs at a time, at least two; with N, all rows are computed at once and kept.
 
     Raises:
         UserError: an in-place operation overwrites a layer's input.
@@ -110,7 +110,7 @@ class Backward:
             return
         if not self._kept:
             self._kept = [self._rows(slice(0, count), range(len(self._calls)))]
-            self._calls, self._outputs = [], self.outputs  # the graph is not needed any more
+            self._calls, self._outputs = [], self.outputs  # the graph is no longer needed
         yield from self._kept
 
     def _rows(self, block: slice, places: Sequence[int]) -> Rows:
@@ -165,7 +165,7 @@ def rows_of(
     shapes: Sequence[torch.Size],
     block: slice,
 ) -> list[Tensor]:
-    """Gradients (K, ...) of a block of outputs (c, N) at each end; zeros where none depends on it.
+    """Gradients (K, ...) of a block of outputs (c, N) at each end; zeros without dependence.
 
     Args:
         outputs: with their graph, which is kept.
@@ -174,7 +174,7 @@ def rows_of(
         block: which outputs.
 
     Returns:
-        The gradients, an entry an end.
+        The gradients, one entry per end.
     """
     count, width = outputs.shape
     units = torch.eye(width, dtype=outputs.dtype, device=outputs.device)[block]
@@ -183,7 +183,7 @@ def rows_of(
     grad = partial(torch.autograd.grad, outputs, mixed, retain_graph=True, allow_unused=True)
     try:
         found = grad(units, is_grads_batched=True)
-    except RuntimeError:  # no rule to batch an operation, or a checkpoint computed again
+    except RuntimeError:  # an operation without a batching rule, or a recomputed checkpoint
         each = zip(*(grad(unit) for unit in units), strict=True)
         found = [None if rows[0] is None else torch.stack(rows) for rows in each]
     return [

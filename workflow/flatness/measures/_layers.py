@@ -145,7 +145,7 @@ class QuadraticForms:
 
 
 def quadratic_forms(layer: Layer, inputs: Tensor, outputs: int) -> QuadraticForms | None:
-    """The forms of a layer with few positions, where they cost less than a gradient an output.
+    """The forms of a layer with few positions, if they cost less than one gradient per output.
 
     A kernel's gradients take N · C_out · K_in · P operations, the forms K_in · C_out · P² once
     and C_out · P² for each output.
@@ -153,10 +153,10 @@ def quadratic_forms(layer: Layer, inputs: Tensor, outputs: int) -> QuadraticForm
     Args:
         layer: linear or convolutional.
         inputs: of the layer, (c, ...).
-        outputs: N that will be asked for.
+        outputs: N, number of outputs to come.
 
     Returns:
-        The forms; None where gradients cost less, or a linear layer needs neither.
+        The forms; None if gradients cost less, or if a linear layer needs neither.
     """
     places = layer.positions
     if layer.is_dense or places / outputs + places / layer.patch_size >= 1:
@@ -170,7 +170,7 @@ def quadratic_forms(layer: Layer, inputs: Tensor, outputs: int) -> QuadraticForm
 def gradient_squares(
     layer: Layer, inputs: Tensor, rows: Tensor, forms: QuadraticForms | None = None
 ) -> GradientSquares:
-    """Squared parameter gradients of a layer, without forming them where it is linear at one place.
+    """Squared parameter gradients of a layer; not formed for a linear layer at one position.
 
     There `||δ aᵀ||² = ||δ||² ||a||²`; at several positions the kernel's gradient sums over them.
 
@@ -178,7 +178,7 @@ def gradient_squares(
         layer: linear or convolutional.
         inputs: of the layer, (c, ...).
         rows: gradients of K outputs at the layer's output, (K, c, ...).
-        forms: of the layer and the inputs, if it is worth it.
+        forms: of the layer and the inputs; None to form gradients.
 
     Returns:
         The squared norms.
@@ -249,12 +249,12 @@ def _with_bias(layer: Layer, squares: Tensor, weight: Tensor, adaptive: Tensor) 
 
 
 def smallest_singular_values(layer: Layer, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """How well a layer's input shows in the gradient by its kernel: σ_P(U) and σ_P([U; 1]).
+    """How strongly a layer's input enters the gradient by its kernel: σ_P(U) and σ_P([U; 1]).
 
     For any δ (C_out, P), `||δ Uᵀ||_F ≥ σ_P(U) ||δ||_F`, where σ_P(U) is the smallest singular value
-    of the map δ ↦ δ Uᵀ: zero where P exceeds the rows of U. With the bias's gradient δ 1 as one
-    more column of the gradient, the same holds with U extended by a row of ones. With groups the
-    smallest over the groups counts. For a linear layer at one position these are ||x|| and
+    of the map δ ↦ δ Uᵀ: zero if P exceeds the rows of U. With the bias's gradient δ 1 as one more
+    column of the gradient, the same holds with U extended by a row of ones. With groups, the
+    smallest value over the groups counts. For a linear layer at one position these are ||x|| and
     sqrt(1 + ||x||²).
 
     Args:
@@ -262,8 +262,8 @@ def smallest_singular_values(layer: Layer, inputs: Tensor) -> tuple[Tensor, Tens
         inputs: of the layer, (c, ...).
 
     Returns:
-        Without and with the bias (equal where the layer has none), each (c,), float64; NaN where
-        there are more positions than rows, zero where it is zero but for rounding.
+        Without and with the bias (equal if the layer has none), each (c,), float64; NaN if there
+        are more positions than rows, zero if it is zero up to rounding.
     """
     columns = patches(layer, inputs)
     plain = _smallest(columns)
@@ -286,9 +286,9 @@ def _smallest(columns: Tensor) -> Tensor:
 
 
 def operator_norm(layer: Layer) -> float:
-    """||W||_2 of the linear map from a layer's input to its output, bias left out.
+    """||W||_2 of the linear map from a layer's input to its output, without bias.
 
-    From eigenvalues of WᵀW or WWᵀ; where large by Lanczos iterations (ARPACK).
+    Uses eigenvalues of WᵀW or WWᵀ; Lanczos iterations (ARPACK) if the matrix is large.
 
     Args:
         layer: linear or convolutional.

@@ -1,4 +1,4 @@
-"""A model taken apart: its layers, the parameters outside them, and how it is evaluated."""
+"""A model in parts: its layers, the parameters outside of them, and its evaluation."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -50,7 +50,7 @@ class Network:
     channels_last: bool
 
     def lay_out(self, inputs: Tensor) -> Tensor:
-        """Inputs in the layout that the model takes fastest."""
+        """Inputs in the layout that is fastest for the model."""
         return fast_layout(inputs) if self.channels_last else plain(inputs)
 
     def without_parameters(self) -> "Network":
@@ -81,7 +81,7 @@ class Call:
 
 
 def take_apart(model: nn.Module, sample: Tensor) -> Network:
-    """Finds the layers of a model, and the parameters that have to go the general path.
+    """Finds the layers of a model, and the parameters that need the general path.
 
     Args:
         model: any module that maps (n, ...) to (n, N), in evaluation mode if that matters to it.
@@ -132,7 +132,7 @@ def _trial(
     candidates: Mapping[str, nn.Module],
     layout: Callable[[Tensor], Tensor],
 ) -> tuple[dict[str, Tensor], list[Call], Tensor]:
-    """Parameters in a layout, and what the samples do: calls of layers, and outputs (c, N)."""
+    """Parameters in a layout, and the layers' calls and the outputs (c, N) on the samples."""
     parameters = {name: layout(p.detach()) for name, p in model.named_parameters()}
     with torch.enable_grad(), recorded(candidates) as calls:
         leaf = layout(sample.detach()).requires_grad_()
@@ -202,7 +202,7 @@ def _layer(module: nn.Linear | nn.Conv2d, call: Call, parameters: dict[str, Tens
 def _obstacle(
     module: nn.Module, call: Call, made: int, owners: Mapping[int, int], by_sample: bool
 ) -> str:
-    """Why a linear or convolutional layer cannot be measured as one; empty if it can."""
+    """Why a linear or convolutional layer cannot take the fast path; empty if it can."""
     own = dict(module.named_parameters(recurse=False))
     forward = type(module).forward
     if f"{forward.__module__}.{forward.__qualname__}" not in FORWARDS:
@@ -228,7 +228,7 @@ def evaluate(model: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor)
 
 
 def outputs_of(network: Network, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-    """Outputs (n, N) of the network's module, with right gradients for a lone sample, too."""
+    """Outputs (n, N) of the network's module, with right gradients even for a lone sample."""
     return never_alone(lambda x: evaluate(network.module, parameters, x))(inputs)
 
 
@@ -241,13 +241,13 @@ def flat_outputs(outputs: Tensor) -> Tensor:
     """Lays out a model's outputs as rows.
 
     Args:
-        outputs: (n,) or (n, ...); also (), which squeeze() makes of one sample's one number.
+        outputs: (n,) or (n, ...); also (), if squeeze() was applied to one number of one sample.
 
     Returns:
         (n, N).
 
     Raises:
-        UserError: the model returns something else than a tensor.
+        UserError: the model does not return a tensor.
     """
     if not isinstance(outputs, Tensor):
         raise UserError(

@@ -1,4 +1,4 @@
-"""A Hessian as a linear operator, and what is asked of it: its trace, entries, symmetry."""
+"""A Hessian as a linear operator: its products, trace, entries and symmetry."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +48,7 @@ def _estimated_trace(operator: CurvatureLinearOperator, products: int) -> float:
     try:
         return float(xtrace(operator, products))
     except torch.linalg.LinAlgError:
-        # its matrix of products is singular, as where the rank is below half their number
+        # the matrix of products is singular, for example if the rank is below half their number
         return float(hutchpp_trace(operator, products - products % 3))
 
 
@@ -83,7 +83,7 @@ def _require_symmetric(
         if _asymmetric(operator, _only(u, index), _only(v, index))
     ]
     raise NumericalError(
-        "the Hessian is not symmetric, so PyTorch's second derivative is wrong or rounding drowns "
+        "the Hessian is not symmetric: PyTorch's second derivative is wrong or rounding dominates "
         f"it, by parameter {wrong[0] if wrong else 'unknown: each block is symmetric'}; use "
         "float64, or write its layer without weight norm, spectral norm or code of its own"
     )

@@ -1,4 +1,4 @@
-"""The bar over anything that takes more than a few seconds."""
+"""The progress bar of anything that takes more than a few seconds."""
 
 import sys
 
@@ -15,7 +15,7 @@ def bar(total: int, what: str) -> Bar:
 
     Args:
         total: units of work.
-        what: is done.
+        what: the work, in words.
 
     Returns:
         An iterator over the units, or a context that counts them by `update`.

@@ -1,4 +1,4 @@
-"""Whether a model's outputs are a function of its parameters and of each sample by itself."""
+"""Whether a model's outputs are a function of its parameters and of each single sample."""
 
 import random
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from flatness.errors import UserError
 from flatness.measures._checks import at_least_two, first_line
 from flatness.measures.functional import functional_call
 
-#: Samples that the outputs are compared on.
+#: Number of samples on which outputs are compared.
 FEW = 4
-#: Largest relative difference of two evaluations that is put down to rounding.
+#: Largest relative difference of two evaluations that counts as rounding.
 ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 
@@ -31,20 +31,20 @@ def refuse_batch_statistics(model: nn.Module) -> None:
 
 
 def require_repeatable(model: nn.Module, evaluate: Callable[[], Tensor]) -> Tensor:
-    """Checks that evaluating twice gives the same numbers, and draws none.
+    """Checks that two evaluations give the same numbers, and that no random numbers are drawn.
 
-    A draw is enough to refuse: a block that is dropped once in a hundred evaluations would not be
-    seen in the outputs.
+    A draw is enough to refuse a model: a block that is dropped once in a hundred evaluations would
+    not show in the outputs.
 
     Args:
         model: the module that `evaluate` runs.
         evaluate: computes some fixed outputs.
 
     Returns:
-        What it computes, without gradients.
+        The outputs, without gradients.
 
     Raises:
-        UserError: it does not; or the model changes its parameters.
+        UserError: the numbers differ or are random, or the model changes its parameters.
     """
     parameters = {name: p.detach().clone() for name, p in model.named_parameters()}
     before = _generator_states()
@@ -104,7 +104,7 @@ def _generator_states() -> tuple:
 
 
 def require_function_of_one_sample(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Checks that the outputs are one row a sample, not random and not those of other samples.
+    """Checks that the outputs are one row per sample, not random and independent of other samples.
 
     Args:
         model: any module.
@@ -114,7 +114,7 @@ def require_function_of_one_sample(model: nn.Module, inputs: Tensor) -> Tensor:
         The outputs of the first few samples, or of one sample twice, without gradients.
 
     Raises:
-        UserError: they are not, or the model fails on them.
+        UserError: the check or the model fails.
     """
     refuse_batch_statistics(model)
     batch = at_least_two(inputs[:FEW])
@@ -133,7 +133,7 @@ def require_function_of_one_sample(model: nn.Module, inputs: Tensor) -> Tensor:
     if _depend_on_batch(model, batch) and _depend_on_batch_in_double(model, batch):
         raise UserError(
             "the model's outputs for a sample depend on the other samples of the batch; "
-            "call model.eval(), and make the model treat each sample by itself"
+            "call model.eval(), and make the model treat each sample independently"
         )
     return outputs
 
@@ -141,7 +141,7 @@ def require_function_of_one_sample(model: nn.Module, inputs: Tensor) -> Tensor:
 def _require_rows(outputs: Any, batch: Tensor) -> None:
     if not isinstance(outputs, Tensor) or outputs.dim() == 0 or len(outputs) != len(batch):
         raise UserError(
-            "the model must return one tensor of shape (n, N), a row a sample; wrap it, or let "
+            "the model must return one tensor of shape (n, N), one row per sample; wrap it, or let "
             "measure(outputs=...) pick it"
         )
     if outputs.numel() == 0 or outputs.dtype != batch.dtype:
@@ -152,7 +152,7 @@ def _require_rows(outputs: Any, batch: Tensor) -> None:
 
 
 def _depend_on_batch_in_double(model: nn.Module, batch: Tensor) -> bool:
-    """The same but for rounding; True where the model casts to a type of its own."""
+    """Whether both are equal up to rounding; True if the model casts to another type."""
     try:
         return _depend_on_batch(model, batch.double())
     except RuntimeError:
@@ -160,7 +160,7 @@ def _depend_on_batch_in_double(model: nn.Module, batch: Tensor) -> bool:
 
 
 def _depend_on_batch(model: nn.Module, batch: Tensor) -> bool:
-    """Whether the first sample's outputs in the batch differ from its own; in the batch's type."""
+    """Whether the first sample's outputs differ between the batch and a run alone, in one type."""
     state = dict(chain(model.named_parameters(), model.named_buffers()))
     state = {n: t.to(batch.dtype) if t.is_floating_point() else t for n, t in state.items()}
     parts = at_least_two(batch[:1]), batch

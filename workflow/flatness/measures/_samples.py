@@ -1,4 +1,4 @@
-"""What is measured on each sample, in chunks, so that memory does not grow with their number."""
+"""The values measured on each sample, in chunks, so that memory does not grow with n."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,10 +22,10 @@ from flatness.measures._network import Network
 from flatness.measures._progress import Bar, bar
 from flatness.measures._spectra import Spectrum, features, spectrum
 
-#: Memory that the tensors of one chunk take, in bytes, and its samples: more gain no speed.
+#: Memory of the tensors of one chunk, in bytes, and its samples: more do not make it faster.
 CHUNK_BYTES = 160_000_000
 CHUNK_SAMPLES = 200
-#: Memory that they may take before the outputs are taken in blocks.
+#: Memory that they may take before outputs are computed in blocks.
 MEMORY = 1_000_000_000
 #: Sums over outputs of squared gradients by a layer's parameters, by their names in `Samples`.
 LAYER_SUMS = ("layer_weight_gradient", "layer_bias_gradient", "layer_adaptive")
@@ -133,8 +133,8 @@ def measure_samples(
         The values.
 
     Raises:
-        UserError: samples meet, a layer's parameters are used outside of it, or the memory is too
-            little.
+        UserError: samples mix, a layer's parameters are used outside of it, or there is too little
+            memory.
         NumericalError: gradients are wrong, or their squares overflow.
     """
     plan = _plan(network, inputs, chunk, memory)
@@ -154,10 +154,10 @@ def measure_samples(
 
 
 def _plan(network: Network, inputs: Tensor, chunk: int | None, memory: float) -> _Plan:
-    """All outputs and layers at once where a sample fits; else blocks of outputs, groups of layers.
+    """All outputs and layers at once if a sample fits; else blocks of outputs, groups of layers.
 
-    Then a third of the memory is for Jacobians that are held, a third for the rows of a block, and
-    a third for the copies that a decomposition makes.
+    In blocks, a third of the memory is for stored Jacobians, a third for the rows of a block, and a
+    third for the copies that a decomposition makes.
 
     Returns:
         The plan.
@@ -175,7 +175,7 @@ def _plan(network: Network, inputs: Tensor, chunk: int | None, memory: float) ->
     each = network.outputs * inputs.element_size()  # bytes of a Jacobian's column
     largest = max(inputs[0].numel(), *widths) * each
     share = memory / 3
-    samples = chunk or 1  # of which there are copies, so that one is not alone
+    samples = chunk or 1  # a lone sample runs beside a copy of itself
     if samples * largest > share:
         raise UserError(
             f"memory is {memory:.3g} bytes; the Jacobian of {network.outputs} outputs takes "
@@ -195,7 +195,7 @@ def _plan(network: Network, inputs: Tensor, chunk: int | None, memory: float) ->
 def _trusted(
     network: Network, inputs: Tensor, backward: Backward, block: int
 ) -> tuple[Network, Backward]:
-    """The network in a layout whose gradients are right, and its rows of a chunk."""
+    """The network in a layout with right gradients, and its rows of a chunk."""
     check_outputs(network, inputs, backward)
     error = wrong_gradient(network, inputs, backward, block)
     if error and network.channels_last:
@@ -208,15 +208,15 @@ def _trusted(
 
 
 def has_theorem(network: Network, index: int) -> bool:
-    """Says whether a layer's patches are of use to a bound that is a theorem.
+    """Says whether a bound that is a theorem can use a layer's patches.
 
     Args:
         network: the layers.
         index: of the layer.
 
     Returns:
-        A layer after the first matters only to sums over all layers, so False where one of them,
-        by its number of positions, has no bound.
+        Whether it can. Layers after the first matter only for sums over all layers, so the result
+        is False for them if any layer has too many positions for a bound.
     """
     layers = network.layers
     return all(layer.bounds_jacobian for layer in (layers if index else layers[:1]))
@@ -267,7 +267,7 @@ def _measure_chunk(
 
 
 class _Found:
-    """What the rows of a chunk of c samples add up to, block by block of outputs.
+    """Sums over the rows of a chunk of c samples, block by block of outputs.
 
     Attributes:
         spectrum: of J.
@@ -296,7 +296,7 @@ class _Found:
         self.last_is_output = bool(network.layers) and network.layers[-1].is_dense
 
     def add(self, rows: Rows, group: Sequence[int], *, by_input: bool) -> None:
-        """Counts a block of outputs in, for a group of layers, and for x itself if asked."""
+        """Adds a block of outputs, for a group of layers, and for x itself if asked."""
         if by_input:
             self._jacobian.append(features(rows.jacobian))
             self.sums["invariant"] += _in_range(partial(_invariant, self._x, rows))
@@ -317,7 +317,7 @@ class _Found:
             self.last_is_output &= _is_output(rows, last, self._network.outputs)
 
     def decompose(self, group: Sequence[int], *, by_input: bool) -> None:
-        """Takes the singular values, once all outputs are in."""
+        """Computes the singular values after all outputs were added."""
         for place in group:
             if self._layered:
                 self.spectra[place] = spectrum(_joined(self._jacobians.pop(place)))
@@ -329,18 +329,18 @@ class _Found:
 
 
 def _joined(blocks: list[Tensor]) -> Tensor:
-    """Blocks of outputs (K, c, d) as one; a lone one as it is."""
+    """Blocks of outputs (K, c, d) joined; a single one unchanged."""
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 
 def _in_range(squares: Callable[..., Tensor]) -> Tensor:
-    """Sums of squares in float64; computed so, too, where they leave the range of float32."""
+    """Sums of squares in float64, also computed in float64 if they leave the range of float32."""
     values = squares(double=False)
     return squares(double=True) if _out_of_range(values) else values.double()
 
 
 def _invariant(inputs: Tensor, rows: Rows, *, double: bool) -> Tensor:
-    """||J x||² / numel(x), the part of some outputs, (c,)."""
+    """||J x||² / numel(x) for some outputs, (c,)."""
     x, jacobian = features(inputs.unsqueeze(0))[0], features(rows.jacobian)
     if double:
         x, jacobian = x.double(), jacobian.double()
@@ -372,12 +372,12 @@ def _square(x: Tensor, *, double: bool) -> Tensor:
 
 
 def _columns(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    """One column a layer, (c, L)."""
+    """One column per layer, (c, L)."""
     return torch.stack(list(parts), dim=1) if parts else like.new_zeros(len(like), 0)
 
 
 def _out_of_range(squares: Tensor) -> bool:
-    """Whether squares have overflowed, or so nearly vanished that some of their terms may have."""
+    """Whether squares overflow, or are so small that some of their terms may underflow."""
     if squares.dtype != torch.float32:
         return False
     vanishing = (squares > 0) & (squares < SMALLEST_SQUARES)
@@ -385,7 +385,7 @@ def _out_of_range(squares: Tensor) -> bool:
 
 
 def _spectral(of_input: Spectrum) -> dict[str, Tensor]:
-    """All that follows from the singular values of J."""
+    """All values that follow from the singular values of J."""
     values = of_input.values
     squares = (values / values[:, :1]).square()
     top = min(3, values.shape[1])

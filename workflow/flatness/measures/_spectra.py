@@ -26,7 +26,7 @@ class Spectrum:
 def spectrum(jacobian: Tensor) -> Spectrum:
     """Singular values by QR, and SVD of the triangular factor.
 
-    Not by the Gram matrix J Jᵀ: it squares them, so that in float32 small ones drown in rounding.
+    The Gram matrix J Jᵀ is not used: it squares them, and in float32 rounding hides small ones.
 
     Args:
         jacobian: (N, c, d).
@@ -50,9 +50,9 @@ def spectrum(jacobian: Tensor) -> Spectrum:
 
 
 def features(rows: Tensor) -> Tensor:
-    """Flattens images in the order they lie in memory: channels last.
+    """Flattens images in their order in memory: channels last.
 
-    The order of features changes no singular value, and this one needs no copy.
+    The order of features does not change singular values, and this order needs no copy.
 
     Args:
         rows: (N, c, ...).

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from flatness.errors import NumericalError
 
-#: Parameter name to values of all models of a stack, (M, ...).
+#: Maps a parameter name to its values in all models of a stack, (M, ...).
 Parameters = dict[str, Tensor]
-#: Parameters to the loss of each model, (M,).
+#: Maps parameters to the loss of each model, (M,).
 Losses = Callable[[Parameters], Tensor]
-#: Losses on one batch and the centre w to max_δ L(w+δ) − L(w) of each model, (M,).
+#: Maps losses on one batch and the centre w to max_δ L(w+δ) − L(w) of each model, (M,).
 Maximiser = Callable[[Losses, Parameters], Tensor]
 
 #: Steps and random corners of the strong ascent.
@@ -31,9 +31,9 @@ def draw_batches(
 
     Args:
         samples: how many there are to draw from.
-        restarts: batches a model.
-        batch_size: draws a batch.
-        generators: one a model, M, so that its batches are the same in any stack.
+        restarts: batches per model.
+        batch_size: draws per batch.
+        generators: one per model, M, so that its batches are the same in any stack.
 
     Returns:
         Indices (M, restarts, batch_size).
@@ -53,7 +53,7 @@ def loss_rises(
     Args:
         losses: parameters (M, ...) and a batch (M, ...) to losses (M,).
         centre: trained weights w.
-        batches: (M, restarts, ...), one batch a model and restart.
+        batches: (M, restarts, ...), one batch per model and restart.
         maximise: finds max_δ L(w+δ) − L(w) on one batch.
 
     Returns:
@@ -88,8 +88,8 @@ def strong_rise(
     """Highest loss ever seen by sign ascent, less the loss at the centre.
 
     From δ = 0 and from random corners of the box, step t of T moves by 2 (1 − t/T) h sign(∇L), with
-    h the half width: the first step reaches the corner the gradient points to from anywhere in the
-    box.
+    h the half width. From anywhere in the box, the first step reaches the corner to which the
+    gradient points.
 
     Args:
         losses: parameters (M, ...) to losses (M,).
@@ -97,8 +97,8 @@ def strong_rise(
         rho: radius.
         steps: updates from each start.
         corners: random corners to start from.
-        generators: one a model; they draw the corners.
-        adaptive: whether h is ρ|w|, or ρ.
+        generators: one per model; they draw the corners.
+        adaptive: whether h is ρ|w|, else ρ.
 
     Returns:
         (M,), never negative.
@@ -134,16 +134,16 @@ def ascent_path(
     start: Parameters | None = None,
     score: Losses | None = None,
 ) -> Float[Tensor, "{steps}+1 M"]:
-    """Losses along a projected ascent. δ itself is held, since w + δ in float32 breaks the box.
+    """Losses along a projected ascent of δ itself, since w + δ rounded to float32 leaves the box.
 
     Args:
-        losses: what the ascent climbs.
+        losses: the losses that the ascent maximises.
         centre: weights w.
         half_width: δ is clamped to [−h, h] after each move and must satisfy |δ| ≤ |h|.
-        move: step number from 0, gradient and half width of one tensor to the change of δ.
+        move: maps step number (from 0), gradient and half width of one tensor to the change of δ.
         steps: moves to take.
         start: first δ; None is δ = 0.
-        score: what is returned along the path; None is `losses`.
+        score: the losses to return along the path; None is `losses`.
 
     Returns:
         (steps + 1, M): losses at the start and after each move.

@@ -2,8 +2,8 @@
 
     E_{δ ~ N(0, ρ² diag(w²))} [L(w+δ) − L(w)] / ρ² = ½ Σ_p w_p² H_pp + O(ρ²)
 
-Loss convention: L = 1/(2n) Σ ||f(x_i) − y_i||². Perturbations come in pairs ±δ, which cancels the
-gradient's part of the noise and leaves the mean as it is.
+Loss convention: L = 1/(2n) Σ ||f(x_i) − y_i||². Perturbations come in pairs ±δ: this cancels the
+contribution of the gradient to the noise and does not change the mean.
 """
 
 from dataclasses import dataclass

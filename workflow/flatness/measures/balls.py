@@ -2,8 +2,8 @@
 
     max L(w + h ⊙ u) over ‖u‖_p ≤ ρ        h = |w| (adaptive) or 1;  p = ∞ or 2
 
-Ascents move u, in which both sets are plain balls: neither needs a step size, and for h = |w| both
-are unchanged by rescalings of the weights that leave the network's function unchanged.
+Ascents move u; in u both sets are plain balls. No ascent needs a step size, and for h = |w| the
+result is unchanged by rescalings of the weights that leave the network's function unchanged.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Norm = Literal["linf", "l2"]
-#: u to the loss there and its gradient by u.
+#: Maps u to the loss there and its gradient by u.
 Slope = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -84,9 +84,9 @@ def auto_ascent(
 ) -> Float[Tensor, ""]:
     """The highest loss seen by Auto-PGD (Croce and Hein, 2020, algorithm 1).
 
-    Steps begin at 2ρ with momentum ¾. At checkpoints that come ever closer the step is halved, and
-    the ascent goes back to its best point, where fewer than ¾ of the steps since the last
-    checkpoint raised the loss, or where neither step nor best loss has changed since.
+    Steps begin at 2ρ with momentum ¾. At checkpoints with shrinking distances the step is halved
+    and the ascent returns to its best point, if fewer than ¾ of the steps since the last checkpoint
+    raised the loss, or if neither step nor best loss has changed since.
 
     Args:
         slope: the loss and its gradient.
@@ -147,11 +147,11 @@ def highest(
     Args:
         slope: the loss and its gradient.
         ball: the set.
-        like: of the shape and type of u.
+        like: a tensor of the shape and type of u.
         ascent: which of `ASCENTS`.
         steps: gradients from each start.
         corners: random starts besides the centre.
-        generator: draws them.
+        generator: draws the starts.
 
     Returns:
         The loss.

@@ -1,17 +1,17 @@
 """Upper bounds on compression by sharpness.
 
-Every bound has one cause. A layer y = W x + b gets the gradient δ at y; the network's Jacobian at x
-through this layer is J = Wᵀδ, so `||J||_F ≤ ||W||_2 ||δ||_F`, and the gradient by its parameters is
-`δ Uᵀ`, U the patches of x (see `flatness.measures._layers`), so `||δ||_F ≤ ||∇_W f||_F / σ_P(U)`.
-Hence
+All bounds follow from one inequality. A layer y = W x + b gets the gradient δ at y; the network's
+Jacobian at x through this layer is J = Wᵀδ, so `||J||_F ≤ ||W||_2 ||δ||_F`, and the gradient by its
+parameters is `δ Uᵀ`, U the patches of x (see `flatness.measures._layers`), so `||δ||_F ≤ ||∇_W
+f||_F / σ_P(U)`. Hence
 
     ||J_l||_F ≤ r_l ||∇_{W_l} f||_F        with the stretch  r_l = ||W_l||_2 / σ_P(U_l)
 
-For a linear layer σ_P(U) = ||x||, the published form. With the gradient by the bias counted in, U
-gains a row of ones: sqrt(1 + ||x||²), finite at x = 0 (the `_bias` forms). Both are theorems, for
-convolutions also, but only where the positions P are no more than the rows of U; elsewhere a
-kernel's gradient can cancel while J does not, so they are not defined: NaN. A zero input makes
-the plain form vacuous: +inf.
+For a linear layer σ_P(U) = ||x||, the published form. If the gradient by the bias is included, U
+has an additional row of ones: sqrt(1 + ||x||²), finite at x = 0 (the `_bias` forms). Both are
+theorems, also for convolutions, but only if there are no more positions P than rows of U. Otherwise
+a kernel's gradient can cancel while J does not, so the forms are not defined: NaN. A zero input
+makes the plain form vacuous: +inf.
 
 The released code takes `||K||_F sqrt(P) / sqrt(||x||² + 1e-4)` for a convolution: a heuristic that
 can be violated (the `_released` forms). For a linear layer of a convolutional network it takes the
@@ -46,12 +46,12 @@ RELEASED_EPSILON = 1e-4
 
 @dataclass(frozen=True)
 class Stretch:
-    """What a kind of bound is made of.
+    """The parts of one kind of bound.
 
     Attributes:
         suffix: of the bounds' names: "", "_bias" or "_released".
         ratios: r, (n, L); +inf where vacuous, NaN where not defined.
-        gradient: g of the first layer, the gradient that its ratio goes with, (n,).
+        gradient: g of the first layer, the gradient that belongs to its ratio, (n,).
     """
 
     suffix: str
@@ -89,7 +89,7 @@ def stretches(
 
 
 def _ratios(norms: Tensor, inputs: Tensor) -> Tensor:
-    """Norms over sizes of inputs, (n, L); +inf where an input is zero, be its weights zero too."""
+    """Norms over sizes of inputs, (n, L); +inf if an input is zero, even with zero weights."""
     return torch.where(inputs == 0, torch.inf, norms / inputs)
 
 
@@ -159,7 +159,7 @@ def volume_bound_by_jacobian(jacobian_squared: Float[Tensor, " n"], outputs: int
 
 
 def _root_of_product(ratio: Tensor, gradient: Tensor) -> Estimate:
-    """sqrt(mean(ratio) mean(gradient)), both squared already."""
+    """sqrt(mean(ratio) mean(gradient)); both arguments are squared already."""
     return _unless_vacuous(ratio, lambda r: jackknife(lambda m, g: np.sqrt(m * g), r, gradient))
 
 
@@ -171,7 +171,7 @@ def _log_volume_bound(ratios: Tensor, sharpness: Tensor, outputs: int) -> Estima
 
     def estimate(finite: Tensor) -> Estimate:
         top = float(finite.max())
-        if top == -math.inf:  # weights of zero: so is the volume
+        if top == -math.inf:  # with zero weights the volume is zero
             return Estimate(-math.inf, math.nan)
         return jackknife(
             lambda m, s: constant + (top + np.log(m) + outputs * np.log(s)) / 2,
@@ -183,7 +183,7 @@ def _log_volume_bound(ratios: Tensor, sharpness: Tensor, outputs: int) -> Estima
 
 
 def _unless_vacuous(ratio: Tensor, estimate: Callable[[Tensor], Estimate]) -> Estimate:
-    """+inf where a zero input leaves no bound: infinity times a gradient of zero is no NaN."""
+    """+inf where a zero input leaves no bound; infinity times a zero gradient must not be NaN."""
     if torch.isposinf(ratio).any():
         return Estimate(math.inf, math.nan)
     return estimate(ratio)

@@ -1,12 +1,13 @@
-"""A bracket that holds the worst-case sharpness of a small dense ReLU network.
+"""A bracket that contains the worst-case sharpness of a small dense ReLU network.
 
     lower ≤ max_{|δ_p| ≤ ρ h_p} L(w + δ) − L(w) ≤ upper        h = |w| (adaptive) or 1
 
-Below: the highest loss that an ascent reaches. Above: each unit is enclosed in an affine function
-of all weights' perturbations and a rest, c + G u ± e with |u| ≤ 1, as DeepZ (Singh et al., 2018)
-encloses units by inputs; products of perturbations go into the rest. Perturbations are shared by
-all samples, so the first order of the mean loss is exact where no ReLU can switch. Both numbers are
-float64 without directed rounding: the bracket is proven but for rounding errors.
+The lower bound is the highest loss that an ascent reaches. For the upper bound, each unit is
+enclosed in an affine function of all weight perturbations plus a remainder, c + G u ± e with
+|u| ≤ 1, as DeepZ (Singh et al., 2018) does for inputs; products of perturbations go into the
+remainder. All samples share the perturbations, so the first order of the mean loss is exact if no
+ReLU can switch. Both numbers are float64 without directed rounding: the bracket is proven up to
+rounding errors.
 """
 
 from collections.abc import Iterator
@@ -26,21 +27,21 @@ from flatness.measures.measuring import measuring
 from flatness.measures.worst_case_ball import Weights
 
 LossName = Literal["squared_error", "mse", "cross_entropy"]
-#: Of the search for the direction in which outputs move most.
+#: Iterations of the search for the direction in which outputs move most.
 ITERATIONS = 50
-#: What is added to d, in its mean, so that a weight that hardly matters does not rule the bound.
+#: Added to d, relative to its mean, so that weights with little effect do not dominate the bound.
 SHARES = (1e-6, 1e-4, 1e-2, 0.1, 0.3, 1.0)
-#: Modules that pass their input on, once samples are flat.
+#: Modules that pass their input on unchanged, if samples are flat.
 PASSING = nn.Flatten | nn.Identity | nn.Dropout
 
 
 @dataclass(frozen=True)
 class Bracket:
-    """Two numbers that the worst-case sharpness lies between.
+    """Two numbers between which the worst-case sharpness lies.
 
     Attributes:
         lower: a rise that some perturbation in the box reaches.
-        upper: a rise that none exceeds.
+        upper: a rise that no perturbation in the box exceeds.
         switching: ReLUs, counted over samples, that some perturbation may switch on or off.
         convention: the loss.
     """
@@ -52,7 +53,7 @@ class Bracket:
 
     @property
     def ratio(self) -> float:
-        """Upper over lower, 1 at best; infinite where nothing was found from below."""
+        """Upper over lower, at best 1; infinite if the lower bound is zero."""
         return self.upper / self.lower if self.lower > 0 else float("inf")
 
 
@@ -79,7 +80,7 @@ class _Enclosure:
 
 @dataclass(frozen=True)
 class _Dense:
-    """A linear layer, how far its parameters may move, and where these stand among all."""
+    """A linear layer, how far its parameters may move, and their positions among all parameters."""
 
     weight: Tensor
     bias: Tensor
@@ -97,7 +98,7 @@ class _Dense:
         own[diagonal, diagonal] += self.weight_reach * a.centre
         if self.has_bias:
             slopes[diagonal, self.first + rows * columns + diagonal] += self.bias_reach
-        # δW (a − c): a is within [low, high], by whatever bound is tighter
+        # δW (a − c): a is within [low, high]; the tighter bound is used
         off = torch.maximum((a.high - a.centre).abs(), (a.low - a.centre).abs())
         rest = self.weight.abs() @ a.rest + self.weight_reach @ off
         by_interval = (
@@ -114,7 +115,7 @@ class _Dense:
 
 
 def _relu(a: _Enclosure) -> tuple[_Enclosure, int]:
-    """The units behind ReLUs, and how many of these can switch."""
+    """The units after ReLUs, and the number of ReLUs that can switch."""
     switching = (a.low < 0) & (a.high > 0)
     width = torch.where(switching, a.high - a.low, torch.ones_like(a.high))
     slope = torch.where(switching, a.high / width, (a.low >= 0).to(a.high))
@@ -145,15 +146,15 @@ def certified_sharpness(
     """Bounds from both sides on how far the loss of these samples can rise in a box.
 
     Needs memory for (widest layer) × (parameters) numbers. It is tight while few ReLUs can switch,
-    and grows loose quickly beyond.
+    and quickly becomes loose beyond.
 
     Args:
         model: an nn.Sequential of Linear and ReLU; Flatten, Identity and Dropout pass.
-        inputs: (n, ...); the loss is that of all n samples, none is drawn.
+        inputs: (n, ...); the loss is over all n samples, without drawing.
         targets: (n, N), or (n,) class labels for cross-entropy.
         loss: a name in `losses.LOSSES`.
         rho: ρ, the box's half width: relative to each weight if adaptive, else in their unit.
-        adaptive: whether the box is |δ_p| ≤ ρ|w_p|, or |δ_p| ≤ ρ.
+        adaptive: whether the box is |δ_p| ≤ ρ|w_p|, else |δ_p| ≤ ρ.
         steps: gradients of the ascent from each start.
         corners: random corners to start from, besides δ = 0.
         seed: of the corners.
@@ -269,7 +270,7 @@ def _from_above(
 
 
 def _reaches(model: nn.Sequential, rho: float, adaptive: bool) -> tuple[list[_Dense | None], int]:
-    """Linear layers with their reaches, None for a ReLU; and the number of parameters."""
+    """Linear layers with their perturbations, None for a ReLU; and the number of parameters."""
     layers: list[_Dense | None] = []
     first = 0
     for part in model[1:]:
@@ -288,8 +289,9 @@ def _reaches(model: nn.Sequential, rho: float, adaptive: bool) -> tuple[list[_De
 class _SquaredBounds:
     """Bounds on the mean of ½‖f − y‖² over samples, f = c + G u ± e.
 
-    Two of all samples together, for which their outputs stand in one list of rows: the first order
-    Σ_p |r·G_p| and the second max ‖G u‖² by themselves, r = c − y, or both as max ‖r + G u‖².
+    Two bounds treat all samples together, with their outputs in one list of rows and r = c − y: one
+    bounds the first order Σ_p |r·G_p| and the second order max ‖G u‖² separately, the other bounds
+    both as max ‖r + G u‖².
     """
 
     def __init__(self, scale: float) -> None:
@@ -299,7 +301,7 @@ class _SquaredBounds:
         self._left = self._alone = 0.0
 
     def add(self, f: _Enclosure, y: Tensor) -> None:
-        """Takes in one sample's outputs and target."""
+        """Adds one sample's outputs and target."""
         off = f.centre - y
         self._offs.append(off)
         self._slopes.append(f.slopes)
@@ -309,7 +311,7 @@ class _SquaredBounds:
         self._alone += float(farthest.square().sum() / 2)
 
     def mean(self) -> float:
-        """The least of the bounds."""
+        """The smallest of the bounds."""
         r, G = torch.cat(self._offs), torch.cat(self._slopes)
         first = r.square().sum() / 2 + (r @ G).abs().sum()
         both = most_of_square(torch.cat([r[:, None], G], dim=1)) / 2
@@ -320,8 +322,9 @@ class _SquaredBounds:
 class _CrossEntropyBounds:
     """Bounds on the mean of −log softmax(f)_y over samples, f = c + G u ± e.
 
-    By first order, shared by all samples, and a second order Δᵀ(diag(p) − ppᵀ)Δ of each, which is a
-    variance, at most (range/2)²; or each sample by itself at its own worst.
+    One bound adds the first order, shared by all samples, and each sample's second order
+    Δᵀ(diag(p) − ppᵀ)Δ, a variance of at most (range/2)². The other takes each sample at its own
+    worst perturbation.
     """
 
     def __init__(self, size: int) -> None:
@@ -330,7 +333,7 @@ class _CrossEntropyBounds:
         self._samples = 0
 
     def add(self, f: _Enclosure, y: Tensor) -> None:
-        """Takes in one sample's outputs and label."""
+        """Adds one sample's outputs and label."""
         hot = functional.one_hot(y, len(f.centre)).double()
         slope = f.centre.softmax(0) - hot
         self._shared += slope @ f.slopes
@@ -343,7 +346,7 @@ class _CrossEntropyBounds:
         self._samples += 1
 
     def mean(self) -> float:
-        """The lesser of the bounds."""
+        """The smaller of the bounds."""
         together = float(self._shared.abs().sum()) + self._left
         return min(together, self._alone) / self._samples
 
@@ -351,14 +354,15 @@ class _CrossEntropyBounds:
 def most_of_square(A: Float[Tensor, "n D"]) -> float:
     """An upper bound on max ‖A u‖² over |u_p| ≤ 1.
 
-    For any d > 0, ‖A u‖² ≤ λ_max(A diag(1/d) Aᵀ) Σ_p d_p. With d = |Aᵀ v| this is equality where v
-    is the direction of A sign(Aᵀ v) and the top eigenvector; v is found by iterating the former.
+    For any d > 0, ‖A u‖² ≤ λ_max(A diag(1/d) Aᵀ) Σ_p d_p. With d = |Aᵀ v| this is an equality if v
+    is both the direction of A sign(Aᵀ v) and the top eigenvector; v is found by iterating the
+    former.
 
     Args:
         A: any matrix.
 
     Returns:
-        The bound, no more than the rows' own most, Σ_i (Σ_p |A_ip|)².
+        The bound, at most the sum of the rows' own maxima, Σ_i (Σ_p |A_ip|)².
     """
     found = float(A.abs().sum(1).square().sum())
     v = torch.linalg.eigh(A @ A.T)[1][:, -1]

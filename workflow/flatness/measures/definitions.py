@@ -1,8 +1,8 @@
-"""Every quantity that is no bound, one function each: from values of samples to an estimate.
+"""One function for every quantity that is not a bound: from values of samples to an estimate.
 
 f is the network with N outputs, x one of n samples, θ or w all parameters, J = ∂f/∂x, x^l the input
-of layer l and J_l = ∂f/∂x^l through this layer, C = J Jᵀ. Values of single samples are in
-`flatness.measures._samples`; bounds are in `flatness.measures.bounds`.
+of layer l, J_l = ∂f/∂x^l through this layer, and C = J Jᵀ. `flatness.measures._samples` computes
+the values of single samples; bounds are in `flatness.measures.bounds`.
 """
 
 import torch
@@ -84,7 +84,7 @@ def rank(samples: Samples) -> Estimate:
     return mean(samples.rank)
 
 
-#: Those that every network has, and those that sum over all of its layers.
+#: Quantities that every network has, and quantities that sum over all of its layers.
 OF_ALL = (
     *(sharpness, average_case_sharpness, mls, normalized_mls, input_invariant_mls),
     *(jacobian_norm_squared, log_lvr, log_volume_top3, local_dimensionality, rank),

@@ -15,7 +15,7 @@ class Estimate:
 
     Attributes:
         value: the estimate.
-        standard_error: same unit; NaN where one sample, or an infinite value, leaves none.
+        standard_error: in the same unit; NaN for a single sample or an infinite value.
     """
 
     value: float
@@ -34,14 +34,14 @@ def jackknife(function: Callable[..., np.ndarray], *columns: Float[Tensor, " n"]
 
     Args:
         function: takes the means of the columns, elementwise, as arrays of shape (1,) and (n,).
-        *columns: one value a sample, each (n,).
+        *columns: one value per sample, each (n,).
 
     Returns:
         The estimate; its standard error is NaN at n = 1.
     """
     table = np.stack([_array(column) for column in columns])
     n = table.shape[1]
-    with np.errstate(divide="ignore", invalid="ignore"):  # log(0) and inf − inf are answers
+    with np.errstate(divide="ignore", invalid="ignore"):  # log(0) and inf − inf are valid results
         (value,) = function(*table.mean(1, keepdims=True))
         without = function(*_means_without(table))
         variance = (n - 1) / n * np.square(without - without.mean()).sum()
@@ -57,7 +57,7 @@ def mean(column: Float[Tensor, " n"]) -> Estimate:
 
 
 def log_mean_exp(column: Float[Tensor, " n"]) -> Estimate:
-    """The log of the mean of exponentials of (n,) logs; −inf where all of them are."""
+    """The log of the mean of exponentials of (n,) logs; −inf if all logs are −inf."""
     column = column.double()
     top = float(column.max())
     if not math.isfinite(top):
@@ -70,7 +70,7 @@ def _array(column: Tensor) -> np.ndarray:
 
 
 def _means_without(table: np.ndarray) -> np.ndarray:
-    """Means of rows without each entry; sums from both ends, since total − x_i may cancel."""
+    """Leave-one-out means of rows, from sums at both ends, since total − x_i may cancel."""
     zero = np.zeros((len(table), 1))
     before = np.concatenate([zero, table[:, :-1].cumsum(1)], axis=1)
     after = np.concatenate([table[:, :0:-1].cumsum(1)[:, ::-1], zero], axis=1)

@@ -12,18 +12,18 @@ NO_HOOKS = "the model uses torch.utils.checkpoint, or other hooks on saved tenso
 def functional_call(module: nn.Module, tensors: Mapping[str, Tensor], args: tuple) -> Tensor:
     """Runs a module with other parameters or buffers.
 
-    PyTorch's function of this name swaps a module that has two names twice, and so leaves the
-    module with the tensors it was given instead of its parameters (PyTorch 2.15). Here every place
-    that holds a tensor is named once.
+    PyTorch's function of this name swaps the tensors of a module with two names twice, so the
+    module keeps the given tensors instead of its own parameters (PyTorch 2.15). Here every place
+    that holds a tensor has one name.
 
-    Nothing may be computed again in the backward pass, as `torch.utils.checkpoint` does: by then
-    the module has its own parameters again, and the gradient would be another's.
+    Nothing may be recomputed in the backward pass, as `torch.utils.checkpoint` does: by then the
+    module has its own parameters again, and the gradient would be wrong.
 
     Args:
         module: left as it was.
         tensors: by the names of `named_parameters()` and `named_buffers()`; a tensor that is held
             in several places has one name and is replaced in all of them.
-        args: what it is called with.
+        args: its arguments.
 
     Returns:
         Its outputs.

@@ -1,7 +1,7 @@
 """Trace and largest eigenvalue of the Hessian of L = 1/(2n) Σ ‖f(x) − y‖², the papers' loss.
 
-`flatness.measures.loss_hessian` has any loss. At an interpolating minimum S = Tr ∇²L; away from it
-the residuals' curvature makes the difference. PyTorch's MSELoss is 2/N times this loss.
+`flatness.measures.loss_hessian` takes any loss. At an interpolating minimum S = Tr ∇²L; elsewhere
+the residuals add curvature. PyTorch's MSELoss is 2/N times this loss.
 """
 
 from jaxtyping import Float
@@ -25,7 +25,7 @@ def hessian_trace(
 ) -> Estimate:
     """Trace of the Hessian by XTrace.
 
-    With 30 products its spread at interpolation was a third of Hutch++'s (MLP, LeNet-5, n = 20).
+    With 30 products, its spread at interpolation was a third of Hutch++'s (MLP, LeNet-5, n = 20).
 
     Args:
         model: maps (n, ...) to (n, N) or (n,), in evaluation mode if that matters to it.
@@ -36,7 +36,7 @@ def hessian_trace(
         seed: of the random vectors.
 
     Returns:
-        Mean of the estimates; the standard error is from their spread, the samples held fixed.
+        Mean of the estimates; the standard error comes from their spread, for fixed samples.
 
     Raises:
         UserError: a wrong setting, inputs or targets of another shape or type, or a model that

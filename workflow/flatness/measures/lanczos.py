@@ -16,7 +16,7 @@ from flatness.errors import NumericalError
 from flatness.measures._checks import first_line
 from flatness.measures._operators import _dense, _require_finite_hessian
 
-#: Up to this many parameters the operator is formed in full.
+#: Up to this number of parameters, the operator is formed in full.
 DENSE_SIZE = 20
 #: Most restarts of ARPACK, each of some twenty products.
 RESTARTS = 300
@@ -32,9 +32,10 @@ class Eigenvalues:
 
     Attributes:
         values: (k,), from the end inwards.
-        residuals: ‖Hv − λv‖ of each, (k,): an eigenvalue of H is that near to each value.
+        residuals: ‖Hv − λv‖ of each, (k,): an eigenvalue of H lies within this distance of each
+            value.
         vectors: unit eigenvectors by parameter, each (k, ...); empty unless they were asked for.
-        convention: the loss, and of which matrix they are.
+        convention: the loss and the matrix.
     """
 
     values: Float[Tensor, " k"]
@@ -45,7 +46,7 @@ class Eigenvalues:
 
 @dataclass(frozen=True)
 class SpectralDensity:
-    """How a spectrum's eigenvalues are spread: φ(t) = 1/D Σ_i g(t − λ_i), g a narrow Gaussian.
+    """Density of a spectrum's eigenvalues: φ(t) = 1/D Σ_i g(t − λ_i), g a narrow Gaussian.
 
     Attributes:
         grid: t, (points,).
@@ -53,10 +54,10 @@ class SpectralDensity:
         standard_error: of the density over probes, (points,).
         width: standard deviation of g, in the eigenvalues' unit.
         nodes: Ritz values of each probe, (probes, steps).
-        weights: of the nodes, (probes, steps), each row with sum 1: D times the mean of their
-            Σ w f(node) estimates Tr f(H).
-        size: D, parameters that the outputs depend on.
-        convention: the loss, and of which matrix it is.
+        weights: weights w of the nodes, (probes, steps), each row with sum 1. D times the mean over
+            probes of Σ w f(node) estimates Tr f(H).
+        size: D, the number of parameters that the outputs depend on.
+        convention: the loss and the matrix.
     """
 
     grid: Float[Tensor, " points"]
@@ -72,7 +73,7 @@ class SpectralDensity:
 def end_of_spectrum(
     operator: CurvatureLinearOperator, count: int, end: End, tolerance: float, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Eigenvalues from one end, by ARPACK, or all at once where there are few.
+    """Eigenvalues from one end, by ARPACK, or by a full decomposition if there are few.
 
     Args:
         operator: (D, D), symmetric.
@@ -105,7 +106,7 @@ def _arpack(
     start = start.to(operator.device, operator.dtype)
     image = operator @ start
     _require_finite_hessian(image)
-    if not image.any():  # an operator of zeros, which ARPACK cannot start from
+    if not image.any():  # ARPACK cannot start from an operator of zeros
         return torch.zeros(count).double(), torch.eye(size, count).double()
     start = start.cpu().numpy()
     matrix = operator.to_scipy(start.dtype)
@@ -120,8 +121,8 @@ def _arpack(
     try:
         how = {"v0": start, "maxiter": RESTARTS}
         largest = eigsh(matrix, 1, which="LM", tol=0.1, return_eigenvectors=False, **how)
-        # ARPACK's tolerance is relative to each value, and none is small enough at zero: the
-        # spectrum is moved away from it by its own size.
+        # ARPACK's tolerance is relative to each value, so no tolerance is small enough at zero:
+        # the spectrum is shifted away from zero by its own size.
         shift = sign * float(np.abs(largest[0])) * aslinearoperator(identity(size, start.dtype))
         values, vectors = eigsh(matrix + shift, count, which="LM", tol=tolerance, **how)
     except ArpackError as error:
@@ -146,7 +147,7 @@ def quadrature(
     """Nodes and weights whose Σ w f(node) has the mean Tr f(H)/D over random probes.
 
     Stochastic Lanczos quadrature (Ubaru, Chen and Saad, 2017): for a polynomial f of a degree below
-    2·steps only the probe is random. Where D is no more than steps, the spectrum itself.
+    2·steps, only the probe is random. If D is at most `steps`, the result is the spectrum itself.
 
     Args:
         operator: (D, D), symmetric.
@@ -170,7 +171,7 @@ def quadrature(
 
 
 def _rule(operator: CurvatureLinearOperator, steps: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights from one probe; with fewer steps where they leave no new direction."""
+    """Nodes and weights from one probe; with fewer steps if no new direction is left."""
     state, taken = torch.get_rng_state(), steps
     nodes, vectors = _lanczos(operator, taken)
     while not torch.isfinite(nodes).all() and taken > 1:
@@ -204,13 +205,13 @@ def density_of(
     """The density by a quadrature.
 
     Args:
-        nodes: as `quadrature` has them.
+        nodes: from `quadrature`.
         weights: likewise.
         points: of the grid.
-        width: as `SpectralDensity` has it; None is the spectrum's range over steps: a Gaussian of
-            that width is a polynomial of degree 2·steps but for exp(−8) of its height, so the
-            quadrature shows nothing of its own.
-        size: as `SpectralDensity` has it.
+        width: see `SpectralDensity`; None is the spectrum's range divided by steps. A Gaussian of
+            that width is a polynomial of degree 2·steps up to exp(−8) of its height, so the
+            quadrature adds no structure of its own.
+        size: see `SpectralDensity`.
         convention: likewise.
 
     Returns:
@@ -219,7 +220,7 @@ def density_of(
     low, high = float(nodes.min()), float(nodes.max())
     if width is None:
         scale = max(abs(low), abs(high)) or 1.0
-        # of one eigenvalue alone the range is rounding
+        # for a single eigenvalue the range is only rounding
         width = max(high - low, 1e-4 * scale) / nodes.shape[1]
     grid = torch.linspace(low - 4 * width, high + 4 * width, points, dtype=torch.float64)
     bumps = torch.exp(-((grid - nodes[..., None]) ** 2) / (2 * width**2))

@@ -3,8 +3,8 @@
     H = ∇²L(w)        G = 1/n Σ Jᵀ (∇²_f ℓ) J,  J = ∂f/∂w
 
 G leaves out the network's own curvature Σ ∂ℓ/∂f ∇²f: it is H at an interpolating minimum of the
-squared error, and positive semi-definite for every convex loss. Matrix-vector products are
-curvlinops'. Samples are taken as given: no standard error here covers the choice of samples.
+squared error, and positive semi-definite for every convex loss. curvlinops computes the
+matrix-vector products. Samples are taken as given: no standard error covers their choice.
 """
 
 import copy
@@ -51,9 +51,9 @@ WORDS = {"hessian": "Hessian", "gauss_newton": "Gauss-Newton matrix"}
 class Hessian:
     """A curvature matrix of the loss of a model on data, at the model's present weights.
 
-    It is by the parameters that the loss depends on; the others' rows and columns are zero, and
-    left out of spectra. Each method reads the data anew, checks them, and leaves the model as it
-    was.
+    The matrix covers the parameters that the loss depends on; rows and columns of other parameters
+    are zero, and left out of spectra. Each method reads and checks the data again, and leaves the
+    model as it was.
 
     Attributes:
         model: the network.
@@ -62,8 +62,8 @@ class Hessian:
         loss: its function and convention.
         evaluate: maps the model and a batch to outputs and loss; None for inputs and targets.
         matrix: "hessian" or "gauss_newton".
-        dtype: in which a copy of the model is measured; None measures the model itself.
-        layer: the module whose parameters' block this is; None is all parameters.
+        dtype: type of the measured copy of the model; None measures the model itself.
+        layer: the module whose block this is; None is all parameters.
         seed: of the random vectors.
     """
 
@@ -79,7 +79,7 @@ class Hessian:
 
     @property
     def convention(self) -> str:
-        """The matrix, whose block it is, and the loss."""
+        """The matrix, its block, and the loss."""
         where = "" if self.layer is None else f", block of layer {self.layer or 'model'}"
         return f"{WORDS[self.matrix]}{where} of {self.loss.convention}"
 
@@ -93,11 +93,11 @@ class Hessian:
 
         Args:
             estimates: independent estimates, at least two.
-            products: matrix-vector products of each; an even number from 4. Where there are no more
-                parameters, the trace is computed in full, with a standard error of 0.
+            products: matrix-vector products of each; an even number, at least 4. With at most this
+                many parameters the trace is computed exactly, with a standard error of 0.
 
         Returns:
-            Mean of the estimates; the standard error is from their spread.
+            Mean of the estimates; the standard error comes from their spread.
 
         Raises:
             UserError: too few estimates, a wrong number of products, or data or a model that cannot
@@ -130,7 +130,7 @@ class Hessian:
         """The largest or the smallest eigenvalues, algebraically, by ARPACK.
 
         Args:
-            count: k, how many; no more than there are parameters.
+            count: k, how many; at most the number of parameters.
             end: "top" or "bottom".
             tolerance: accuracy of each, relative to the largest eigenvalue in size.
             vectors: whether the eigenvectors come along.
@@ -158,14 +158,15 @@ class Hessian:
     def spectral_density(
         self, *, steps: int = 60, probes: int = 10, points: int = 512, width: float | None = None
     ) -> SpectralDensity:
-        """How the eigenvalues are spread, by stochastic Lanczos quadrature.
+        """The density of the eigenvalues, by stochastic Lanczos quadrature.
 
         Args:
             steps: matrix-vector products from each probe; more resolve finer structure.
             probes: random vectors, at least two; more make the error smaller.
             points: of the grid.
-            width: standard deviation of the Gaussian that stands for an eigenvalue, in their unit;
-                None is the spectrum's range over steps. Below that the quadrature's own nodes show.
+            width: standard deviation of the Gaussian for each eigenvalue, in their unit; None is
+                the spectrum's range divided by steps. With less, the quadrature's own nodes become
+                visible.
 
         Returns:
             The density with its standard error over probes.
@@ -191,7 +192,7 @@ class Hessian:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[HessianLinearOperator | GGNLinearOperator, list[str]]]:
-        """The matrix as an operator, once all is checked, and the names of its parameters."""
+        """The matrix as an operator, after all checks, and the names of its parameters."""
         model = self.model
         if self.dtype is not None and isinstance(model, nn.Module):
             model = copy.deepcopy(model).to(self.dtype)
@@ -222,7 +223,7 @@ class Hessian:
             yield operator, names
 
     def _parameters(self, model: nn.Module, loss: Tensor) -> tuple[list[str], list[nn.Parameter]]:
-        """Those of the layer that the loss depends on, with their names."""
+        """The layer's parameters that the loss depends on, with their names."""
         chosen = {
             name: parameter
             for name, parameter in model.named_parameters()
@@ -276,7 +277,7 @@ def hessian(
 ) -> Hessian:
     """The Hessian of a loss by a model's parameters, or its Gauss-Newton matrix.
 
-    Nothing is computed, and no data are read, before one of its methods is called.
+    Nothing is computed, and no data are read, until one of its methods is called.
 
     Args:
         model: maps inputs to outputs, in evaluation mode if that matters to it.
@@ -291,11 +292,11 @@ def hessian(
             `len(outputs)` terms, or to (outputs, loss, count) with another number of terms, such as
             tokens. It takes the place of `loss`.
         dtype: torch.float64, or float32 for a model in half precision: a copy of the model is
-            measured in it, and floating-point data are brought to it; None takes all as it is.
+            measured in this type, and floating-point data are converted; None converts nothing.
         seed: of the random vectors that estimates draw.
 
     Returns:
-        What gives trace, eigenvalues and spectral density; `convention` says of which loss.
+        An object with trace, eigenvalues and spectral density; `convention` states the loss.
 
     Raises:
         UserError: an argument is wrong.

@@ -11,7 +11,7 @@ from flatness.errors import UserError
 from flatness.measures.quantities import LOSS
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-#: Largest relative difference of a loss from the mean of its parts that is put down to rounding.
+#: Largest relative difference between a loss and the mean of its parts that counts as rounding.
 ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-9}
 
 
@@ -29,17 +29,17 @@ class Loss:
 
 
 def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """½ mean over samples of ‖f(x) − y‖², summed over outputs; targets of the outputs' shape."""
+    """½ mean over samples of ‖f(x) − y‖², summed over outputs; targets have the outputs' shape."""
     return mse(outputs, targets) * (outputs[0].numel() / 2)
 
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean of (f(x) − y)² over samples and outputs; targets of the outputs' shape."""
+    """Mean of (f(x) − y)² over samples and outputs; targets have the outputs' shape."""
     shapes = [t.shape[:1] if t.shape[1:] == (1,) else t.shape for t in (outputs, targets)]
-    if shapes[0] != shapes[1]:  # PyTorch would spread one over the other
+    if shapes[0] != shapes[1]:  # PyTorch would broadcast one over the other
         raise UserError(
             f"targets: shape {tuple(targets.shape)}, the outputs' is {tuple(outputs.shape)}; pass "
-            "class labels as one-hot rows, or take loss='cross_entropy'"
+            "class labels as one-hot rows, or use loss='cross_entropy'"
         )
     return functional.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
 
@@ -55,10 +55,10 @@ LOSSES = {
 
 
 def named_loss(loss: str | LossFunction) -> Loss:
-    """A loss by its name, or one of the caller's.
+    """A loss by its name, or the caller's own loss.
 
     Args:
-        loss: a name in `LOSSES`, or maps outputs and targets to their mean loss.
+        loss: a name in `LOSSES`, or a function that maps outputs and targets to their mean loss.
 
     Returns:
         The loss with its convention.
@@ -78,18 +78,18 @@ def named_loss(loss: str | LossFunction) -> Loss:
 
 
 def require_mean(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
-    """Checks that a loss is the mean over samples of something.
+    """Checks that a loss is a mean over samples.
 
-    A sum, or a mean by weights, has another scale on each batch, and so no Hessian over several.
+    A sum or a weighted mean has another scale on each batch, so it has no Hessian over several.
 
     Args:
         loss: any loss.
-        outputs: (n, ...), of a few samples; they are shrunk at random, since a loss of zero shows
-            nothing, and probabilities must stay such.
+        outputs: (n, ...), of a few samples. They are shrunk at random: a loss of zero would show
+            nothing, and probabilities must stay probabilities.
         targets: (n, ...).
 
     Raises:
-        UserError: the loss of all is not the mean of the losses of two parts.
+        UserError: the loss of all samples is not the mean of the losses of two parts.
     """
     if len(outputs) == 1:
         outputs, targets = outputs.repeat_interleave(3, 0), targets.repeat_interleave(3, 0)
@@ -97,7 +97,7 @@ def require_mean(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
     noise = torch.rand(outputs.shape, generator=generator, dtype=outputs.dtype)
     outputs = outputs.detach() * noise.to(outputs.device)
     n, cut = len(outputs), (len(outputs) + 2) // 3
-    whole = loss.function(outputs, targets)  # first, so that an error tells its shapes
+    whole = loss.function(outputs, targets)  # called first, so that an error shows these shapes
     parts = loss.function(outputs[:cut], targets[:cut]), loss.function(outputs[cut:], targets[cut:])
     if not isinstance(whole, Tensor) or whole.numel() != 1:
         raise UserError("the loss of a batch is not one number; take its mean over samples")
@@ -105,7 +105,7 @@ def require_mean(loss: Loss, outputs: Tensor, targets: Tensor) -> None:
     scale = torch.stack([whole, *parts]).abs().max()
     if (whole - by_parts).abs() > ROUNDING[outputs.dtype] * scale:
         raise UserError(
-            f"the loss is no mean over samples: {float(whole):.4g} of {n}, {float(by_parts):.4g} "
-            "as the mean of two parts; use reduction='mean' without class weights, or pass "
+            f"the loss is not a mean over samples: {float(whole):.4g} of {n}, {float(by_parts):.4g}"
+            " as the mean of two parts; use reduction='mean' without class weights, or pass "
             "`evaluate`, which says what each batch's loss is a mean of"
         )

@@ -3,9 +3,9 @@
 `measure(model, inputs)["sharpness"]` is an `Estimate` with `value` and `standard_error`.
 
 Measured with `python -m benchmarks.measures` (CPU seconds, one thread of two cores of an AMD EPYC
-shared with other work, Python 3.11, PyTorch 2.15, float32). All quantities at n = 20, against the
-same by one `autograd.grad` per output, layer and sample, with spectral norms per sample: MLP 20 ms
-against 2.0 s, LeNet-5 36 ms against 0.42 s, VGG-11 76 ms against 0.61 s. Sharpness, MLS, NMLS and
+shared with other work, Python 3.11, PyTorch 2.15, float32). All quantities at n = 20 take 20 ms for
+the MLP, 36 ms for LeNet-5 and 76 ms for VGG-11; with one `autograd.grad` per output, layer and
+sample, and spectral norms per sample, they take 2.0 s, 0.42 s and 0.61 s. Sharpness, MLS, NMLS and
 local dimensionality of the MLP on 60,000 samples: 23 s and 1.3 to 1.5 GB, linear in n.
 """
 
@@ -52,15 +52,15 @@ BY_PARAMETERS = BY_LAYERS | {"sharpness", "average_case_sharpness", "relative_fl
 
 @dataclass(frozen=True)
 class Measurements(Mapping[str, Estimate]):
-    """What was measured: a mapping from a quantity's name to its value and standard error.
+    """The result: a mapping from a quantity's name to its value and standard error.
 
     Attributes:
-        estimates: the same mapping; NaN where a quantity is not defined, see `flags`.
-        samples: the values of each sample and layer behind the estimates; NaN, or no column, where
-            no estimate needed them.
+        estimates: the same mapping; NaN if a quantity is not defined, see `flags`.
+        samples: the values of each sample and layer behind the estimates. Values that no estimate
+            needed are NaN, or have no column.
         layers: names of the layers, in the order of `samples`' layer columns.
         norms: ||W_l||_2 of each layer, (L,); NaN where no bound needed it.
-        flags: what a reader of the numbers should know, a sentence each.
+        flags: remarks that a reader of the numbers needs, one sentence each.
     """
 
     estimates: dict[str, Estimate]
@@ -115,22 +115,23 @@ def measure(
 ) -> Measurements:
     """Measures a model on samples.
 
-    Parameters of linear and convolutional layers take the fast path, all others one backward pass
-    per sample. All parameters count, frozen ones too. The model's parameters, buffers and modes are
-    left as they were, and the global random generators too. Equations:
-    `flatness.measures.quantities`, `flatness.measures.bounds`.
+    Parameters of linear and convolutional layers take the fast path; all others take one backward
+    pass per sample. All parameters count, including frozen ones. The model's parameters, buffers
+    and modes and the global random generators are left as they were. For the equations, see
+    `flatness.measures.quantities` and `flatness.measures.bounds`.
 
     Args:
         model: maps (n, ...) to (n, N); in evaluation mode if that matters to it.
-        inputs: samples, (n, ...), of the parameters' floating-point type; or batches of them, as
-            from a DataLoader, alone or first in a tuple.
+        inputs: samples, (n, ...), of the parameters' floating-point type; or batches of them, such
+            as a DataLoader's: tensors, or tuples that begin with one.
         targets: (n, N), of the same type, one-hot rows for classes; only for
             `average_case_sharpness_sampled`, and not with batches.
-        quantities: names wanted; None for all. Without bounds no operator norms are computed.
+        quantities: names of the wanted quantities; None for all. Operator norms are computed only
+            for bounds.
         outputs: picks the tensor (n, N) from what the model returns, such as a dictionary.
         chunk: samples at a time; None chooses by memory.
-        memory: bytes that the tensors of a chunk may take, 1e9 if not given; where they would
-            take more, outputs go in blocks, at the price of more backward passes.
+        memory: bytes that the tensors of a chunk may take, 1e9 by default. If they would take more,
+            outputs are computed in blocks, which takes more backward passes.
         rho: ρ of the sampled average-case sharpness.
         pairs: its pairs of perturbations.
         seed: of its perturbations.
@@ -139,7 +140,7 @@ def measure(
         The measurements.
 
     Raises:
-        UserError: a wrong argument, or a model that cannot be measured rightly.
+        UserError: a wrong argument, or a model that cannot be measured correctly.
         NumericalError: a parameter, an input or an output is not finite.
     """
     if targets is not None and not isinstance(inputs, Tensor):
@@ -182,7 +183,7 @@ def _estimate(
     sampled: dict[str, Callable[[], Estimate]],
     note: str,
 ) -> Measurements:
-    """Estimates what is wanted; `sampled` computes what is sampled rather than derived."""
+    """Estimates the wanted quantities; `sampled` computes the one that needs sampling."""
     bounded = bool(wanted & BOUND_NAMES)
     norms = _norms(network, bounded)
     makers = _measures(network, samples) | sampled
@@ -209,7 +210,7 @@ def _wanted(quantities: Collection[str] | None, targets: Tensor | None) -> set[s
 
 
 def _norms(network: Network, bounded: bool) -> Tensor:
-    """||W_l||_2 of linear layers, and of convolutions where a theorem uses it."""
+    """||W_l||_2 of linear layers, and of convolutions if a theorem uses it."""
     norms = torch.full((len(network.layers),), torch.nan, dtype=torch.float64)
     for index, layer in enumerate(network.layers if bounded else ()):
         if has_theorem(network, index) or isinstance(layer.module, nn.Linear):

@@ -1,4 +1,4 @@
-"""How the public calls work on a model: they leave it as it was, and say in a line what failed."""
+"""The context of the public calls: it restores the model, and reports failures in one line."""
 
 import random
 import sys
@@ -16,7 +16,7 @@ from flatness.measures.workarounds import mended
 
 
 class _Forgetful(dict):
-    """A cache that never has what is asked for, so that it is computed again."""
+    """A cache that never contains a value, so every value is computed again."""
 
     def __contains__(self, key: object) -> bool:
         return False
@@ -24,18 +24,18 @@ class _Forgetful(dict):
 
 @contextmanager
 def measuring(model: nn.Module) -> Iterator[None]:
-    """Where a public call works: it leaves the model as it was and says in a line what failed.
+    """The context of a public call: it restores the model and reports failures in one line.
 
-    Buffers, modes and attributes of the modules, and the global random generators, are put back.
-    Gradients are on whatever the caller has set, autocast and `torch.compile` are off, and
-    attention takes its plain kernel, the only one with a second derivative.
+    Buffers, modes and attributes of the modules and the global random generators are restored.
+    Gradients are on, whatever the caller has set. Autocast and `torch.compile` are off. Attention
+    uses its plain kernel, the only one with a second derivative.
 
     Args:
-        model: what is measured.
+        model: the measured model.
 
     Raises:
-        UserError: something that the model, or a loss given with it, does fails; or the model is
-            none, or has parameters that cannot be measured.
+        UserError: the model, or a loss given with it, fails; or it is not a module, or has
+            parameters that cannot be measured.
         NumericalError: a parameter is not finite.
     """
     if not isinstance(model, nn.Module):
@@ -68,7 +68,7 @@ def _refuse_wrappers(model: nn.Module) -> None:
         if isinstance(module, torch.jit.ScriptModule | nn.DataParallel):
             raise UserError(
                 f"module {name or 'model'} is a {type(module).__name__}, whose parameters cannot "
-                "be replaced; pass the module that it was made from"
+                "be replaced; pass the original module"
             )
 
 
@@ -98,12 +98,12 @@ def _left_as_it_was(model: nn.Module) -> Iterator[None]:
 def without_bias_caches(model: nn.Module) -> Iterator[None]:
     """Keeps timm's attention from using biases of earlier parameters.
 
-    LeViT, EfficientViT, EfficientFormer and TinyViT keep in `attention_bias_cache` what they
-    computed from their parameters when they are in evaluation mode. Called with other parameters
-    they would use the old biases, and the gradient by them would be zero.
+    In evaluation mode, LeViT, EfficientViT, EfficientFormer and TinyViT keep biases that they
+    computed from their parameters in `attention_bias_cache`. With other parameters they would use
+    the old biases, and the gradient with respect to the parameters would be zero.
 
     Args:
-        model: any module; its caches are put back.
+        model: any module; its caches are restored.
     """
     caching = [m for m in model.modules() if hasattr(m, "attention_bias_cache")]
     kept = [module.attention_bias_cache for module in caching]

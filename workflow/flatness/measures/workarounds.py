@@ -1,8 +1,8 @@
-"""Faults of PyTorch on the CPU, and how the package goes around them.
+"""Faults of PyTorch on the CPU, and the package's workarounds.
 
 All were seen with PyTorch 2.15.0 (oneDNN 3.13.3); 2.11 to 2.14 have the first two as well.
-`tests/test_workarounds.py` shows each of them without its workaround: a workaround may go once its
-test of the bare fault fails with the oldest PyTorch that `pyproject.toml` allows.
+`tests/test_workarounds.py` shows each fault without its workaround. A workaround can be removed
+when this test of the bare fault fails with the oldest PyTorch that `pyproject.toml` allows.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,25 +21,25 @@ ENOUGH_CHANNELS = 8
 
 @contextmanager
 def mended() -> Iterator[None]:
-    """Replaces operations that PyTorch gets wrong, or cannot, where a model calls them from Python.
+    """Replaces operations that PyTorch computes wrongly or lacks, if models call them from Python.
 
-    * A strided 1×1 convolution of 2 to 7 input channels on channels-last images: where a processor
-      has AVX2 and no AVX-512, oneDNN's kernel jit_1x1:avx2 overwrites memory in the backward pass
-      by weights. Such a convolution runs in plain layout here, whatever the layout around it.
-      Grouped ones did not fail in 60 tries. Of the architectures in `config/vit_models.txt` the
-      seven of FastViT have such a layer, `stem.0.conv_scale.conv`.
+    * A strided 1×1 convolution of 2 to 7 input channels on channels-last images: on a processor
+      with AVX2 and without AVX-512, oneDNN's kernel jit_1x1:avx2 overwrites memory in the backward
+      pass by weights. Here such a convolution always runs in plain layout. Grouped convolutions did
+      not fail in 60 tries. In `config/vit_models.txt`, the seven FastViT models have such a layer,
+      `stem.0.conv_scale.conv`.
     * Weight normalisation: the second derivative of the fused operation is wrong, so that Hessians
-      are not symmetric. Here it is the product that it stands for.
-    * The hard sigmoid has no second derivative. Here it is relu6(x + 3) / 6, which has.
+      are not symmetric. Here it is computed as an explicit product.
+    * The hard sigmoid has no second derivative. Here it is relu6(x + 3) / 6, which has one.
 
-    Models compiled by TorchScript are not seen. It works as a decorator, too.
+    Models compiled by TorchScript are not affected. It also works as a decorator.
     """
     with _Mended():
         yield
 
 
 class _Mended(TorchFunctionMode):
-    """Its functions name arguments as PyTorch does, since models may pass them by keyword."""
+    """Its functions use PyTorch's argument names, since models may pass them by keyword."""
 
     def __torch_function__(
         self, function: Callable, _types: Any, args: tuple = (), kwargs: dict | None = None
@@ -82,8 +82,7 @@ def _hard_sigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 def plain(tensor: Tensor) -> Tensor:
     """Copies a tensor of any shape into plain layout.
 
-    Not by `contiguous()`: that leaves the strides of a 1×1 kernel, by which oneDNN takes it for
-    channels-last.
+    `contiguous()` would keep the strides of a 1×1 kernel, which oneDNN takes for channels-last.
 
     Returns:
         The copy.
@@ -94,14 +93,14 @@ def plain(tensor: Tensor) -> Tensor:
 def never_alone(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """A function of samples that runs a lone sample beside a copy of itself.
 
-    PyTorch's backward pass of one sample is scrambled where batch norm in evaluation mode, or
-    instance norm, sees images in one layout and their gradient in the other. Two are right.
+    PyTorch's backward pass of one sample is wrong if batch norm in evaluation mode, or instance
+    norm, gets images in one layout and their gradient in the other. With two samples it is right.
 
     Args:
-        function: samples (n, ...) to outputs (n, ...), each sample by itself.
+        function: maps samples (n, ...) to outputs (n, ...), each sample independently.
 
     Returns:
-        The same function, with the right gradients.
+        The same function, with right gradients.
     """
 
     def of_two(inputs: Tensor) -> Tensor:

@@ -3,11 +3,11 @@
     S_max^ρ(w) = E_S max_{|δ_p| ≤ ρ|w_p|} L_S(w + δ) − L_S(w)          (adaptive; else |δ_p| ≤ ρ)
 
 S is a batch of m samples drawn with replacement. *Plain* projected gradient ascent keeps the
-highest loss after its updates, so its value may be negative; *strong* ascent moves in units of
-ρ|w| and keeps the best point ever seen, so it is unchanged by rescalings w → w⊙r that leave the
-network's function unchanged, as the maximum itself is.
+highest loss after its updates, so its value may be negative. *Strong* ascent moves in units of ρ|w|
+and keeps the best point found. Like the maximum itself, its value is unchanged by rescalings
+w → w⊙r that leave the network's function unchanged.
 
-The ascents themselves are in `flatness.measures.ascent`; here they are applied to one module.
+The ascents are in `flatness.measures.ascent`; here they are applied to one module.
 """
 
 from collections.abc import Callable
@@ -45,11 +45,11 @@ class WorstCaseSharpness:
     """Worst-case sharpness of one model.
 
     Attributes:
-        value: mean over restarts of the highest loss reached less the loss at the centre.
+        value: mean over restarts of the highest loss reached minus the loss at the centre.
         standard_error: of `value`, over restarts; NaN for one restart.
         clamped: the same mean with δ = 0 as a candidate: never negative.
-        restarts: batches averaged over.
-        flags: what a reader of the numbers should know, a sentence each.
+        restarts: number of batches in the mean.
+        flags: remarks that a reader of the numbers needs, one sentence each.
     """
 
     value: float
@@ -74,9 +74,9 @@ def plain_worst_case_sharpness(
     """Adaptive worst-case sharpness by plain projected gradient ascent.
 
     Per restart: draw a batch, take `steps` steps δ ← clamp(δ + step_size ∇L, −ρ|w|, ρ|w|) from
-    δ = 0, keep the highest loss after an update. The model is measured in evaluation mode, batch
-    norm frozen; its parameters, buffers and modes are left as they were, and the global random
-    generators too.
+    δ = 0, keep the highest loss after an update. The model is measured in evaluation mode, with
+    frozen batch norm. Its parameters, buffers and modes and the global random generators are left
+    as they were.
 
     Args:
         model: maps inputs (b, ...) to outputs; all its parameters are perturbed.
@@ -85,9 +85,9 @@ def plain_worst_case_sharpness(
             the parameters' type.
         rho: radius, relative to each weight.
         step_size: of the ascent, in units of the weights per unit of gradient.
-        steps: updates a restart.
+        steps: updates per restart.
         restarts: independent batches.
-        batch_size: samples a batch, drawn with replacement (duplicates count).
+        batch_size: samples per batch, drawn with replacement (duplicates count).
         seed: of the batches.
 
     Returns:
@@ -121,8 +121,9 @@ def strong_worst_case_sharpness(
 ) -> WorstCaseSharpness:
     """Adaptive worst-case sharpness by sign ascent from δ = 0 and from random corners.
 
-    As `plain_worst_case_sharpness`, on the same batches for the same seed, with `strong_rise` as
-    the maximiser: nothing to tune, never negative, unchanged by rescaling.
+    Like `plain_worst_case_sharpness`, with the same batches for the same seed, but with
+    `strong_rise` as the maximiser. It has no parameter to tune, is never negative, and is unchanged
+    by rescaling.
 
     Args:
         model: as in `plain_worst_case_sharpness`.
@@ -132,9 +133,9 @@ def strong_worst_case_sharpness(
         steps: updates from each start.
         corners: random corners of the box |δ| ≤ ρ|w| to start from, besides δ = 0.
         restarts: independent batches.
-        batch_size: samples a batch, drawn with replacement.
+        batch_size: samples per batch, drawn with replacement.
         seed: of the batches and corners.
-        adaptive: whether the box is |δ| ≤ ρ|w|, or |δ| ≤ ρ.
+        adaptive: whether the box is |δ| ≤ ρ|w|, else |δ| ≤ ρ.
 
     Returns:
         The sharpness, in units of the loss.
@@ -160,7 +161,7 @@ def strong_worst_case_sharpness(
 
 
 def summarise(rises: Float[Tensor, " restarts"]) -> WorstCaseSharpness:
-    """Averages one model's loss rises, shape (restarts,), with the standard error of the mean."""
+    """The mean of one model's loss rises, shape (restarts,), and its standard error."""
     rises = rises.double()
     count = len(rises)
     error = float(rises.std() / count**0.5) if count > 1 else float("nan")
@@ -176,7 +177,7 @@ def _of_module(
     batch_size: int,
     generator: torch.Generator,
 ) -> WorstCaseSharpness:
-    """Measures one module as a stack of one."""
+    """Measures one module as a stack of size one."""
     require_counts(restarts=restarts, batch_size=batch_size)
     data = check_data(model, data)
     batches = draw_batches(len(data[0]), restarts, batch_size, [generator]).to(data[0].device)
@@ -225,7 +226,7 @@ def _check_loss(value: Tensor) -> None:
     if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
         found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise UserError(
-            f"the loss of a batch is no real number but {found}; take its mean, such as by "
+            f"the loss of a batch is not a real number but {found}; take its mean, such as by "
             "reduction='mean'"
         )
     if torch.is_grad_enabled() and not value.requires_grad:

@@ -128,10 +128,11 @@ def worst_case_sharpness(
 ) -> WorstCaseSharpness | tuple[WorstCaseSharpness, ...]:
     """How far the loss can rise near the weights, on average over batches.
 
-    A lower bound on the maximum, never negative, and never smaller for a larger ρ of one sweep.
-    The adaptive value is unchanged by rescalings of the weights that leave the network's function
-    unchanged. The model is measured in evaluation mode and left as it was; frozen parameters are
-    perturbed, too. It takes restarts × (corners + 1) × steps gradients of batch_size samples.
+    The value is a lower bound on the maximum, never negative, and never smaller for a larger ρ of a
+    sweep. The adaptive value is unchanged by rescalings of the weights that leave the network's
+    function unchanged. The model is measured in evaluation mode and left as it was; frozen
+    parameters are perturbed, too. The cost is restarts × (corners + 1) × steps gradients of
+    batch_size samples.
 
     Args:
         model: maps inputs (b, ...) to outputs; all its parameters are perturbed.
@@ -141,18 +142,18 @@ def worst_case_sharpness(
         rho: ρ, relative to each weight if adaptive, else in their unit; several for a sweep on the
             same batches.
         norm: "linf" for the box |δ_p| ≤ ρh_p, "l2" for the ball ‖δ ⊘ h‖₂ ≤ ρ.
-        adaptive: whether h is |w|, or 1.
+        adaptive: whether h is |w|, else 1.
         normalize_logits: whether outputs (b, K) are first divided by their standard deviation over
-            the K classes, so that scaling them up makes no difference.
+            the K classes, so that scaling them makes no difference.
         ascent: "apgd" for Auto-PGD, or "decaying", of `balls`.
         steps: gradients from each start.
         corners: random points of the boundary to start from, besides δ = 0.
         restarts: independent batches.
-        batch_size: m, samples a batch, drawn with replacement.
+        batch_size: m, samples per batch, drawn with replacement.
         seed: of the batches and corners.
 
     Returns:
-        The sharpness, in units of the loss; for several ρ one each, in their order.
+        The sharpness, in units of the loss; for several ρ a tuple in their order.
 
     Raises:
         UserError: a setting is out of range, or the same batch gives two losses.
@@ -206,7 +207,7 @@ def _require_mean(model: nn.Module, loss: LossFunction, data: tuple[Tensor, Tens
 
 
 def _flags(starts: Tensor, rises: Tensor, kind: torch.dtype) -> tuple[str, ...]:
-    """Says where rises drown in the rounding of the loss."""
+    """A flag if rises are no larger than the rounding of the loss."""
     rounding = torch.finfo(kind).eps * starts.abs().mean()
     if rises.mean() > 10 * rounding:
         return ()
@@ -227,7 +228,7 @@ def _check_settings(radii: list[float], norm: str, ascent: str) -> None:
 def _sweep(
     slope: Slope, zero: Tensor, radii: list[float], norm: Norm, how: dict
 ) -> tuple[Tensor, Tensor]:
-    """Loss and rises (radii,) on one batch; a larger ball holds what the smaller ones do."""
+    """Loss and rises (radii,) on one batch; a larger ball contains the smaller ones."""
     start = slope(zero)[0]
     rises, best = torch.zeros(len(radii), dtype=torch.float64), start
     for index in sorted(range(len(radii)), key=radii.__getitem__):
@@ -241,13 +242,13 @@ def normalized(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Te
     """A loss of outputs that are divided by their standard deviation over classes.
 
     f̃ = f / sqrt(1/K Σ_k (f_k − mean f)²), as Andriushchenko et al. (2023) write it. Their code
-    divides by sqrt(K) more, and takes the mean off, which makes no difference to cross-entropy.
+    divides by a further sqrt(K) and subtracts the mean, which does not change cross-entropy.
 
     Args:
         loss: of outputs (b, K) and targets.
 
     Returns:
-        The loss of the outputs as they are. It raises a UserError for outputs without classes.
+        The loss of unscaled outputs. It raises a UserError for outputs without classes.
     """
 
     def of_normalized(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The networks of the compression study: one module each, with a function of the module's name.
 
-Nothing imports them by name: a network more is no change of the code behind the others' results.
+No code imports these modules by name, so adding a network does not change the code version of
+existing results.
 """
 
 from pkgutil import iter_modules

@@ -1,6 +1,6 @@
-"""The whole workflow: its config, its plan, one run from start to end, and what becomes of results.
+"""The whole workflow: its config, its plan, its runs, and moving and keeping results.
 
-`config` is the typed configuration of everything, `run` the command behind `make`, `plan` says what
-a run will take, `code_version` what runs again when code changes, `archive` and `manifest` carry
-results between machines, `reference` keeps, compares and redraws the committed run.
+`config` is the typed configuration, `run` the command behind `make`. `plan` estimates the cost of a
+run, and `code_version` decides what runs again when code changes. `archive` and `manifest` carry
+results between machines. `reference` keeps, compares and redraws the committed run.
 """

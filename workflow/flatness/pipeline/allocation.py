@@ -1,4 +1,4 @@
-"""How the processes that compute take memory from the system."""
+"""How processes that compute get memory from the system."""
 
 #: Environment variables of every job and benchmark. glibc gives large blocks back to the system
 #: when they are freed; taking them again in every step costs page faults: 15 % of VGG-11's training

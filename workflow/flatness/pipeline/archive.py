@@ -1,4 +1,4 @@
-"""The verbs `archive` and `adopt`: results leave one machine and are taken over by another."""
+"""The verbs `archive` and `adopt`: results are moved from one machine to another."""
 
 import io
 import tarfile
@@ -23,7 +23,7 @@ from flatness.pipeline.snakemake_records import manifest_path
 from flatness.pipeline.take_over import take_over
 from flatness.records.files import atomic_path
 
-#: What stands beside the results in an archive: all that is needed to run them again.
+#: Further content of an archive: everything that is needed to run again.
 PROJECT = Path(__file__).parents[3]
 ENVIRONMENT = ("envs/requirements.lock", "README.md", "LICENSE", "CITATION.cff")
 CODE = ("Snakefile", "workflow")
@@ -47,12 +47,12 @@ def archive(
 
 
 def pack(path: Path, config: Path, manifest: Manifest) -> None:
-    """Writes an archive, whole or not at all.
+    """Writes an archive, completely or not at all.
 
     Args:
         path: the tar file to write.
         config: the configuration file.
-        manifest: of the results; data sets are left to their publishers.
+        manifest: of the results; data sets are not included.
     """
     top = f"flatness-{manifest.name}"
     results = [n for n, file in manifest.files.items() if n.startswith("results/") and file.sha256]
@@ -70,7 +70,7 @@ def pack(path: Path, config: Path, manifest: Manifest) -> None:
 
 
 def _source(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """Leaves out what Python and pip write beside the code."""
+    """Leaves out files that Python and pip write beside the code."""
     made = ("__pycache__", ".egg-info")
     return None if member.name.endswith(made) else member
 
@@ -79,7 +79,7 @@ def adopt(
     config: ConfigFile,
     archive: Annotated[Path | None, typer.Option(help="tar to unpack the results from")] = None,
 ) -> None:
-    """Takes over results from elsewhere: checks them, and runs again only what must be."""
+    """Adopts results from elsewhere: checks them and runs again only what is out of date."""
     settings = load_config(config)
     with sole_run():
         if archive:
@@ -93,10 +93,10 @@ def adopt(
 
 
 def unpack(path: Path, name: str) -> None:
-    """Takes the results out of an archive, once all of them are verified.
+    """Extracts the results from an archive, after verifying all of them.
 
     Args:
-        path: a tar file that `archive` wrote.
+        path: a tar file written by `archive`.
         name: of the configuration.
 
     Raises:
@@ -105,7 +105,7 @@ def unpack(path: Path, name: str) -> None:
     """
     target = manifest_path(name).parent
     if target.exists():
-        raise UserError(f"{target}: there are results here; move them away before adopting others")
+        raise UserError(f"{target}: there are results here; move them away before you adopt others")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpacked-") as folder:
         try:
@@ -115,6 +115,6 @@ def unpack(path: Path, name: str) -> None:
             raise DataError(f"{path}: damaged or not safe to unpack: {error}") from error
         root = Path(folder) / f"flatness-{name}"
         if not (root / target).is_dir():
-            raise UserError(f"{path}: holds no results of {name}; give the config they are of")
+            raise UserError(f"{path}: contains no results of {name}; give their config")
         verify(read_manifest(root / manifest_path(name)), root)
         (root / target).rename(target)

@@ -1,4 +1,4 @@
-"""What a name in this package's code means: a definition of ours, or a name of another library.
+"""What a name in this package's code means: a definition of this package, or a library's name.
 
 A definition is one statement at the top of a module that binds names: a function, a class, an
 assignment. Files are only parsed, never imported, and each is parsed once.
@@ -15,7 +15,7 @@ from typing import NamedTuple, Union
 LIBRARY = Path(__file__).parents[2]
 
 Function = (ast.FunctionDef, ast.AsyncFunctionDef)
-#: Bodies in which assigned names are of their own: no part of what surrounds them.
+#: Scopes: names that are assigned inside are not visible outside.
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 NESTED = (*Function, ast.ClassDef, ast.Lambda, *COMPREHENSIONS)
 #: Nodes that can bind a name.
@@ -46,9 +46,9 @@ class Module:
     Attributes:
         name: with dots.
         bindings: name -> the statements that bind it.
-        stars: modules of which all names are imported.
-        imported: modules that its import runs, in their turn with all that theirs runs.
-        statements: all at its top.
+        stars: modules from which all names are imported.
+        imported: modules that run when it is imported; these may import further modules.
+        statements: all statements at its top level.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Module:
 
 
 class Named(NamedTuple):
-    """A definition by one of its names."""
+    """A definition with one of its names."""
 
     definition: Definition
     name: str
@@ -78,7 +78,7 @@ def load(name: str) -> Module | None:
         name: with dots, such as "flatness.studies.chen.train".
 
     Returns:
-        The module; None where no file of ours has the name.
+        The module; None if no file of this package has the name.
     """
     place = LIBRARY.joinpath(*name.split("."))
     package = place / "__init__.py"
@@ -87,14 +87,14 @@ def load(name: str) -> Module | None:
         # A folder without __init__.py is a package, too.
         return Module(name, is_package=True) if any(place.glob("*.py")) else None
     module = Module(name, is_package=source == package)
-    # Bytes, so that the file says its encoding and not the locale.
+    # Bytes, so that the file decides the encoding, not the locale.
     for statement in ast.parse(source.read_bytes(), str(source)).body:
         _enter(module, statement)
     return module
 
 
 def _enter(module: Module, statement: ast.stmt) -> None:
-    """Enters what a statement at the top of a module binds and does."""
+    """Records what a statement at the top of a module binds and does."""
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         return  # a docstring
     bound = bound_names([statement], module)
@@ -117,7 +117,7 @@ def _is_compound(statement: ast.stmt) -> bool:
 
 @cache
 def effects(module: Module) -> list[Definition]:
-    """Statements of a module that do something on import other than binding names."""
+    """Statements of a module that do more on import than bind names."""
     return [found for found in module.statements if _acts(found.node, module)]
 
 
@@ -126,7 +126,7 @@ def _acts(statement: ast.stmt, module: Module) -> bool:
         case ast.Import() | ast.ImportFrom() | ast.Pass() | ast.AnnAssign(value=None):
             return False
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            # A decorator of ours may enter what it decorates somewhere.
+            # A decorator of this package may register what it decorates.
             names = (_first_name(decorator) for decorator in statement.decorator_list)
             return any(not isinstance(found, str) for n in names for found in meaning(module, n))
         case ast.Assign(targets=targets):
@@ -139,14 +139,14 @@ def _acts(statement: ast.stmt, module: Module) -> bool:
 
 
 def _first_name(expression: ast.expr) -> str:
-    """The first name of a chain of attributes and calls; empty where it begins otherwise."""
+    """The first name of a chain of attributes and calls; empty if it does not begin with a name."""
     while isinstance(expression, ast.Attribute | ast.Call | ast.Subscript):
         expression = expression.func if isinstance(expression, ast.Call) else expression.value
     return expression.id if isinstance(expression, ast.Name) else ""
 
 
 def origin_of(node: ast.ImportFrom, module: Module) -> str:
-    """The module that a `from` import names, with a relative one's dots resolved."""
+    """The module of a `from` import, with the dots of relative imports resolved."""
     if not node.level:
         return node.module
     parts = module.name.split(".")
@@ -155,7 +155,7 @@ def origin_of(node: ast.ImportFrom, module: Module) -> str:
 
 
 def imported_modules(node: ast.Import | ast.ImportFrom, module: Module) -> set[str]:
-    """Modules that an import statement runs: what it names, and the packages around it."""
+    """Modules that an import statement runs: the named ones, and their parent packages."""
     if isinstance(node, ast.Import):
         named = {alias.name for alias in node.names}
     else:
@@ -166,26 +166,26 @@ def imported_modules(node: ast.Import | ast.ImportFrom, module: Module) -> set[s
 
 @cache
 def is_ours(name: str) -> bool:
-    """Whether a module is ours, without parsing it."""
+    """Whether a module belongs to this package, without parsing it."""
     place = LIBRARY.joinpath(*name.split("."))
     return place.with_suffix(".py").exists() or place.is_dir()
 
 
 def with_packages(name: str) -> list[str]:
-    """A module's name and those of the packages around it."""
+    """A module's name and the names of its parent packages."""
     parts = name.split(".")
     return [".".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 def bound_names(statements: Iterable[ast.AST], module: Module) -> dict[str, list[Import | None]]:
-    """Names that statements bind in their own scope, and where the imported ones come from.
+    """Names that statements bind in their own scope, with the sources of imported names.
 
     Args:
-        statements: the body of a function, or statements at a module's top.
-        module: that they stand in.
+        statements: the body of a function, or statements at a module's top level.
+        module: the module that contains them.
 
     Returns:
-        Name to its imports, and None where it is bound otherwise.
+        Maps each name to its imports, with None for other bindings.
     """
     found: dict[str, list[Import | None]] = {}
     elsewhere = set()
@@ -217,14 +217,14 @@ def _bindings(node: ast.AST, module: Module) -> Iterator[tuple[str, Import | Non
                     yield alias.asname or alias.name, origin
         case ast.MatchMapping(rest=str(name)):
             yield name, None
-        case _:  # functions, classes, errors that are caught, what a pattern takes
+        case _:  # functions, classes, caught errors, names in patterns
             name = getattr(node, "name", None)
             if name:
                 yield name, None
 
 
 def own_nodes(nodes: Iterable[ast.AST], kind: type = ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a kind in one scope, without what is inside nested ones."""
+    """The nodes of a kind in one scope, without nested scopes."""
     waiting = deque(nodes)
     while waiting:
         node = waiting.popleft()
@@ -238,12 +238,12 @@ def meaning(module: Module, name: str, passed: frozenset = frozenset()) -> list[
     """What a name means at the top of a module.
 
     Args:
-        module: of ours.
+        module: a module of this package.
         name: without dots.
-        passed: names on the way here, which end circular imports.
+        passed: names already visited, to stop at circular imports.
 
     Returns:
-        Everything that it may mean, several where statements bind it repeatedly; empty where the
+        Everything that it may mean: several meanings if it is bound repeatedly, none if the
         module does not bind it.
     """
     if (module.name, name) in passed:
@@ -263,7 +263,7 @@ def meaning(module: Module, name: str, passed: frozenset = frozenset()) -> list[
 
 
 def imported(origin: Import, passed: frozenset = frozenset()) -> list[Target]:
-    """What an import, or an attribute of a module, means; the whole module if it is not known."""
+    """What an import or a module's attribute means; the whole module if this is unknown."""
     module = load(origin.module)
     if module is None:
         return [origin.module if origin.name is None else f"{origin.module}.{origin.name}"]

@@ -1,8 +1,8 @@
-"""The syntax of a definition as text that changes with what it computes, and with little else.
+"""The syntax of a definition as text that changes with the computation, and with little else.
 
-Comments, docstrings, annotations that nothing reads, and the words of messages leave no trace.
-Names of ours stand as references, so that it does not matter where things are defined or by which
-name they are imported. The text is the same on every version of Python that can parse the code.
+The text leaves out comments, docstrings, annotations that nothing reads, and the words of messages.
+Names of this package become references, so the place of a definition and the name of its import do
+not matter. The text is the same on every version of Python that can parse the code.
 """
 
 import ast
@@ -33,11 +33,11 @@ from flatness.pipeline.code_words import (
     without_words,
 )
 
-#: Fields of nodes that do not tell what is computed.
+#: Fields of nodes that do not affect the computation.
 SKIPPED = {"ctx", "kind", "type_comment", "type_params"}
-#: Attributes by which code reads documentation: where it does, words count.
+#: Attributes by which code reads documentation; if it does, words count.
 READERS = {"description", "json_schema_extra", "model_json_schema"}
-#: What finds code by a name that is made at run time.
+#: Functions that find code by a name made at run time.
 IMPORTERS = {"importlib.import_module", "__import__"}
 FINDERS = IMPORTERS | {"eval", "exec", "globals", "sys.modules"}
 FINDING_METHODS = {"__subclasses__", "__init_subclass__"}
@@ -48,7 +48,7 @@ def syntax(definition: Definition, *, annotated: bool = False, worded: bool = Fa
     """The syntax of a definition, computed once.
 
     Args:
-        definition: of ours.
+        definition: a definition of this package.
         annotated: whether the annotations of its own arguments count.
         worded: whether the words of documentation count.
 
@@ -62,13 +62,13 @@ class Syntax(ast.NodeVisitor):
     """A definition as text with references.
 
     Args:
-        definition: of ours.
+        definition: a definition of this package.
         annotated: whether the annotations of its own arguments count.
         worded: whether the words of documentation count.
 
     Attributes:
         parts: text, and references to definitions and whole modules, in their order.
-        modules: names of our modules that it imports inside.
+        modules: names of this package's modules that it imports inside.
         reads_words: whether it reads documentation.
         finds: the line in which it finds code by a name made at run time; 0 if it does not.
     """
@@ -82,7 +82,7 @@ class Syntax(ast.NodeVisitor):
         self._names = definition.names
         self._annotated = annotated
         self._worded = worded
-        #: Names that functions around bind: their imports, none where they bind otherwise.
+        #: Names bound by enclosing functions: their imports, or none for other bindings.
         self._local: dict[str, list[Import]] = {}
         self._place = "module"  # or "class" or "function"
         self.visit(definition.node)
@@ -98,7 +98,7 @@ class Syntax(ast.NodeVisitor):
         self._emit(f"{type(node).__name__}(")
         for name in node._fields:
             value = getattr(node, name, None)
-            # None and empty lists stand for nothing, and younger Pythons have more such fields.
+            # None and empty lists carry no meaning, and newer Pythons have more such fields.
             if name not in SKIPPED and name != without and value is not None and value != []:
                 self._emit(f"{name}=")
                 self._visit_all(value if isinstance(value, list) else [value])
@@ -121,7 +121,7 @@ class Syntax(ast.NodeVisitor):
     # names
 
     def visit_Name(self, node: ast.Name) -> None:
-        """A name of the function's own as it is, another one by what it means."""
+        """A local name as it is; any other name by its meaning."""
         binds = not isinstance(node.ctx, ast.Load)
         own = node.id in self._local and not self._local[node.id]
         if own or (binds and self._place == "class"):
@@ -132,7 +132,7 @@ class Syntax(ast.NodeVisitor):
             self._refer(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        """What a module's attribute means; any other attribute by its name."""
+        """A module's attribute by its meaning; any other attribute by its name."""
         self.reads_words |= node.attr in READERS and isinstance(node.ctx, ast.Load)
         if node.attr in FINDING_METHODS:
             self.finds = node.lineno
@@ -140,14 +140,14 @@ class Syntax(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Compare(self, node: ast.Compare) -> None:
-        """A comparison; asking whether a module of a fixed name is loaded finds no code."""
+        """A comparison; testing whether a module with a fixed name is loaded finds no code."""
         finds = self.finds
         self.generic_visit(node)
         if isinstance(node.left, ast.Constant) and isinstance(node.ops[0], ast.In | ast.NotIn):
             self.finds = finds
 
     def _refer(self, node: ast.expr) -> bool:
-        """Writes what is referred to; nothing where a name is the function's own."""
+        """Writes a reference; nothing for a local name."""
         targets, attributes = self._meaning(node)
         for target in targets:
             if isinstance(target, str):
@@ -160,7 +160,7 @@ class Syntax(ast.NodeVisitor):
         return bool(targets)
 
     def _meaning(self, node: ast.expr) -> tuple[list[Target], list[str]]:
-        """What a name with attributes begins by meaning, and the attributes that are left."""
+        """The meaning of the first part of a dotted name, and the remaining attributes."""
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)
@@ -174,13 +174,13 @@ class Syntax(ast.NodeVisitor):
         while attributes and targets and not any(isinstance(found, Named) for found in targets):
             inside = [found for target in targets for found in _attribute(target, attributes[0])]
             if inside == targets:
-                break  # nothing that the module's code binds, such as __name__
+                break  # not bound by the module's code, such as __name__
             targets = inside
             del attributes[0]
         return targets, attributes
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
-        """No trace but the modules that run: where a name is used, it stands for its meaning."""
+        """Only the modules that run; a used name is written by its meaning."""
         self.modules |= imported_modules(node, self._module)
 
     visit_ImportFrom = visit_Import  # noqa: N815
@@ -188,7 +188,7 @@ class Syntax(ast.NodeVisitor):
     # scopes
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        """Decorators and defaults are evaluated outside; the declared result leaves no trace."""
+        """Decorators and defaults are evaluated outside; the return annotation is left out."""
         self._emit(f"{type(node).__name__}({node.name},")
         if node.name in FINDING_METHODS:
             self.finds = node.lineno
@@ -238,7 +238,7 @@ class Syntax(ast.NodeVisitor):
     visit_DictComp = visit_GeneratorExp = _visit_comprehension  # noqa: N815
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """A class whole. Its methods do not see the names that it binds."""
+        """A whole class. Its methods do not see the names that it binds."""
         self._emit(f"ClassDef({node.name},")
         self._visit_all([*node.decorator_list, *node.bases, *node.keywords])
         imports = {name: origins for name, origins in self._bound(node.body).items() if origins}
@@ -249,7 +249,7 @@ class Syntax(ast.NodeVisitor):
     # annotations
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        """In a class a field, whose type may be read; elsewhere an assignment."""
+        """A field in a class, whose type may be read; elsewhere an assignment."""
         if self._place == "class":
             self._emit("Field(")
             self._visit_annotation(node.annotation)
@@ -259,7 +259,7 @@ class Syntax(ast.NodeVisitor):
             self.visit(ast.Assign([node.target], node.value))
 
     def _visit_annotation(self, node: ast.expr) -> None:
-        """A type that is read at run time; one in quotes means what they hold."""
+        """A type that is read at run time; a quoted type means its content."""
         self.visit(node)
         for text in _quoted(node):
             with suppress(SyntaxError):
@@ -268,7 +268,7 @@ class Syntax(ast.NodeVisitor):
     # constants
 
     def visit_Expr(self, node: ast.Expr) -> None:
-        """A docstring, or an ellipsis, leaves no trace."""
+        """A docstring or an ellipsis is left out."""
         if not isinstance(node.value, ast.Constant):
             self.generic_visit(node)
 
@@ -276,7 +276,7 @@ class Syntax(ast.NodeVisitor):
         """No trace."""
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        """Escaped: which characters are printed as they are depends on Python's version."""
+        """Escaped, since printable characters depend on Python's version."""
         self._emit(f"{node.value!a},")
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
@@ -290,7 +290,7 @@ class Syntax(ast.NodeVisitor):
         self._emit(")")
 
     def visit_FormattedValue(self, node: ast.FormattedValue) -> None:
-        """An empty format is none."""
+        """An empty format counts as none."""
         empty = node.format_spec is not None and not node.format_spec.values
         self.generic_visit(node, without="format_spec" if empty else "")
 
@@ -309,7 +309,7 @@ class Syntax(ast.NodeVisitor):
         self.generic_visit(node, without="msg" if words else "")
 
     def visit_Call(self, node: ast.Call) -> None:
-        """A call without words; that for a module by a literal name means the module."""
+        """A call without words; a call that imports a module by a literal name means the module."""
         targets, attributes = self._meaning(node.func)
         target = targets[0] if len(targets) == 1 and not attributes else None
         if target in IMPORTERS and _names_a_module(node):
@@ -340,7 +340,7 @@ def _attribute(target: Target, name: str) -> list[Target]:
 
 
 def _quoted(annotation: ast.AST) -> Iterator[str]:
-    """Strings in an annotation, those that a call is given left out."""
+    """Strings in an annotation, without arguments of calls."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         yield annotation.value
     elif not isinstance(annotation, ast.Call):

@@ -1,10 +1,10 @@
-"""Version of the code behind a job: the job runs again when what it computes changed.
+"""Version of the code behind a job: the job runs again when its computation has changed.
 
-The version covers all that a job's function reaches by name, wherever it stands: definitions of
-this package whole, those of other libraries by name. It covers what the import of a module does on
-the way, too. It is blind to comments, docstrings, annotations of functions and the words of
-messages, and to which module a definition is in. What code reads is no part of it: a rule names
-files as inputs.
+The version covers everything that a job's function reaches by name: definitions of this package
+with their content, those of other libraries by name. It also covers statements that run when a
+module is imported. It ignores comments, docstrings, annotations of functions, the words of
+messages, and the module of a definition. Files that code reads are not part of it: a rule names
+them as inputs.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ from flatness.pipeline.code_syntax import syntax
 
 
 class Closure:
-    """All that some definitions reach by name.
+    """Everything that some definitions reach by name.
 
-    Definitions are numbered in the order in which they are met, and a reference is written as the
-    number: what has the same text computes the same, whatever its parts are called.
+    Definitions are numbered in the order in which they are reached, and a reference is written as
+    the number. So equal texts compute the same, whatever the names of their parts.
 
     Args:
         roots: definitions and whole modules to begin with.
-        annotated: whether the annotations of the roots' arguments count: those of a command do.
+        annotated: whether the annotations of the roots' arguments count, as for commands.
         worded: whether the words of documentation count.
     """
 
@@ -49,7 +49,7 @@ class Closure:
         for root in roots:
             self._write(self._reference(root))
         self._annotated = len(self.reached) if annotated else 0
-        for place in self.reached:  # grows on the way
+        for place in self.reached:  # grows during the loop
             self._add(place)
 
     def _write(self, text: str) -> None:
@@ -84,11 +84,11 @@ class Closure:
 
     @property
     def digest(self) -> str:
-        """Hash of what is reached."""
+        """Hash of everything that is reached."""
         return self._hash.hexdigest()
 
     def modules(self) -> list[Module]:
-        """The modules that are imported on the way to what is reached."""
+        """The modules that are imported to reach it."""
         found: dict[str, Module] = {}
         waiting = [around for name in self._imported for around in with_packages(name)]
         while waiting:
@@ -101,17 +101,17 @@ class Closure:
 
 
 def closures(roots: Iterable[str], *, worded: bool = False) -> list[Closure]:
-    """All that a job's code reaches, and what the import of its modules does.
+    """Everything that a job's code reaches, including what its modules do on import.
 
     Args:
         roots: functions as "module:function", modules as "module".
         worded: whether the words of documentation count.
 
     Returns:
-        What the roots reach, then for each statement that acts on import what it reaches.
+        What the roots reach, then what each statement that acts on import reaches.
 
     Raises:
-        UserError: no such function or module of ours.
+        UserError: this package has no such function or module.
     """
     targets = [target for root in roots for target in _targets(root)]
     first = Closure(targets, annotated=True, worded=worded)
@@ -138,11 +138,11 @@ def _targets(root: str) -> list[Named | Module]:
 
 @cache
 def code_version(entry: str, *found: str) -> str:
-    """Hash of what a job computes.
+    """Hash of a job's computation.
 
     Args:
         entry: the job's function, such as "flatness.studies.chen.train:train_block".
-        *found: what its code finds by a name made at run time, such as "flatness.networks.vgg11".
+        *found: code that it finds by a name made at run time, such as "flatness.networks.vgg11".
 
     Returns:
         12 hexadecimal digits, the same on every version of Python.
@@ -158,7 +158,7 @@ def code_version(entry: str, *found: str) -> str:
     if finders and not found:
         raise UserError(
             f"{entry}: code is found by a name made at run time ({'; '.join(finders)}); "
-            "name it to code_version"
+            "pass it to code_version"
         )
     digests = [parts[0].digest, *sorted({part.digest for part in parts[1:]})]
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:12]

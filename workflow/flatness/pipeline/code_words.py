@@ -1,21 +1,21 @@
-"""Words in code: strings of messages and documentation, which compute nothing."""
+"""Words in code: strings of messages and documentation, which do not affect computations."""
 
 import ast
 from collections.abc import Collection
 
-#: Arguments of other libraries' functions that hold words of documentation.
+#: Arguments of other libraries' functions that are documentation.
 DOCUMENTING = {"help", "desc", "description"}
-#: Functions and methods whose strings are words of messages.
+#: Functions and methods whose strings are messages.
 MESSAGES = {"warnings.warn", "print"}
 MESSAGE_METHODS = {"set_description", "set_postfix_str"}
 #: Our function that declares a column: its strings are documentation.
 COLUMN = "column"
-#: Our module that holds words of documentation alone.
+#: The module that contains only documentation.
 WORDS = "words"
 
 
 def without_words(call: ast.Call, *, everywhere: bool, keywords: Collection[str] = ()) -> ast.Call:
-    """A call without the arguments that are words, of any name or of some keywords only."""
+    """A call without arguments that are words: all arguments, or only some keywords."""
     return ast.Call(
         call.func,
         [value for value in call.args if not (everywhere and is_words(value))],
@@ -28,19 +28,19 @@ def without_words(call: ast.Call, *, everywhere: bool, keywords: Collection[str]
 
 
 def declares_column(name: str, function: ast.stmt) -> bool:
-    """Whether a function of ours is that which declares columns: it makes a pydantic field."""
+    """Whether a function is the one that declares columns: it makes a pydantic field."""
     names = (getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(function))
     return name == COLUMN and "Field" in names
 
 
 def prints_to_a_file(call: ast.Call) -> bool:
-    """Whether `print` has a place other than the error output, where messages go."""
+    """Whether `print` writes elsewhere than to the error output, where messages go."""
     places = [keyword.value for keyword in call.keywords if keyword.arg in {"file", None}]
     return any(ast.unparse(place) != "sys.stderr" for place in places)
 
 
 def is_words(node: ast.expr) -> bool:
-    """Whether an expression is text that is written out, in whole or in part."""
+    """Whether an expression is literal text, wholly or partly."""
     match node:
         case ast.Constant(value=str()) | ast.JoinedStr():
             return True

@@ -25,9 +25,9 @@ from flatness.studies.epfl.study import EpflStudy
 from flatness.studies.transformers.config import TransformersSettings
 
 DEVICE_VARIABLE = "FLATNESS_DEVICE"
-#: How folders of results begin that no run writes: committed ones, and figures redrawn from them.
+#: Prefixes of result folders that no run writes: committed ones, and figures redrawn from them.
 TAKEN_NAMES = ("reference", "redrawn")
-#: Names the one of them that the process itself writes, as `redraw` does.
+#: Environment variable that names the one such folder that this process writes, as `redraw` does.
 OWNER_VARIABLE = "FLATNESS_OWNS_RESULTS"
 #: The patterns of names, in words.
 PATTERNS = {
@@ -50,16 +50,16 @@ class Figures(Frozen):
     dpi: PositiveInt
     """Resolution of the PNG pictures, in dots per inch."""
     together: bool = False
-    """One job draws all figures of the Chen families; false lets each be redrawn alone."""
+    """Whether one job draws all figures of the Chen families; if not, each can be redrawn alone."""
 
 
 class Tier(Frozen):
-    """A part of a run that can be asked for alone, as the target `<name>_<tier>`."""
+    """A part of a run that can be run alone, by its target `<name>_<tier>`."""
 
     trends: tuple[str, ...] = ()
-    """Families, their seeds measured along training only: their measurements."""
+    """Families that are run with the seeds measured along training only: measurements."""
     families: tuple[str, ...] = ()
-    """Families with all seeds: their measurements and correlations."""
+    """Families that are run with all seeds: measurements and correlations."""
     pools: tuple[str, ...] = ()
     """Pools, with their replications, audit and factorial."""
     transformers: bool = False
@@ -70,15 +70,15 @@ class Config(Frozen):
     """Everything a run depends on."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    """Name of the run: its results stand in `results/<name>`."""
+    """Name of the run; its results are in `results/<name>`."""
     device: Literal["auto", "cpu", "cuda"]
-    """Where networks run; `auto` takes a GPU if this machine has one."""
+    """Device on which networks run; `auto` takes a GPU if this machine has one."""
     data: Data
     """The source of published data."""
     statistics: Statistics
     """How intervals and p-values are made."""
     figures: Figures
-    """The form of figures."""
+    """Format of the figures."""
     epfl: EpflStudy
     """The second paper: pools of models, their replications and the audit of the released code."""
     chen: ChenSettings
@@ -88,12 +88,12 @@ class Config(Frozen):
     cross: CrossSettings
     """Each paper's measures on the other paper's models."""
     tiers: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Tier] = Field(default={})
-    """Parts that can be asked for one by one, in the order in which they are worth their time."""
+    """Parts that can be run one by one, in the order of their worth for the time they take."""
 
     @field_validator("name")
     @classmethod
     def _is_free(cls, name: str) -> str:
-        # Lower case, since some file systems do not tell the two apart.
+        # Lower case, since some file systems ignore case.
         if name.lower().startswith(TAKEN_NAMES) and name != os.environ.get(OWNER_VARIABLE):
             raise ValueError(
                 f"results/{name} is for kept results, which a run would write over; "
@@ -138,7 +138,7 @@ class Config(Frozen):
 
     @property
     def members(self) -> dict[str, list[str]]:
-        """What figures show: families, scales, pools by what is done with them; in their order."""
+        """What figures show: families, scales, and pools by their use, in the config's order."""
         pools = list(self.epfl.pools)
         found = {
             "families": list(self.chen.families),
@@ -151,9 +151,9 @@ class Config(Frozen):
 
     @property
     def device_kind(self) -> str:
-        """The kind of device jobs use: what `auto` finds here, without loading torch.
+        """The kind of device that jobs use: what `auto` finds here, without loading torch.
 
-        Jobs of a cluster take over what `settle_device` found where the run was started.
+        Jobs of a cluster use what `settle_device` found where the run was started.
         """
         if self.device == "auto":
             here = "cuda" if Path("/dev/nvidia0").exists() else "cpu"
@@ -162,7 +162,7 @@ class Config(Frozen):
 
 
 def settle_device(settings: Config) -> str:
-    """Finds the kind of device, and lets jobs inherit it: they may run where "auto" differs.
+    """Finds the kind of device and passes it to jobs, which may run where "auto" differs.
 
     Args:
         settings: the configuration.

@@ -1,6 +1,6 @@
 """What can be set in a config, for people and for editors: a page and a JSON schema.
 
-Both are made from the typed configuration and stand in `config/`; a test holds them against it.
+Both are generated from the typed configuration and are in `config/`; a test compares them with it.
 """
 
 import json
@@ -17,18 +17,18 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 HEAD = """\
 # Configuration
 
-`python -m flatness describe-config` makes this page and `schema.json` from the typed model of the
-configuration. `demo.yaml`, `laptop.yaml` and `paper.yaml` are complete examples.
+`python -m flatness describe-config` generates this page and `schema.json` from the typed model of
+the configuration. `demo.yaml`, `laptop.yaml` and `paper.yaml` are complete examples.
 
 A run is `python -m flatness run config/mine.yaml`, or `snakemake --configfile config/mine.yaml`. A
-config is whole: no default file is merged into it. An unknown or missing key is an error that names
-the key. Where a default is shown, the key may be left out.
+config must be complete: no default file is merged into it. An unknown or missing key is an error
+that names the key. Keys with a default may be left out.
 
 Editors with a YAML language server complete and check keys if the config begins with
 
     # yaml-language-server: $schema=schema.json
 """
-#: Bounds of a number as people write them.
+#: Bounds of a number, as shown on the page.
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
@@ -113,7 +113,7 @@ def _type(field: Mapping[str, Any]) -> str:
 
 
 def _mapping(field: Mapping[str, Any]) -> str:
-    # Names with a pattern have their values under it.
+    # Values of names with a pattern are listed under the pattern.
     patterned = field.get("patternProperties", {})
     values = next(iter(patterned.values()), field.get("additionalProperties", True))
     keys = field.get("propertyNames", {}).get("enum", [])

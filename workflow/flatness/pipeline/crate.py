@@ -1,4 +1,4 @@
-"""What an archive says of itself to programs of others: a Workflow Run RO-Crate.
+"""The machine-readable description of an archive: a Workflow Run RO-Crate.
 
 RO-Crate 1.1 with the profile Workflow Run Crate 0.5 (https://w3id.org/ro/wfrun/workflow/0.5): which
 workflow ran, on which settings and data, when, by whose code, with which software, what came out.
@@ -18,7 +18,7 @@ from flatness.pipeline.manifest import Manifest
 from flatness.records import layout
 
 METADATA = "ro-crate-metadata.json"
-#: Where the settings and the workflow lie in an archive.
+#: Paths of the settings and the workflow in an archive.
 SETTINGS, WORKFLOW = "config.yaml", "workflow/Snakefile"
 PROFILES = {
     "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
@@ -26,7 +26,7 @@ PROFILES = {
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
 LICENSE = "https://spdx.org/licenses/"
-#: Of all packages, those that results depend on most; the manifest has all.
+#: The packages on which results depend most; the manifest has all.
 SOFTWARE = {
     "torch": "https://pytorch.org",
     "numpy": "https://numpy.org",
@@ -49,7 +49,7 @@ FORMATS = {
 
 
 def run_crate(manifest: Manifest, results: Iterable[str], others: Iterable[str], cff: Path) -> str:
-    """Describes a run that is packed.
+    """Describes an archived run.
 
     Args:
         manifest: of the run.
@@ -131,7 +131,7 @@ def _settings(crate: ROCrate, manifest: Manifest) -> ContextEntity:
 
 
 def _data(crate: ROCrate, manifest: Manifest) -> list[ContextEntity]:
-    """The data sets, which are left to their publishers: only their checksums are here."""
+    """The data sets: only their checksums, since the files are not included."""
     return [
         _context(
             crate, f"#{path}", "CreativeWork", name=Path(path).stem,
@@ -144,7 +144,7 @@ def _data(crate: ROCrate, manifest: Manifest) -> list[ContextEntity]:
 
 
 def _results(crate: ROCrate, manifest: Manifest, paths: Iterable[str]) -> list[ContextEntity]:
-    """Every result with its checksum, and the folder that holds them."""
+    """Every result with its checksum, and their folder."""
     folder = crate.add_dataset(
         dest_path=f"{layout.results_of(manifest.name)}/",
         properties={"name": f"results of configuration {manifest.name}"},
@@ -176,7 +176,7 @@ def _context(crate: ROCrate, name: str, kind: str, /, **properties: str) -> Cont
 
 
 def _span(manifest: Manifest) -> tuple[str, str]:
-    """When the first job began and the last one ended; empty where no job was recorded."""
+    """When the first job began and the last one ended; empty if no job was recorded."""
     records = [file.record for file in manifest.files.values()]
     starts = [record["starttime"] for record in records if "starttime" in record]
     ends = [record["endtime"] for record in records if "endtime" in record]

@@ -1,11 +1,11 @@
 """The manifest of a results folder: each file's checksum, and Snakemake's record of its job.
 
-Snakemake keeps beside a run what made each output: parameters (the settings and the code's hash),
-inputs, times. The manifest binds these records to the contents, so that results can leave the
-machine that made them and be judged elsewhere by the same rules as results at home.
+Snakemake records how each output was made: parameters (the settings and the code's hash), inputs,
+times. The manifest links these records to the contents of files, so that results can be moved to
+another machine and judged there by the same rules.
 
-Tables outlive checkpoints: weights that were deleted, or left where they were trained, keep their
-record. Whether what was measured on them still stands is judged by it, not by the weights.
+Tables may remain without their checkpoints: weights that were deleted, or left where they were
+trained, keep their record. This record decides whether measurements on them are still valid.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ from flatness.records.files import atomic_path
 from flatness.records.frozen import Frozen, canonical_json, content_hash
 from flatness.records.tables import commit_here
 
-#: Stages whose files results are computed from: nothing may lie there that no job made.
+#: Stages whose files are inputs of results; they may only contain files made by jobs.
 TRUSTED = (layout.CHECKPOINTS, layout.MEASUREMENTS, layout.CORRELATIONS)
-#: Seconds by which clocks of file systems round.
+#: Seconds to which file systems round times.
 ROUNDING = 2.0
 
 
@@ -36,9 +36,9 @@ class File(Frozen):
     """One output of a job.
 
     Attributes:
-        sha256: of its content; empty for weights that are gone.
-        modified_ns: when it was written, in nanoseconds since 1970; 0 for weights that are gone.
-        record_path: where Snakemake keeps its record, under `RECORDS`; empty where it keeps none.
+        sha256: of its content; empty for missing weights.
+        modified_ns: when it was written, in nanoseconds since 1970; 0 for missing weights.
+        record_path: path of Snakemake's record, under `RECORDS`; empty if there is none.
         record: the record.
     """
 
@@ -49,7 +49,7 @@ class File(Frozen):
 
 
 class Manifest(Frozen):
-    """What a results folder holds and what made it.
+    """The content of a results folder and how it was made.
 
     Attributes:
         name: of the configuration.
@@ -61,7 +61,7 @@ class Manifest(Frozen):
         python: version of Python.
         platform: operating system and processor.
         packages: versions of all installed packages.
-        files: by path from the folder that holds `results` and `data`.
+        files: by path from the folder that contains `results` and `data`.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Manifest(Frozen):
 
 
 def write_manifest(settings: Config) -> Manifest:
-    """Describes what a run left, in `results/<name>/manifest.json`.
+    """Describes the results of a run in `results/<name>/manifest.json`.
 
     Args:
         settings: the run's configuration.
@@ -113,13 +113,13 @@ def write_manifest(settings: Config) -> Manifest:
 
 
 def require_untouched(manifest: Manifest) -> None:
-    """Looks for files that were changed after their job, so that its record is not theirs.
+    """Looks for files that were changed after their job, so that its record is not valid for them.
 
     Args:
         manifest: of the results.
 
     Raises:
-        DataError: there is one; names it. Or there are no results.
+        DataError: there is such a file, which is named; or there are no results.
     """
     if not any(path.startswith("results/") for path in manifest.files):
         raise DataError(f"results/{manifest.name}: no results here; run the configuration first")
@@ -146,26 +146,25 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read: {error.strerror}; a run that ends writes it, `flatness "
-            "archive` too: copy it with the results"
+            f"{path}: cannot be read: {error.strerror}; a finished run and `flatness archive` "
+            "write it: copy it with the results"
         ) from error
     except ValidationError as error:
         raise DataError(f"{path}: damaged; copy it again") from error
 
 
 def verify(manifest: Manifest, root: Path) -> None:
-    """Holds the files that are here against their manifest; those that are not pass.
+    """Compares existing files with their manifest; missing files are accepted.
 
     Args:
         manifest: of the results.
-        root: the folder that holds `results`.
+        root: the folder that contains `results`.
 
     Raises:
-        DataError: a file has another content, or lies among the results without being listed; names
-            it.
+        DataError: a file has another content, or is among the results but not listed; names it.
     """
     results = root / layout.results_of(manifest.name)
-    # Hidden ones are what killed jobs left of files they were writing; no job reads them.
+    # Hidden files are left by killed jobs that were writing; no job reads them.
     found = {file for stage in TRUSTED for file in (results / stage).rglob("[!.]*")}
     found = {file for file in found if file.is_file()}
     for file in sorted(found - {root / path for path in manifest.files}):
@@ -174,12 +173,12 @@ def verify(manifest: Manifest, root: Path) -> None:
     for path, file in bar:
         if (root / path).exists() and _sha256(root / path) != file.sha256:
             raise DataError(
-                f"{root / path}: its content is not what the manifest says; copy it again"
+                f"{root / path}: its content does not match the manifest; copy it again"
             )
 
 
 def _outputs(name: str) -> dict[str, Path | None]:
-    """Files that jobs of a configuration made, weights that are gone too, and their records."""
+    """Files made by jobs of a configuration, including missing weights, and their records."""
     results = layout.results_of(name)
     found = {
         path: key
@@ -197,7 +196,7 @@ def _describe(path: Path, key: Path | None) -> File:
     if key is None:
         return File(**found)
     record = json.loads((RECORDS / key).read_text(encoding="utf-8"))
-    # The whole lock file again, and the parameters again; neither is a reason to run.
+    # Copies of the whole lock file and of the parameters; neither causes a rerun.
     for name in ("conda_env", "shellcmd"):
         record.pop(name, None)
     return File(**found, record_path=str(key), record=record)

@@ -1,9 +1,9 @@
 """The verb `plan`: jobs, minutes and gigabytes of a config, before anything starts.
 
-Jobs are counted by a dry run of the workflow, so finished ones do not count. Minutes and gigabytes
-are those of the whole config from nothing. Minutes follow from what the jobs of the committed
-reference run took: seconds a job, and seconds a unit of work of each network, pool and protocol. A
-network that was not run there counts as the slowest.
+A dry run of the workflow counts the jobs, so finished jobs do not count. Minutes and gigabytes are
+those of the whole config, starting from nothing. Minutes are estimated from the times of the jobs
+of the committed reference run: seconds per job, and seconds per unit of work for each network, pool
+and protocol. A network that was not run there counts like the slowest.
 """
 
 import json
@@ -32,23 +32,23 @@ from flatness.studies.epfl.study import EpflStudy, Factorial
 from flatness.terminal import console
 
 KEPT = Path(__file__).parents[3] / LAPTOP
-#: Core-seconds of what has no benchmarks: correlations, figures, report, notebooks, Snakemake.
+#: Core-seconds of parts without benchmarks: correlations, figures, report, notebooks, Snakemake.
 REPORT_SECONDS = 160.0
-#: Training images of the data sets that the pool of LeNet-5 can learn.
+#: Training images of the data sets for the pool of LeNet-5.
 TRAIN_IMAGES = {"fashion_mnist": 60_000, "digits": 1437}
 #: Protocols that measure on the whole training set.
 WHOLE_SET = {"whole_set", "released"}
 #: Parameters of each network, 4 bytes each.
 PARAMETERS = {"mlp": 898_510, "lenet5": 62_006, "vgg11": 97_018, "fcnn": 4929, "gat": 11_564}
 POOL_LENET_PARAMETERS = 176_000
-#: Gigabytes of every normalised data set that is large.
+#: Gigabytes of the large normalised data sets.
 DATA_GIGABYTES = {"fashion_mnist": 0.09, "cifar10": 0.55}
 
 
 def plan(
     configs: Annotated[list[Path], typer.Argument(help="configuration files")],
 ) -> None:
-    """Says what each config will take; nothing is started."""
+    """Estimates the cost of each config; nothing is started."""
     cores = os.cpu_count() or 1
     table = Table(title=f"What a run takes, on the {cores} cores here")
     for name in ("config", "jobs still to run", "minutes from nothing", "GB on disk"):
@@ -67,7 +67,7 @@ def plan(
 
 
 def jobs_to_run(config: Path) -> int:
-    """Counts by a dry run the jobs that are not done.
+    """Counts unfinished jobs by a dry run.
 
     Args:
         config: a configuration file.
@@ -76,7 +76,7 @@ def jobs_to_run(config: Path) -> int:
         How many jobs Snakemake would start.
 
     Raises:
-        UserError: the dry run failed; gives its last line.
+        UserError: the dry run failed; quotes its last line.
     """
     done = dry_run(config)
     if done.returncode:
@@ -91,7 +91,7 @@ class Work(NamedTuple):
     Attributes:
         kind: stage, study, and the network, or the pool and the protocol.
         jobs: how many.
-        units: what they work on: seconds are proportional to it.
+        units: amount of work, to which seconds are proportional.
     """
 
     kind: str
@@ -100,7 +100,7 @@ class Work(NamedTuple):
 
 
 def core_seconds(config: Config, kept: Path = KEPT) -> float:
-    """Core-seconds of a whole config from nothing; pretrained transformers are not counted.
+    """Core-seconds of a whole config from nothing, without pretrained transformers.
 
     Args:
         config: the configuration.
@@ -120,7 +120,7 @@ def core_seconds(config: Config, kept: Path = KEPT) -> float:
 
 
 def unit_seconds(kept: Path, start: float) -> dict[str, float]:
-    """Seconds a unit of each kind of work, from the benchmarks of a kept run.
+    """Seconds per unit of each kind of work, from the benchmarks of a kept run.
 
     Args:
         kept: its folder.
@@ -142,7 +142,7 @@ def unit_seconds(kept: Path, start: float) -> dict[str, float]:
 
 
 def kind_of(parts: tuple[str, ...], config: Config) -> str:
-    """The kind of work behind a benchmark, from the folders it is in."""
+    """The kind of work behind a benchmark, from its folders."""
     match parts:
         case (stage, "chen", family, *_) | (stage, "cross", "chen", family, *_):
             study = "cross/chen" if "cross" in parts else "chen"
@@ -155,7 +155,7 @@ def kind_of(parts: tuple[str, ...], config: Config) -> str:
 
 
 def work(config: Config) -> Iterator[Work]:
-    """What a config makes, from nothing."""
+    """All jobs of a config, starting from nothing."""
     cross, families = config.cross, config.chen.families
     for family in families.values():
         yield from family_work(family)
@@ -190,14 +190,14 @@ def family_work(family: Family) -> Iterator[Work]:
 
 
 def seeds_by_kind(family: Family) -> tuple[tuple[bool, int], ...]:
-    """How many seeds are measured along training (True), and how many are not."""
+    """How many seeds are measured along training (True) and how many are not (False)."""
     return (True, family.trend_seeds), (False, family.seeds - family.trend_seeds)
 
 
 def measured_checkpoints(family: Family) -> int:
-    """How many checkpoints of a family are measured, if every one reaches all losses."""
+    """How many checkpoints of a family are measured if every model reaches all losses."""
     crossings = len(family.checkpoints.losses)
-    found = crossings + 1 if crossings else 0  # and the first interpolation
+    found = crossings + 1 if crossings else 0  # plus the first interpolation
     return sum(
         seeds * (len(family.kept_steps(setting, trend=trend)) // family.measure_every + found)
         for setting in family.settings
@@ -230,7 +230,7 @@ def factorial_work(chosen: Factorial, name: str, pool: PoolSettings, images: int
     jobs = len(chosen.blocks)
     for measurings in crossed(name).values():
         yield Work(f"train/epfl/{name}/written", jobs, chosen.models * images)
-        jobs = 0  # one job takes all combinations
+        jobs = 0  # one job handles all combinations
         for measuring in measurings:
             whole = any(part in WHOLE_SET for part in measuring.split("+"))
             kind = f"measure/epfl/{name}/{'whole_set' if whole else 'written'}"

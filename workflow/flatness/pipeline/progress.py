@@ -1,4 +1,4 @@
-"""Snakemake with its many lines in a file, and on the terminal one bar and what went wrong."""
+"""Runs Snakemake with its output in a file, and one progress bar and errors on the terminal."""
 
 import re
 import subprocess
@@ -13,24 +13,24 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from flatness.terminal import console
 
 STEPS = re.compile(r"^(\d+) of (\d+) steps \(")
-#: What jobs say to people in one line.
+#: Prefixes of one-line messages from jobs to users.
 ERROR = "error: "
 WARNING = "warning: "
-#: What Snakemake says of a job that a cluster ended: the job itself could not.
+#: Snakemake's message about a job ended by a cluster, which the job itself cannot report.
 CLUSTER = re.compile(r"SLURM-job '\S+' failed, SLURM status is: '\w+'")
-#: Lines of the end of the log that are shown where a run failed and no job said why.
+#: Last lines of the log, shown if a run failed and no job said why.
 TAIL = 20
 #: Seconds between two looks at the log.
 PAUSE = 0.2
-#: Lines on the jobs done where there is no terminal to draw a bar on.
+#: Number of progress lines if there is no terminal for a bar.
 PARTS = 10
 
 
 def run_with_bar(command: Sequence[str], log: Path) -> int:
-    """Runs Snakemake; all that it and its jobs say goes to a file.
+    """Runs Snakemake; all messages of it and its jobs go to a file.
 
-    The terminal shows how many jobs are done and, at once, each error or warning of a job. Jobs
-    write to the file itself, so that they outlive this process as they would Snakemake's.
+    The terminal shows how many jobs are done and immediately shows each error or warning of a job.
+    Jobs write to the file directly, so they can continue if this process ends.
 
     Args:
         command: Snakemake and its arguments.
@@ -53,7 +53,7 @@ def run_with_bar(command: Sequence[str], log: Path) -> int:
         try:
             explained = _follow(_lines(process, read), out)
         except KeyboardInterrupt:
-            process.wait()  # it got the signal too and ends its jobs
+            process.wait()  # it also got the signal and ends its jobs
             raise
     if process.returncode and not explained:
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
@@ -108,7 +108,7 @@ def _follow(lines: Iterator[str], out: Console) -> bool:
                 if not out.is_terminal and PARTS * done // total > shown:
                     shown = PARTS * done // total
                     out.print(f"{done} of {total} jobs done")
-            elif line.startswith((ERROR, WARNING)) and line not in remarks:  # logs repeat them
+            elif line.startswith((ERROR, WARNING)) and line not in remarks:  # logs repeat errors
                 remarks.add(line)
                 out.print(line, markup=False, soft_wrap=True)
     return any(line.startswith(ERROR) for line in remarks)

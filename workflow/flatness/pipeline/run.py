@@ -1,4 +1,4 @@
-"""The verb `run`: the whole workflow from one command, also after a kill."""
+"""The verb `run`: the whole workflow with one command, also after a kill."""
 
 import os
 import re
@@ -36,10 +36,10 @@ def run(
         Path | None, typer.Option(help="how to run, such as profiles/slurm; profiles/default")
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="show all that Snakemake and its jobs say")
+        bool, typer.Option("--verbose", help="show all messages of Snakemake and its jobs")
     ] = False,
 ) -> None:
-    """Runs Snakemake to the end, also after a kill, and prints what was found."""
+    """Runs Snakemake to the end, also after a kill, and prints the results."""
     settings = load_config(config)
     results = layout.results_of(settings.name)
     check_before_start(config, settings, targets or [])
@@ -48,9 +48,9 @@ def run(
     with sole_run():
         require_writable(results)
         take_over_if_foreign(settings, config)
-        # In a process of its own, which gives PyTorch's memory back before the jobs start.
+        # In a separate process, which frees PyTorch's memory before the jobs start.
         subprocess.run([sys.executable, "-m", "flatness", "machine"], check=True)
-        # Nobody runs here, so a lock is one that a killed run left.
+        # No run is active here, so a lock was left by a killed run.
         if any(LOCKS.glob("*.lock")):
             subprocess.run([*command, "--unlock"], capture_output=True, check=False)
         for log, part in parts(settings, targets or []).items():
@@ -66,36 +66,36 @@ def run(
         if code:
             raise UserError(
                 f"the run of {config} stopped before its end; its messages say why. "
-                "What was finished is kept: the same command goes on from there"
+                "Finished jobs are kept: repeat the same command to resume"
             )
 
 
 def parts(settings: Config, targets: Sequence[str]) -> dict[str, list[str]]:
-    """What Snakemake is asked for, one after the other.
+    """The targets that Snakemake gets, one list after the other.
 
     Args:
         settings: the configuration.
-        targets: what the user asks for.
+        targets: targets given by the user.
 
     Returns:
-        By the name of the log: the targets; if there are none, each tier of the configuration in
-        its order, then all.
+        Maps the name of a log to targets: the given ones; if there are none, each tier of the
+        configuration in order, then all.
     """
     tiers = () if targets else settings.tiers
     return {f"run_{tier}": [f"{settings.name}_{tier}"] for tier in tiers} | {"run": list(targets)}
 
 
 def check_before_start(config: Path, settings: Config, targets: Sequence[str]) -> None:
-    """Looks for what would end a run at once, or hours after its start.
+    """Looks for problems that would end a run at once, or hours after its start.
 
     Args:
         config: a configuration file.
-        settings: what it says.
+        settings: its content.
         targets: rules or files; all if none.
 
     Raises:
         UserError: Snakemake cannot make a target.
-        DataError: transformers are to be measured whose images or weights are not there.
+        DataError: images or weights of transformers to measure are missing.
     """
     if targets:
         done = dry_run(config, *targets)
@@ -104,7 +104,7 @@ def check_before_start(config: Path, settings: Config, targets: Sequence[str]) -
         if wrong:
             raise UserError(
                 f"{wrong.group(1) or ', '.join(targets)}: no such target; "
-                "`snakemake --list-target-rules` lists the rules that can be asked for"
+                "`snakemake --list-target-rules` lists the possible rules"
             )
         if "measure_transformers" not in planned:
             return
@@ -112,7 +112,7 @@ def check_before_start(config: Path, settings: Config, targets: Sequence[str]) -
 
 
 def dry_run(config: Path, *targets: str) -> subprocess.CompletedProcess[str]:
-    """Lets Snakemake plan, which starts nothing and takes no lock."""
+    """Does a dry run of Snakemake, which starts nothing and takes no lock."""
     command = [program("snakemake"), "--configfile", str(config), "--dry-run", "--nolock"]
     return subprocess.run(
         [*command, "--quiet", "rules", "--", *targets],
@@ -124,13 +124,13 @@ def dry_run(config: Path, *targets: str) -> subprocess.CompletedProcess[str]:
 
 
 def require_transformers(settings: Config) -> None:
-    """Looks for what the pretrained models need that are not yet measured.
+    """Checks the images and weights of pretrained models that are not yet measured.
 
     Args:
         settings: the configuration.
 
     Raises:
-        DataError: their images or weights are not there.
+        DataError: images or weights are missing.
     """
     study = settings.transformers
     if study.pretrained is None:
@@ -141,7 +141,7 @@ def require_transformers(settings: Config) -> None:
     ]
     tags = [model.name for model in study.models]
     models = [tags[index] for block in waiting for index in seeds_of(block)]
-    inherited = os.environ | study.pretrained.exports  # as the jobs will find it
+    inherited = os.environ | study.pretrained.exports  # as the jobs will see it
     if models:
         require_pretrained(
             models,
@@ -153,13 +153,13 @@ def require_transformers(settings: Config) -> None:
 
 @contextmanager
 def sole_run() -> Iterator[None]:
-    """Holds this folder against other runs.
+    """Locks this folder against other runs.
 
     Yields:
-        Nothing, once nobody else runs here.
+        Nothing, when no other run is active here.
 
     Raises:
-        UserError: another run is going on here.
+        UserError: another run is active here.
         DataError: the folder cannot be written.
     """
     lock = Path(".snakemake/flatness-run.lock")
@@ -170,12 +170,12 @@ def sole_run() -> Iterator[None]:
             yield
     except Timeout:
         raise UserError(
-            f"{Path.cwd()}: another run is going on here; wait for it to end, or stop it"
+            f"{Path.cwd()}: another run is active here; wait for it to end, or stop it"
         ) from None
 
 
 def require_writable(folder: Path) -> None:
-    """Creates a folder, if need be, and a file in it, which goes at once.
+    """Creates a folder, if needed, and a file in it, which is deleted at once.
 
     Args:
         folder: where a run will write.
@@ -217,10 +217,10 @@ def load_config(path: Path) -> Config:
 
 
 def refuse_beside_living_snakemake() -> None:
-    """Looks for a Snakemake started by other means: its lock must not be taken for a stale one.
+    """Looks for a Snakemake that was started otherwise: its lock is not a stale one.
 
     Raises:
-        UserError: one works in this folder.
+        UserError: such a Snakemake is running in this folder.
     """
     for process in psutil.process_iter():
         if process.pid == os.getpid():

@@ -1,13 +1,13 @@
 """Snakemake's messages on the terminal, without the commands of jobs that failed.
 
-A command holds its settings as JSON: kilobytes that Snakemake shows more than once. Its own log
-file, which it names at the end, and `--printshellcmds` have them whole.
+A command contains its settings as JSON: kilobytes that Snakemake shows more than once. Snakemake's
+own log file, which it names at the end, and `--printshellcmds` show whole commands.
 """
 
 import logging
 import re
 
-#: A command in the two forms that Snakemake shows it in, and what is left of it.
+#: The two forms in which Snakemake shows a command, and what replaces them.
 COMMANDS = (
     (
         re.compile(r"    shell:\n.*?\n +\(command exited with non-zero exit code\)\n?", re.DOTALL),
@@ -18,14 +18,14 @@ COMMANDS = (
 
 
 class WithoutCommands(logging.Formatter):
-    """Formats as another formatter does and leaves commands out of errors."""
+    """Formats like another formatter, but leaves commands out of errors."""
 
     def __init__(self, inner: logging.Formatter):
         super().__init__()
         self.inner = inner
 
     def format(self, record: logging.LogRecord) -> str:
-        """The message of the inner formatter; an error without its command."""
+        """The message of the inner formatter; errors without their command."""
         text = self.inner.format(record)
         if record.levelno >= logging.ERROR:
             for pattern, rest in COMMANDS:

@@ -1,4 +1,4 @@
-"""Snakemake's records of what made each output, and results that came without them."""
+"""Snakemake's records of how each output was made, and results without records."""
 
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator
@@ -26,15 +26,15 @@ def manifest_path(name: str) -> Path:
 
 
 def came_from_elsewhere(name: str) -> bool:
-    """Whether results are here with their manifest and without records, as in a fresh clone.
+    """Whether results have a manifest but no records, as in a fresh clone.
 
-    Snakemake takes a file without a record for up to date, whatever made it.
+    Snakemake treats a file without a record as up to date, however it was made.
 
     Args:
         name: of the configuration.
 
     Returns:
-        False for results that were made or taken over here, and where there are none.
+        False for results that were made or adopted here, and if there are none.
     """
     if not manifest_path(name).exists():
         return False

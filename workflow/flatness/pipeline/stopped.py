@@ -1,6 +1,6 @@
-"""The verb `stopped`: what is to be said of a job that a signal ended.
+"""The verb `stopped`: reports a job that a signal ended.
 
-The shell of every job calls it (`workflow/rules/common.smk`), since the job itself can no longer.
+The shell of every job calls it (`workflow/rules/common.smk`), since the job itself no longer can.
 """
 
 import re
@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-#: Added to a signal's number, it is a shell's exit status.
+#: A shell's exit status is this plus the signal's number.
 SIGNALLED = 128
-#: Signals that code broken by itself gets, and what may help.
+#: Common signals, and advice for each.
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGABRT", "SIGFPE")
 FAULT = (
     "a fault in compiled code: report it with the output of `python -m flatness machine`, and try "
@@ -32,11 +32,11 @@ OTHER = "somebody, or a limit of the system, asked it to end"
 def stopped(
     status: Annotated[int, typer.Argument(help="exit status of the job's shell")],
 ) -> None:
-    """Says in one line which job a signal ended; its command comes on the standard input."""
+    """Reports in one line the job that a signal ended; reads its command from standard input."""
     command = sys.stdin.read()
     log = LOG.search(command)
     path = Path(log.group(1)) if log else None
-    line = f"\n{explanation(status, command, path)}\n"  # a progress bar has begun the line above
+    line = f"\n{explanation(status, command, path)}\n"  # a bar may have begun the line above
     sys.stderr.write(line)
     if path and path.parent.is_dir():
         with path.open("a", encoding="utf-8") as file:
@@ -44,7 +44,7 @@ def stopped(
 
 
 def explanation(status: int, command: str, log: Path | None) -> str:
-    """One line on a job that a signal ended.
+    """One line about a job that a signal ended.
 
     Args:
         status: exit status of its shell: 128 and the signal's number.
@@ -52,7 +52,7 @@ def explanation(status: int, command: str, log: Path | None) -> str:
         log: file of its messages, if it has one.
 
     Returns:
-        Which job, which signal, what it was at, what to try.
+        The job, the signal, what the job was doing, and advice.
     """
     verb = re.search(r"-m flatness (\S+)", command)
     name = verb.group(1) if verb else " ".join(command.split()[:3])
@@ -67,7 +67,7 @@ def explanation(status: int, command: str, log: Path | None) -> str:
 
 
 def _last_line(log: Path | None) -> str:
-    """What a job said last, the state of a progress bar included; empty if nothing."""
+    """The last message of a job, such as the state of a progress bar; empty if there is none."""
     if log is None or not log.exists():
         return ""
     lines = re.split(r"[\r\n]+", log.read_text(encoding="utf-8", errors="replace"))

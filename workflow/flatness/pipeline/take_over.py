@@ -1,9 +1,9 @@
-"""Results that were computed elsewhere, judged as if they had been made here.
+"""Adopts results that were computed elsewhere, as if they had been made here.
 
-They are checked and get back Snakemake's records and the times of their files. What other settings
-or other code made then runs again, and nothing else. (`snakemake --touch --forceall` would instead
-record today's settings and code as what made them.) Tables are enough: weights that are not here
-are trained again only where a table that is measured on them is missing or out of date.
+The results are checked, and Snakemake's records and the times of the files are restored. Then only
+jobs whose settings or code have changed run again. (`snakemake --touch --forceall` would instead
+record the current settings and code as those of the results.) Tables are enough: missing weights
+are trained again only if a table that is measured on them is missing or out of date.
 """
 
 import json
@@ -20,7 +20,7 @@ from flatness.records.files import atomic_path
 
 
 def take_over(settings: Config, config: Path) -> Manifest:
-    """Takes over the results of a configuration, of which all or only the tables are here.
+    """Adopts the results of a configuration: all of them, or only the tables.
 
     Args:
         settings: the configuration.
@@ -30,21 +30,21 @@ def take_over(settings: Config, config: Path) -> Manifest:
         The manifest that came with them.
 
     Raises:
-        DataError: the manifest is missing or damaged, a file is not as it says, or a data set
-            cannot be had.
+        DataError: the manifest is missing or damaged, a file does not match it, or a data set
+            is not available.
         UserError: the results are of another configuration, or of another kind of device.
     """
     manifest = read_manifest(manifest_path(settings.name))
     check_device(manifest, settings, config)
     verify(manifest, Path())
-    restore(manifest)  # first, since the workflow refuses results without records
+    restore(manifest)  # comes first, since the workflow refuses results without records
     fetch_data(manifest, config)
     restore(manifest)
     return manifest
 
 
 def take_over_if_foreign(settings: Config, config: Path) -> None:
-    """Takes over results that `came_from_elsewhere`.
+    """Adopts results that `came_from_elsewhere`.
 
     Args:
         settings: the configuration.
@@ -59,7 +59,7 @@ def take_over_if_foreign(settings: Config, config: Path) -> None:
 
 
 def check_device(manifest: Manifest, settings: Config, config: Path) -> None:
-    """Explains what would otherwise be a rerun of everything.
+    """Refuses results that would otherwise be computed again completely.
 
     Args:
         manifest: of the results.
@@ -79,14 +79,14 @@ def check_device(manifest: Manifest, settings: Config, config: Path) -> None:
 
 
 def fetch_data(manifest: Manifest, config: Path) -> None:
-    """Fetches the data sets behind the results: fetched later, they would pass for new ones.
+    """Fetches the data sets of the results: if fetched later, they would count as new.
 
     Args:
         manifest: of the results.
         config: the configuration file.
 
     Raises:
-        DataError: a data set cannot be had, or is another one than the results are of.
+        DataError: a data set is not available, or differs from that of the results.
     """
     missing = [
         path for path in manifest.files if path.startswith("data/") and not Path(path).exists()
@@ -99,10 +99,10 @@ def fetch_data(manifest: Manifest, config: Path) -> None:
 
 
 def restore(manifest: Manifest) -> None:
-    """Puts Snakemake's records and the times of the files back.
+    """Restores Snakemake's records and the times of the files.
 
-    Weights that are not here get their record too: Snakemake compares no settings of a job of whose
-    outputs one has none.
+    Missing weights get their record, too: if one output of a job has no record, Snakemake does not
+    compare the job's settings.
     """
     for path, file in manifest.files.items():
         if Path(path).exists():

@@ -1,7 +1,7 @@
-"""What is written down, and how: strict settings, typed tables, tensor files, provenance.
+"""How results are stored: strict settings, typed tables, tensor files, provenance.
 
-`frozen` holds settings that cannot change and their hashes, `tables` CSV files whose columns are
-declared and where each row says what made it, `derived` the same of rows that follow from rows,
-`tensors` safetensors files and the resumable state of a job, `files` how a file is written whole or
-not at all.
+`frozen` has immutable settings and their hashes. `tables` has CSV files with declared columns and
+the provenance of each row; `derived` has the provenance of rows that are computed from other rows.
+`tensors` has safetensors files and the resumable state of a job. `files` writes a file completely
+or not at all.
 """

@@ -1,4 +1,4 @@
-"""Weights of models in files: of several models in one, or of one with all that training needs."""
+"""Weights of models in files: several models, or one model with the state of its training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from flatness.records.tensors import load_tensors, save_tensors
 
 
 def checkpoint_name(seed: int, step: int | None = None) -> str:
-    """The name of a model in a file: its seed, and the step where several are kept."""
+    """The name of a model in a file: its seed, and its step if several steps are kept."""
     return f"seed{seed}" if step is None else f"seed{seed}/step{step}"
 
 
@@ -24,7 +24,7 @@ def save_checkpoints(
     Args:
         path: the file to write.
         models: each model's tensors by name, by the model's name (`checkpoint_name` where it has a
-            seed). A model without tensors leaves no trace.
+            seed). A model without tensors is not written.
         metadata: anything JSON can hold.
 
     Raises:
@@ -37,7 +37,7 @@ def save_checkpoints(
 
 
 def load_checkpoints(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Reads what `save_checkpoints` wrote.
+    """Reads a file written by `save_checkpoints`.
 
     Args:
         path: a safetensors file.
@@ -57,7 +57,7 @@ def load_checkpoints(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str
 
 
 def training_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
-    """What `restore_training` goes on from.
+    """The tensors from which `restore_training` continues.
 
     Args:
         model: the network.
@@ -69,18 +69,18 @@ def training_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor
     tensors = {f"weights/{name}": tensor for name, tensor in model.state_dict().items()}
     for index, own in optimizer.state_dict()["state"].items():
         for name, tensor in own.items():
-            if tensor is not None:  # momentum that is not used
+            if tensor is not None:  # unused momentum
                 tensors[f"optimizer/{index}/{name}"] = tensor
     return tensors
 
 
 def restore_training(model: nn.Module, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Takes over what `training_tensors` gave, so that training goes on to the same bytes.
+    """Restores the tensors of `training_tensors`; training then continues to the same bytes.
 
     Args:
-        model: a network of the same architecture, changed.
-        optimizer: of its parameters, built with the same options, changed.
-        tensors: by the names of `training_tensors`; others are passed over.
+        model: a network of the same architecture; it is changed.
+        optimizer: of its parameters, with the same options; it is changed.
+        tensors: by the names of `training_tensors`; others are ignored.
     """
     weights: dict[str, Tensor] = {}
     moments: dict[int, dict[str, Tensor]] = {}
@@ -91,7 +91,7 @@ def restore_training(model: nn.Module, optimizer: Optimizer, tensors: Mapping[st
             weights[name] = tensor
         elif kind == "optimizer":
             index, _, name = name.partition("/")
-            # A fused update walks raw memory: moments need their parameter's layout.
+            # A fused update accesses raw memory, so moments need the layout of their parameter.
             parameter = parameters[int(index)]
             like = torch.empty_like(parameter) if tensor.shape == parameter.shape else tensor
             moments.setdefault(int(index), {})[name] = like.copy_(tensor)

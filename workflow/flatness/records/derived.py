@@ -10,11 +10,11 @@ from flatness.records.tables import provenance
 
 
 def derived_from(*tables: pd.DataFrame, **settings: Any) -> dict[str, Any]:
-    """The provenance columns of rows that follow from other rows.
+    """The provenance columns of rows that are computed from other rows.
 
     Args:
-        *tables: all that enter, with provenance columns.
-        **settings: what else determines the rows, such as the resampling.
+        *tables: all input tables, with provenance columns.
+        **settings: other settings that determine the rows, such as the resampling.
 
     Returns:
         Column name to value; the hash changes with the settings and with every table's experiments.
@@ -33,15 +33,15 @@ def _kinds(tables: tuple[pd.DataFrame, ...], name: str) -> set[str]:
 
 
 def _joined(tables: tuple[pd.DataFrame, ...], name: str) -> str:
-    """The same as one text."""
+    """The values of one column in all tables, as one text."""
     return together(_kinds(tables, name))
 
 
 def together(kinds: Iterable[str]) -> str:
-    """What made a row that follows from several, as one text.
+    """The provenance of a row computed from several rows, as one text.
 
     Args:
-        kinds: values of one provenance column, joined ones among them; empty ones do not count.
+        kinds: values of one provenance column, possibly joined ones; empty values do not count.
 
     Returns:
         Each once, sorted, joined by +.

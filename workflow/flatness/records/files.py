@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Files that are complete or absent."""
 
 import os
 import tempfile
@@ -11,7 +11,7 @@ from flatness.errors import DataError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` that takes its name on success and vanishes on failure.
+    """Yields a temporary path beside `path`: renamed to it on success, deleted on failure.
 
     Args:
         path: the file to write; its folder is created.
@@ -20,7 +20,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         The path to write to.
 
     Raises:
-        DataError: the operating system refused (disk full, no permission); names the file.
+        DataError: the operating system refuses (disk full, no permission); names the file.
     """
     path = Path(path)
     temporary = None

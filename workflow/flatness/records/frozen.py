@@ -1,4 +1,4 @@
-"""What every part of the configuration shares: strict models, their hashes, blocks of seeds."""
+"""Common parts of the configuration: strict models, their hashes, blocks of seeds."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from flatness.errors import UserError
 
 
 class Frozen(BaseModel):
-    """Settings that cannot change once read; unknown keys and silent conversions are refused."""
+    """Immutable settings; unknown keys and silent conversions are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -42,7 +42,7 @@ def seed_blocks(seeds: int, size: int) -> list[str]:
 
 
 def seeds_of(block: str) -> range:
-    """Reads the name that `seed_blocks` gave a block.
+    """Reads a block's name, as made by `seed_blocks`.
 
     Args:
         block: such as "0-24".

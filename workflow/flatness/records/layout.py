@@ -1,12 +1,12 @@
-"""Where a run keeps what it makes: the one place that spells paths below `results/<config>`.
+"""The paths of a run's files below `results/<config>`, all defined here.
 
-The rules give their files these names, with wildcards in braces; `files` finds them again.
+The rules use these paths, with wildcards in braces, for their files; `files` finds the files.
 """
 
 import re
 from pathlib import Path
 
-#: Stages, and the folder of each.
+#: Folders of the stages.
 CHECKPOINTS, MEASUREMENTS, CORRELATIONS = "checkpoints", "measurements", "correlations"
 
 # Blocks: weights, a table of their training, and a table of measurements.
@@ -48,7 +48,7 @@ FACTORIAL_EFFECTS = "correlations/factorial/{pool}/effects.csv"
 CROSS_MODELS = "correlations/cross/models.csv"
 CROSS_CORRELATIONS = "correlations/cross/correlations.csv"
 
-# What a reader opens.
+# Files for readers.
 PICTURE = "figures/{figure}.png"
 DRAWING = "figures/{figure}.svg"
 LEDGER = "report/claims.csv"
@@ -57,7 +57,7 @@ PAGE = "report.html"
 EXPLORABLE = "explore.html"
 NOTEBOOK = "notebooks/{paper}.html"
 
-# What a run says of itself. A job's name may have folders.
+# Files about the run. A job's name may contain folders.
 MANIFEST = "manifest.json"
 LOGS, BENCHMARKS = "logs", "benchmarks"
 LOG = f"{LOGS}/{{job}}.log"
@@ -84,7 +84,7 @@ def glob(pattern: str, **known: str) -> str:
 
 
 def files(results: Path, pattern: str, **known: str) -> list[Path]:
-    """Finds the files of one kind that a run has.
+    """Finds a run's files of one kind.
 
     Args:
         results: folder of one config.
@@ -103,5 +103,5 @@ def tables(results: Path, stage: str) -> list[Path]:
 
 
 def job_of(results: Path, benchmark: Path) -> tuple[str, ...]:
-    """The folders of the job behind a benchmark file: stage, study and what else names it."""
+    """The folders that name the job of a benchmark file: stage, study and further ones."""
     return benchmark.relative_to(results / BENCHMARKS).parts[:-1]

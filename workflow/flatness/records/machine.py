@@ -4,7 +4,8 @@ import os
 import platform
 from pathlib import Path
 
-#: Environment variables that keep oneDNN, which convolves for PyTorch, from newer instructions.
+#: Environment variables that keep oneDNN, PyTorch's library for convolutions, from newer
+#: instructions.
 ONEDNN_CAPS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
@@ -18,13 +19,13 @@ def machine() -> None:
 
 
 def instruction_set() -> str:
-    """What numbers are computed with here; loads PyTorch, which alone knows.
+    """The instruction set used for computing here; loads PyTorch, since only PyTorch knows it.
 
     Returns:
-        The set that PyTorch's kernels use, such as AVX512, AVX2 or DEFAULT; after a slash the most
-        that oneDNN may use where the environment limits it, such as DEFAULT/SSE41.
+        The set that PyTorch's kernels use, such as AVX512, AVX2 or DEFAULT; after a slash the
+        limit for oneDNN, if the environment sets one, such as DEFAULT/SSE41.
     """
-    import torch  # only where numbers are computed, or asked for: loading it takes seconds
+    import torch  # imported only when needed: loading it takes seconds
 
     caps = [os.environ[name].upper() for name in ONEDNN_CAPS if os.environ.get(name)]
     return "/".join([torch.backends.cpu.get_cpu_capability(), *caps[:1]])

@@ -1,7 +1,7 @@
 """Tidy tables: CSV files whose columns are declared by a pydantic row model.
 
-The row models are the data dictionary's source: every column carries its description, unit,
-paper symbol and convention.
+The row models are the source of the data dictionary: every column has a description, unit, symbol
+and convention.
 """
 
 import platform
@@ -31,10 +31,10 @@ def column(description: str, *, unit: str = "", symbol: str = "", convention: st
     """Declares a column of a `Row`.
 
     Args:
-        description: what it holds, in one sentence: the same in every table that has the name.
+        description: its meaning, in one sentence; the same in every table with this column name.
         unit: unit of the value; empty for names, counts and ratios.
         symbol: the papers' symbol.
-        convention: loss, protocol, or way of counting that the value depends on in this table.
+        convention: loss, protocol or way of counting on which the value depends in this table.
 
     Returns:
         A pydantic field.
@@ -44,7 +44,7 @@ def column(description: str, *, unit: str = "", symbol: str = "", convention: st
 
 
 class Provenance(Row):
-    """What made a row: columns that every computed row ends with."""
+    """Provenance of a row: the last columns of every computed row."""
 
     experiment: str = column("hash of the settings that determine the row")
     commit: str = column("commit of the code; 'unknown' outside a git checkout")
@@ -62,7 +62,7 @@ class Provenance(Row):
     )
 
 
-#: Columns that should have one value in rows that are put together -> what differs otherwise.
+#: Columns that should have one value in combined rows -> words for the difference otherwise.
 MIXED = {"torch_version": "versions of PyTorch", "instruction_set": "instruction sets"}
 
 
@@ -80,7 +80,7 @@ def commit_here() -> tuple[str, bool]:
         ).stdout.strip()
 
     try:
-        # Installed into an environment inside another repository, it has no commit.
+        # A copy installed into an environment inside another repository has no commit.
         git("ls-files", "--error-unmatch", Path(__file__).name)
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "--short=12", "HEAD"), bool(changed)
@@ -103,7 +103,7 @@ def provenance(
     execution: str = "loop",
     computed_with: str | None = None,
 ) -> dict[str, Any]:
-    """The `Provenance` columns of a row computed here and now.
+    """The `Provenance` columns of a row that is computed now.
 
     Args:
         experiment: hash of the settings (`flatness.records.frozen.content_hash`).
@@ -133,7 +133,7 @@ def write_table(path: Path, rows: Sequence[Row], row: type[Row] | None = None) -
     Args:
         path: the file to write.
         rows: at least one row, unless `row` is given.
-        row: the model of the rows, of a table that may have none.
+        row: the model of the rows, for a table that may be empty.
 
     Raises:
         DataError: no rows, or the file cannot be written.
@@ -147,13 +147,13 @@ def write_table(path: Path, rows: Sequence[Row], row: type[Row] | None = None) -
 
 
 def read_text(path: Path) -> pd.DataFrame:
-    """Reads a CSV file whatever its columns are.
+    """Reads a CSV file with any columns.
 
     Args:
         path: the file.
 
     Returns:
-        Every cell as it is written.
+        Every cell as text.
 
     Raises:
         DataError: the file is missing or is no table.
@@ -162,13 +162,13 @@ def read_text(path: Path) -> pd.DataFrame:
 
 
 def read_values(path: Path) -> pd.DataFrame:
-    """Reads a CSV file whatever its columns are; numbers become numbers.
+    """Reads a CSV file with any columns; numbers become numbers.
 
     Args:
         path: the file, as `write_table` writes it: empty cells are empty texts.
 
     Returns:
-        One column a column of the file.
+        A table with the columns of the file.
 
     Raises:
         DataError: the file is missing or is no table.
@@ -188,14 +188,14 @@ def _read(path: Path, **options: Any) -> pd.DataFrame:
 
 
 def read_table(path: Path, row: type[Row]) -> pd.DataFrame:
-    """Reads a CSV file and holds it against its row model.
+    """Reads a CSV file and checks it against its row model.
 
     Args:
         path: the file.
-        row: the model its rows must fit.
+        row: the model that its rows must fit.
 
     Returns:
-        One column a field, in the model's order and types.
+        One column per field, in the model's order and types.
 
     Raises:
         DataError: the file is missing, or a column or value does not fit; names file, column, row.
@@ -220,7 +220,7 @@ def read_table(path: Path, row: type[Row]) -> pd.DataFrame:
 
 
 def read_tables(paths: Iterable[Path], row: type[Row]) -> pd.DataFrame:
-    """Reads several tables of one model into one; warns where they were made differently.
+    """Reads several tables of one model into one; warns if their provenance differs.
 
     Args:
         paths: the files.
@@ -238,7 +238,7 @@ def read_tables(paths: Iterable[Path], row: type[Row]) -> pd.DataFrame:
 
 
 def data_dictionary(rows: Iterable[type[Row]]) -> pd.DataFrame:
-    """One line a column: table, column, type, unit, symbol, convention, description."""
+    """One line per column: table, column, type, unit, symbol, convention, description."""
     lines = []
     for row in rows:
         for name, field in row.model_fields.items():

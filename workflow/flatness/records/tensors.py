@@ -1,4 +1,4 @@
-"""Tensor files, and resumable scratch state made of them. No pickles: nothing in one can run."""
+"""Tensor files, and resumable scratch state. There are no pickles, so no file can run code."""
 
 import json
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads what `save_tensors` wrote. No code in the file can run.
+    """Reads a file written by `save_tensors`. No code in the file can run.
 
     Args:
         path: a safetensors file; one written elsewhere has empty metadata.
@@ -62,14 +62,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 class Scratch:
-    """Resumable state of one experiment, kept outside what Snakemake deletes before a rerun.
+    """Resumable state of one experiment, outside of what Snakemake deletes before a rerun.
 
-    A context manager: it holds a lock on the folder, since a job orphaned by a killed Snakemake
-    lives on and a rerun would start its twin. State of another experiment is discarded.
+    A context manager that locks the folder: a job orphaned by a killed Snakemake keeps running, and
+    a rerun would start it a second time. State of another experiment is discarded.
 
     Args:
-        folder: where the state lives; created.
-        experiment: hash of all that determines the result.
+        folder: folder of the state; created if missing.
+        experiment: hash of everything that determines the result.
     """
 
     def __init__(self, folder: Path, experiment: str) -> None:
@@ -104,7 +104,7 @@ class Scratch:
     def load(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Reads the state called `name`.
 
-        State can always be computed again, so a damaged one is dropped rather than reported.
+        State can always be computed again, so damaged state is dropped without an error.
 
         Args:
             name: as given to `save`.

@@ -1,1 +1,1 @@
-"""The report: the list of all figures, one self-contained page of a run, what notebooks read."""
+"""The report: the list of all figures, a self-contained page per run, helpers for notebooks."""

@@ -1,6 +1,6 @@
-"""What the two papers claim: the types of `claims.yaml` beside this file, the rule for a verdict.
+"""The two papers' claims: the types of `claims.yaml` beside this file, and the rule for a verdict.
 
-The claims are fixed before the tables are made; `ledger` holds them against the tables.
+The claims are fixed before the tables are made; `ledger` compares them with the tables.
 """
 
 import math
@@ -24,9 +24,9 @@ Verdict = Literal[
     "reproduced", "in sign, not in size", "not reproduced", "inconclusive", "not run here"
 ]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-#: Verdicts that an interval on one side has decided.
+#: Verdicts that are decided, since the interval lies on one side.
 DECIDED = VERDICTS[:3]
-#: Below these shares of the published experiment a verdict is one at small scale.
+#: Below these shares of the published experiment, a verdict is at small scale.
 SMALL = {"images": 0.1, "steps": 0.05, "models": 0.2}
 
 #: The 97.5 % point of the normal distribution, and the largest τ that has a Fisher's z.
@@ -35,7 +35,7 @@ NORMAL, LARGEST = float(stats.norm.ppf(0.975)), 1 - 1e-12
 
 @dataclass(frozen=True)
 class Finding:
-    """What a table says about a claim.
+    """A table's values for a claim.
 
     Attributes:
         estimate: the value.
@@ -102,7 +102,7 @@ class Within(Frozen):
         return "not reproduced" if outside else "inconclusive"
 
     def p_value(self, found: Finding, published: float | None) -> float:
-        """There is none: being of one size is no null hypothesis that a table tests."""
+        """There is none: no table tests the null hypothesis of equal size."""
         return math.nan
 
     def __str__(self) -> str:
@@ -110,22 +110,22 @@ class Within(Frozen):
 
 
 class SameAsPublished(Frozen):
-    """The published τ and ours are claimed to be of one distribution.
+    """The published τ and ours are claimed to be from one distribution.
 
-    Two samples are compared: ours with its interval, the published τ with the error that a τ of so
-    many models has, on Fisher's z (Fieller, Hartley and Pearson 1957). Where they do not differ,
-    ours must be known to `widest`, or nothing is said.
+    Two estimates are compared on Fisher's z: ours with its interval, and the published τ with the
+    error of a τ of that many models (Fieller, Hartley and Pearson 1957). If they do not differ, the
+    verdict is decided only if our interval is no wider than `widest`.
 
     Attributes:
-        published_models: models behind the published τ.
-        widest: of our interval.
+        published_models: number of models of the published τ.
+        widest: largest width of our interval.
     """
 
     published_models: Annotated[int, Field(gt=4)]
     widest: Annotated[float, Field(gt=0)]
 
     def verdict(self, found: Finding, published: float | None) -> Verdict:
-        """Not reproduced where the difference's interval excludes 0."""
+        """Not reproduced if the interval of the difference excludes 0."""
         score = self._score(found, published)
         if abs(score) > NORMAL:
             return "not reproduced"
@@ -149,7 +149,7 @@ def by_side(low: float, high: float) -> Verdict:
     """The rule: an interval decides if all of it lies on one side of zero.
 
     Args:
-        low: lower end, counted so that positive is the claimed side; NaN decides nothing.
+        low: lower end, with the sign such that the claimed side is positive; NaN decides nothing.
         high: upper end.
 
     Returns:
@@ -169,7 +169,7 @@ def in_size(verdict: Verdict, found: Finding, published: float | None) -> Verdic
         published: the paper's value, if it gives one.
 
     Returns:
-        "in sign, not in size" where the published value lies outside our interval.
+        "in sign, not in size" if the published value lies outside our interval.
     """
     if verdict == "reproduced" and published is not None:
         return verdict if found.low <= published <= found.high else "in sign, not in size"
@@ -177,7 +177,7 @@ def in_size(verdict: Verdict, found: Finding, published: float | None) -> Verdic
 
 
 class Experiment(Frozen):
-    """The published experiment behind claims; None where a number is not given or not fixed.
+    """The published experiment behind claims; None if a number is not given or not fixed.
 
     Attributes:
         dataset: name of the data set, as in our tables.
@@ -192,14 +192,14 @@ class Experiment(Frozen):
     models: Annotated[int, Field(gt=0)]
 
     def shares(self, cells: dict[str, str], n: int) -> dict[str, float]:
-        """How much of the experiment a row stands on.
+        """The size of a row's experiment, as shares of the published one.
 
         Args:
-            cells: the row; `train_size` and `steps` are looked at where it has them.
+            cells: the row; its `train_size` and `steps` are used if it has them.
             n: the claim's count.
 
         Returns:
-            Share by key of `SMALL`; NaN where either number is unknown.
+            Share by key of `SMALL`; NaN if either number is unknown.
         """
         ours = {"images": cells.get("train_size"), "steps": cells.get("steps"), "models": n}
         return {
@@ -209,20 +209,20 @@ class Experiment(Frozen):
         }  # fmt: skip
 
     def is_larger(self, cells: dict[str, str], shares: dict[str, float]) -> bool:
-        """Whether ours is small beside it, or stands on another data set."""
+        """Whether our experiment is small compared with it, or uses another data set."""
         elsewhere = cells.get("dataset", self.dataset) != self.dataset
         return elsewhere or any(shares[name] < least for name, least in SMALL.items())
 
 
 class Entry(Frozen):
-    """What claims and checks share.
+    """Common fields of claims and checks.
 
     Attributes:
         id: short name.
         paper: key of `PAPERS`.
         source: where the paper says it.
-        short: what is said, in symbols.
-        statement: what is said, in a sentence of ours.
+        short: the statement in symbols.
+        statement: the statement in a sentence, in our words.
         table: path below `results/<config>`.
         where: column to value; selects rows.
         n: column of the count behind a row.
@@ -246,7 +246,7 @@ class Entry(Frozen):
 
 
 def _published_tau(value: Any) -> Any:
-    """The published τ of a pool, which claims name instead of spelling it again."""
+    """The published τ of a pool, which claims refer to by the pool's name."""
     return PUBLISHED[value][0] if isinstance(value, str) and value in PUBLISHED else value
 
 
@@ -254,11 +254,11 @@ class Claim(Entry):
     """A statement that can come out false; its `where` selects exactly one row.
 
     Attributes:
-        published: the paper's value, if it gives one; the file may name a pool for its τ.
+        published: the paper's value, if it gives one; the file may name a pool instead of its τ.
         estimate: column of our value; `low`, `high`: of its interval; `p_value`: of its test.
         expect: what is claimed of the value.
         experiment: key of the published experiment behind it.
-        repeats: id of the claim that it says again, in other words or with other tables.
+        repeats: id of the claim that it repeats, in other words or with other tables.
     """
 
     published: Annotated[float | None, BeforeValidator(_published_tau)] = None
@@ -305,7 +305,7 @@ class Claims(Frozen):
             if claim.experiment not in self.experiments:
                 raise ValueError(f"claim {claim.id}: no experiment {claim.experiment}")
             if claim.repeats and claim.repeats not in ids:
-                raise ValueError(f"claim {claim.id}: repeats {claim.repeats}, which is no claim")
+                raise ValueError(f"claim {claim.id}: repeats {claim.repeats}, which is not a claim")
         return self
 
 

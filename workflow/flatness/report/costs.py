@@ -1,4 +1,4 @@
-"""What a run cost and what made it, read from benchmarks and from the tables' last columns."""
+"""Cost and provenance of a run, from benchmarks and from the tables' last columns."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,19 +10,19 @@ from flatness.records.tables import read_text
 
 
 def read_benchmark(path: Path) -> pd.DataFrame:
-    """Reads what Snakemake measured of one job.
+    """Reads Snakemake's benchmark of one job.
 
     Args:
         path: the benchmark file.
 
     Returns:
-        One row a repetition: `s` and `cpu_time` in seconds, `max_rss` in MB, and others.
+        One row per repetition: `s` and `cpu_time` in seconds, `max_rss` in MB, and others.
     """
     return pd.read_csv(path, sep="\t", na_values="-")
 
 
 def job_minutes(paths: Iterable[Path]) -> float:
-    """Wall minutes of jobs added up, each on one thread.
+    """Sum of the wall minutes of jobs, each on one thread.
 
     Args:
         paths: Snakemake's benchmark files.
@@ -40,8 +40,8 @@ def stage_costs(results: Path) -> pd.DataFrame:
         results: folder of one config.
 
     Returns:
-        Columns stage, study, jobs, minutes (by the clock, of jobs that may have shared cores),
-        core_minutes (0 where not recorded), memory_mb; empty without benchmarks.
+        Columns stage, study, jobs, minutes (wall time; jobs may have shared cores),
+        core_minutes (0 if not recorded), memory_mb; empty without benchmarks.
     """
     rows = [
         read_benchmark(path)[["s", "cpu_time", "max_rss"]].assign(
@@ -69,11 +69,11 @@ def made_by(paths: Iterable[Path]) -> list[str]:
     """Which code and versions made some tables.
 
     Args:
-        paths: tables; those without provenance columns are passed over.
+        paths: tables; those without provenance columns are skipped.
 
     Returns:
-        One line a combination, such as "commit 1a2b (files changed), PyTorch 2.11.0, Python 3.11.9,
-        cpu, AVX2".
+        One line per combination, such as
+        "commit 1a2b (files changed), PyTorch 2.11.0, Python 3.11.9, cpu, AVX2".
     """
     names = ["commit", "dirty", "torch_version", "python_version", "instruction_set", "device"]
     lines = {}

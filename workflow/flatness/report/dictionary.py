@@ -1,4 +1,4 @@
-"""The verb `dictionary`: what every column of every table means."""
+"""The verb `dictionary`: the meaning of every column of every table."""
 
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +38,7 @@ from flatness.studies.epfl.rows import (
 )
 from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, TrainedVit, VitCorrelation
 
-#: Tables below `results/<config>` and the model that their rows fit.
+#: Tables below `results/<config>` and the models of their rows.
 TABLES: dict[str, type[Row]] = {
     layout.EPFL_TRAINED: TrainedModel,
     layout.CHEN_TRAINED: TrainedCheckpoint,
@@ -73,14 +73,14 @@ TABLES: dict[str, type[Row]] = {
     layout.CROSS_CORRELATIONS: CrossCorrelation,
     layout.LEDGER: Outcome,
 }
-#: Tables that no run writes: what does, and the model that their rows fit.
+#: Tables that are not written by a run: their source, and the models of their rows.
 OTHER_TABLES: dict[str, type[Row]] = {"the output of flatness measure": CheckpointRow}
 
 
 def dictionary(
     output: Annotated[Path, typer.Option(help="table to write")],
 ) -> None:
-    """Writes one line a column of every table: type, unit, symbol, convention, meaning."""
+    """Writes one line per column of every table: type, unit, symbol, convention, meaning."""
     tables = TABLES | OTHER_TABLES
     files = {row.__name__: [] for row in tables.values()}
     for pattern, row in tables.items():

@@ -1,4 +1,4 @@
-"""The verb `explore`: one self-contained page on which every scatter answers mouse and keyboard."""
+"""The verb `explore`: one self-contained page with interactive scatter plots."""
 
 import base64
 import gzip
@@ -34,7 +34,7 @@ def explore(
     output: Annotated[Path, typer.Option(help="page to write")],
     claims: Annotated[Path, typer.Option(help="what the papers claim")] = CLAIMS,
 ) -> None:
-    """Writes a page to explore a run's models: every scatter, with the claims it belongs to."""
+    """Writes a page to explore a run's models: every scatter plot, with its claims."""
     page = render(results, claims)
     if len(page.encode()) > LARGEST_PAGE:
         raise UserError(
@@ -53,7 +53,7 @@ def render(results: Path, claims: Path = CLAIMS) -> str:
         claims: claims.yaml.
 
     Returns:
-        HTML that holds styles, scripts, numbers and pictures, and asks for nothing else.
+        HTML that contains styles, scripts, numbers and pictures, and loads nothing else.
     """
     folder = Path(__file__).parent
     environment = Environment(
@@ -71,7 +71,7 @@ def render(results: Path, claims: Path = CLAIMS) -> str:
 
 
 def page_data(results: Path, claims: Path = CLAIMS) -> dict[str, Any]:
-    """All that the page's script reads.
+    """All data for the page's script.
 
     Args:
         results: folder of one config, with its ledger.
@@ -90,7 +90,7 @@ def page_data(results: Path, claims: Path = CLAIMS) -> dict[str, Any]:
 
 
 def placed_claims(results: Path, claims: Path, sets: list[ScatterSet]) -> list[dict[str, Any]]:
-    """The ledger's lines, each with the scatter that shows what it says.
+    """The ledger's lines, each with the scatter plot that shows it.
 
     Args:
         results: folder of one config, with its ledger.
@@ -98,8 +98,8 @@ def placed_claims(results: Path, claims: Path, sets: list[ScatterSet]) -> list[d
         sets: of the run.
 
     Returns:
-        Texts of each line, and `set`, `view`, `x` and `y`; the axes are empty where no one
-        scatter shows it, as a difference of two correlations. `shown`: the run has the view.
+        Texts of each line, and `set`, `view`, `x` and `y`; the axes are empty if no single scatter
+        plot shows it, such as a difference of two correlations. `shown`: the run has the view.
     """
     known = read_claims(claims)
     where = {entry.id: entry.where for entry in (*known.claims, *known.checks)}
@@ -143,7 +143,7 @@ def scatter_of(table: str, where: dict[str, Any]) -> dict[str, str]:
 
 
 def packed(text: str) -> str:
-    """Text compressed, in letters that can stand in a page; the same every time."""
+    """Compressed text, in characters that a page can contain; the same every time."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 

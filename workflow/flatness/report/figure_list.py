@@ -1,7 +1,7 @@
-"""Every figure, once: what draws it, from which tables, and what a page says of it.
+"""The list of figures: the function and tables of each figure, and its text on the page.
 
-Rules, verbs, the page and Snakemake's own report follow from this list. It is read at Snakemake's
-parse time, so nothing here imports what draws.
+Rules, verbs, the page and Snakemake's own report are made from this list. Snakemake reads it at
+parse time, so it does not import the drawing functions.
 """
 
 import re
@@ -16,19 +16,19 @@ PAPERS = {
     "epfl": "Hammoud, Liossatos and Nicollier: adaptive sharpness and generalization",
 }
 BOTH = "Both papers"
-#: Protocols of the tables of pools; a page takes the first that a run has.
+#: Protocols of the tables of pools; a page uses the first one that a run has.
 PROTOCOLS = ("written", "released")
 
 
 @dataclass(frozen=True)
 class Count:
-    """The number that a page gives for a figure: how many are behind it.
+    """The number n that a page shows for a figure: how many models or runs it is based on.
 
     Attributes:
-        table: layout of the tables that have it.
-        unit: what it counts.
-        column: which column has it.
-        over: which rows of the table count, by their column of that name; empty for all.
+        table: layout of the tables that contain n.
+        unit: the counted unit.
+        column: the column that contains n.
+        over: value of the column `over` in the rows that give n; empty for all rows.
     """
 
     table: str
@@ -43,16 +43,17 @@ class Figure:
 
     Attributes:
         name: of its files.
-        function: what draws it, as "module:function" in a package of `flatness.studies`.
-        tables: what it is drawn from: option of the function -> layout.
+        function: the drawing function, as "module:function" in a package of `flatness.studies`.
+        tables: the tables it is drawn from: option of the function -> layout.
         heading: title on the page.
         caption: one sentence without its full stop.
-        count: what is said to be behind it.
-        jobs: folder, inside those of the stages, of the benchmarks of the jobs behind it.
+        count: the number shown with it.
+        jobs: subfolder, in the stages' folders, of the benchmarks of its jobs.
         paper: key of `PAPERS`; empty for a figure of both.
-        among: which models of the config it shows, a key of `Config.members`; empty for all.
-        only: those of them that it shows, in its order; empty for all.
-        where: option of `tables` -> key of `Config.members`, for tables that not all members have.
+        among: the group of models to choose from, a key of `Config.members`; empty for all.
+        only: the models of this group that it shows, in this order; empty for all.
+        where: option of `tables` -> key of `Config.members`, for tables that only some members
+            have.
         options: other options of the function.
     """
 
@@ -81,7 +82,7 @@ class Figure:
         return f"draw-{self.study}-{name}".replace("_", "-")
 
     def member(self, drawn: str) -> str | None:
-        """What the wildcard stands for in a drawn figure's name; None if it is another figure's."""
+        """The value of the wildcard in a drawn figure's name; None for another figure's name."""
         found = re.fullmatch(self.name.format(member="(.+)"), drawn)
         return "".join(found.groups()) if found else None
 
@@ -104,7 +105,7 @@ class Drawn:
 
 
 def drawn_figures(members: Mapping[str, Sequence[str]]) -> dict[str, Drawn]:
-    """The figures that a config has: those of which it has a family or a pool.
+    """The figures of a config: those that show at least one of its families or pools.
 
     Args:
         members: `Config.members`.
@@ -126,7 +127,7 @@ def drawn_figures(members: Mapping[str, Sequence[str]]) -> dict[str, Drawn]:
 def _chen(
     name: str, function: str, *only: str, correlated: bool = False, **entry: object
 ) -> Figure:
-    """A figure of some families; a correlated one counts models and shows their correlations."""
+    """A figure of some families; with correlations, it counts models and shows the correlations."""
     tables = {"checkpoints": layout.CHEN_CHECKPOINTS}
     count = Count(layout.CHEN_CORRELATIONS, "runs over all settings", over="checkpoints")
     if correlated:
@@ -330,5 +331,5 @@ FIGURES = (
         among="factorial",
     ),
 )
-#: Verb of the command line -> what draws.
+#: Verb of the command line -> drawing function.
 DRAWING = {figure.verb: figure.function for figure in FIGURES}

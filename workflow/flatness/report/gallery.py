@@ -1,4 +1,4 @@
-"""The figures of a run with what stands behind each: caption, counts, tables, code, minutes."""
+"""The figures of a run with caption, counts, tables, code and minutes."""
 
 import base64
 import struct
@@ -15,7 +15,7 @@ from flatness.studies.titles import title
 
 @dataclass(frozen=True)
 class ShownFigure:
-    """One figure as the page shows it.
+    """One figure of the page.
 
     Attributes:
         name: of its files.
@@ -26,8 +26,8 @@ class ShownFigure:
         size: its width and height in pixels.
         counts: n of each table, as text.
         tables: paths below `results/<config>`.
-        made_by: code and versions behind the tables.
-        minutes: of the jobs behind it; 0 where unknown.
+        made_by: code and versions that made the tables.
+        minutes: of its jobs; 0 if unknown.
     """
 
     name: str
@@ -61,7 +61,7 @@ def figures(results: Path) -> list[ShownFigure]:
 
 
 def missing_figures(results: Path) -> list[str]:
-    """Names in `FIGURES` that this run has no picture of."""
+    """Names in `FIGURES` for which this run has no picture."""
     found = [path.stem for path in layout.files(results, layout.PICTURE)]
     return [figure.name for figure in FIGURES if all(figure.member(name) is None for name in found)]
 
@@ -102,7 +102,7 @@ def _counted(figure: Figure, members: Sequence[str], results: Path) -> list[Path
 
 
 def _counts(count: Count, tables: list[Path], results: Path) -> Iterator[str]:
-    """Such as "vgg11: 97 models, 3 left out", one a table."""
+    """Such as "vgg11: 97 models, 3 left out", one per table."""
     for path in tables:
         table = read_values(path)
         rows = table[table["over"] == count.over] if count.over else table

@@ -1,4 +1,4 @@
-"""The ledger: every claim of the two papers held against the tables of a run."""
+"""The ledger: every claim of the two papers compared with the tables of a run."""
 
 import math
 import subprocess
@@ -13,7 +13,7 @@ from flatness.statistics.correlations import holm
 from flatness.studies import words
 
 Cells = dict[str, str]
-#: Chance of one false verdict or more among all, which Holm's procedure keeps.
+#: Family-wise error rate of Holm's procedure: the chance of at least one false verdict.
 FALSE_VERDICTS = 0.05
 
 
@@ -59,7 +59,7 @@ class Outcome(Row):
 
 
 def evaluate(claims: Claims, results: Path, fixed_in: str) -> list[Outcome]:
-    """Holds every claim and check against the tables of one config.
+    """Compares every claim and check with the tables of one config.
 
     Args:
         claims: claims and checks.
@@ -67,7 +67,7 @@ def evaluate(claims: Claims, results: Path, fixed_in: str) -> list[Outcome]:
         fixed_in: commit of the claims.
 
     Returns:
-        One outcome a claim, then one a check; what has no table or row is "not run here".
+        One outcome per claim, then one per check; without a table or row it is "not run here".
 
     Raises:
         UserError: a claim names a column that its table lacks, or selects more than one row.
@@ -165,24 +165,24 @@ def _outcome(entry: Claim | Check, found: dict[str, object], fixed_in: str) -> O
 
 
 def standing(outcome: Outcome) -> str:
-    """The verdict, with "at small scale" where it is one."""
+    """The verdict, with "at small scale" if it applies."""
     return f"{outcome.verdict} at small scale" if outcome.small_scale else outcome.verdict
 
 
 def tally(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """How many claims came out each way; checks do not count, and small scale is kept apart."""
+    """Number of claims by verdict, without checks; small scale is counted separately."""
     counts = Counter(standing(outcome) for outcome in outcomes if outcome.kind == "claim")
     names = [name for verdict in VERDICTS for name in (verdict, f"{verdict} at small scale")]
     return {name: counts[name] for name in names if counts[name] or name in VERDICTS}
 
 
 def stands(outcome: Outcome) -> bool:
-    """Whether a decided verdict stands together with those of all other claims."""
+    """Whether a decided verdict survives the correction for all claims."""
     return outcome.verdict in DECIDED and outcome.p_holm < FALSE_VERDICTS
 
 
 def decided(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The claims that a test has decided; one that two values do not differ rejects nothing."""
+    """The claims decided by a test; a claim of no difference rejects nothing, so it is not one."""
     claims = [outcome for outcome in outcomes if outcome.verdict in DECIDED]
     return [outcome for outcome in claims if outcome.p_value < FALSE_VERDICTS]
 

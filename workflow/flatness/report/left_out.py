@@ -1,4 +1,4 @@
-"""Models that diverged, failed or were excluded: every one is named, with the reason."""
+"""Models that diverged, failed or were excluded, each by name with the reason."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ class LeftOut:
 
 
 def left_out_models(results: Path) -> list[LeftOut]:
-    """Finds all models of a run that its correlations do without.
+    """Finds all models of a run that its correlations leave out.
 
     Args:
         results: folder of one config, as `results/laptop`.
 
     Returns:
-        One entry a group and reason; empty if every model was used.
+        One entry per group and reason; empty if every model was used.
     """
     found = [table for table in _tables(results) if len(table)]
     if not found:
@@ -67,7 +67,7 @@ def _tables(results: Path) -> Iterator[pd.DataFrame]:
         table = _read(path, ["estimator", "model", "used", "reason"])
         group = "transformers, " + table["estimator"] + " estimators"
         yield _columns("transformers", table, group, table["model"])
-    # Those that diverged are named by their own study; these could not be measured by the other's.
+    # Diverged models are listed by their own study; these could not be measured by the other study.
     for path in layout.files(results, layout.CROSS_MODELS):
         table = _read(path, ["models", "setting", "seed", "measure", "status", "reason"])
         table = table[table["status"] == "not measured"]

@@ -1,4 +1,4 @@
-"""What the notebooks show: claims, figures and tables of one run, also of a partial one."""
+"""Output of the notebooks: claims, figures and tables of one run, possibly a partial one."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[3]
 
 
 def results_folder() -> Path:
-    """The run to show: FLATNESS_RESULTS, or the first of laptop, reference and demo there is.
+    """The run to show: FLATNESS_RESULTS, or the first existing one of laptop, reference and demo.
 
     Returns:
         A folder such as `results/laptop`.
@@ -40,7 +40,7 @@ def results_folder() -> Path:
 
 
 def show_claims(results: Path, paper: str) -> None:
-    """Shows a paper's claims that were run, with our values and verdicts; counts the others.
+    """Shows a paper's claims that were run, with values and verdicts; counts the others.
 
     Args:
         results: folder of one config.
@@ -78,7 +78,7 @@ def show_rows(
     Args:
         results: folder of one config.
         pattern: of the tables' paths below it.
-        columns: what to show.
+        columns: columns to show.
         where: column to value, the rows to show; all if None.
     """
     paths = sorted(results.glob(pattern))
@@ -95,7 +95,7 @@ def show_rows(
 
 
 def show_left_out(results: Path, *studies: str) -> None:
-    """Shows which models of some studies the run's results do without, and why."""
+    """Shows which models of some studies are left out of the results, and why."""
     found = [entry for entry in left_out_models(results) if entry.study in studies]
     if not found:
         show_text("No model diverged, failed or was excluded.")

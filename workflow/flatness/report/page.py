@@ -38,7 +38,7 @@ def report(
     html: Annotated[Path, typer.Option(help="page to write, beside the folders it links to")],
     claims: Annotated[Path, typer.Option(help="what the papers claim")] = CLAIMS,
 ) -> None:
-    """Judges the papers' claims by a run's tables and writes ledger and page."""
+    """Evaluates the papers' claims with a run's tables and writes ledger and page."""
     outcomes = evaluate(read_claims(claims), results, commit_of(claims))
     page = render(results, outcomes)
     if len(page.encode()) > LARGEST_PAGE:
@@ -91,13 +91,13 @@ def render(results: Path, outcomes: Sequence[Outcome]) -> str:
 
 
 def _released_protocols(results: Path) -> list[dict[str, Any]]:
-    """Each pool as released against what its source gives, one line a number."""
+    """Each pool as released compared with its source, one line per number."""
     tables = layout.files(results, layout.AUDITED_SOURCE)
     return read_tables(tables, SourceComparison).to_dict("records") if tables else []
 
 
 def _by_paper(shown: Sequence[ShownFigure]) -> list[tuple[str, list[ShownFigure]]]:
-    """Figures under their paper's name; those of both come last."""
+    """Figures by paper; those of both papers come last."""
     groups = [
         (paper, [figure for figure in shown if figure.paper == paper])
         for paper in (*PAPERS.values(), BOTH)

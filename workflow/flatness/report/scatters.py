@@ -1,4 +1,4 @@
-"""The scatters of the explorable page: points of every study with labels, from tables only."""
+"""The scatter plots of the explorable page: points of every study with labels, from tables."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -24,11 +24,11 @@ from flatness.studies.transformers.rows import PlacedVit
 #: Significant digits of the page's numbers.
 DIGITS = 6
 ALONG = "along training"
-#: The group of the published dots, which have an axis of their own.
+#: The group of the published dots, which have their own axis.
 PUBLISHED = "published"
 #: The group of models of a pool, which has no settings.
 OURS = "ours"
-#: What a family's models can be placed by, besides the registry's quantities.
+#: Further axes for a family's models, besides the registry's quantities.
 PLACES = (
     "step",
     "learning_rate",
@@ -52,17 +52,17 @@ POOL_AXES = ("worst_case_sharpness", "test_loss", "train_loss")
 
 @dataclass(frozen=True)
 class View:
-    """One choice of points of a set, such as its models at the end of training.
+    """A selection of points of a set, such as its models at the end of training.
 
     Attributes:
-        name: as claims ask for it.
-        title: as the page says it.
-        x: quantity on the first axis until the reader takes another.
-        y: likewise on the second.
+        name: as in claims.
+        title: as on the page.
+        x: initial quantity on the first axis.
+        y: initial quantity on the second axis.
         points: columns `group`, `name`, `hollow`, `reason`, then quantities and their `<name>_se`;
             None where there is no finite value.
-        lines: whether the points of a name belong to one run, in order.
-        logarithmic: whether both axes start so.
+        lines: whether points with the same name belong to one run, in order.
+        logarithmic: whether both axes are initially logarithmic.
     """
 
     name: str
@@ -82,10 +82,10 @@ class ScatterSet:
         id: short name.
         paper: key of the papers; empty for both.
         title: of networks and data.
-        demo: whether the data are a stand-in made for the demo.
+        demo: whether the data are made for the demo.
         tables: paths below `results/<config>`.
         views: at least one.
-        quantities: name to its symbol and description, each empty where there is none.
+        quantities: maps a name to symbol and description, which may be empty.
     """
 
     id: str
@@ -111,7 +111,7 @@ def scatter_sets(results: Path) -> list[ScatterSet]:
 
 
 def _texts(entry: ScatterSet) -> dict[str, dict[str, str]]:
-    """Symbol and description of a set's quantities, as the model of its table's rows has them."""
+    """Symbol and description of a set's quantities, from the row model of its table."""
     rows = {"transformers": PlacedVit, "epfl": PoolModel}
     fields = rows.get(entry.id.split("/")[0], MeasuredCheckpoint).model_fields
     texts = {}
@@ -148,7 +148,7 @@ def _families(results: Path) -> Iterator[ScatterSet]:
 
 
 def _subject(first: pd.Series) -> str:
-    """Network and data set; a family without a title of its own is named too."""
+    """Network and data set; a family without its own title is named, too."""
     family = first["family"]
     known = title(family) != family
     own = title(family if known else first["network"])
@@ -223,7 +223,7 @@ def _pool_views(kind: str, table: pd.DataFrame, pool: str) -> Iterator[View]:
 
 
 def _with_published(points: dict[str, list], dots: pd.DataFrame) -> dict[str, list]:
-    """The dots of the published figure after our models; they have neither seed nor error."""
+    """The dots of the published figure, after our models; they have no seeds and no errors."""
     count = len(dots)
     own = {"group": [PUBLISHED] * count, "hollow": [True] * count, "reason": [""] * count}
     own["name"] = [f"dot {number} of the published figure" for number in range(1, count + 1)]
@@ -232,7 +232,7 @@ def _with_published(points: dict[str, list], dots: pd.DataFrame) -> dict[str, li
 
 
 def _cross(results: Path) -> Iterator[ScatterSet]:
-    """Every measure of both papers against the losses of the models of either."""
+    """Every measure of both papers against the losses of both papers' models."""
     for path in layout.files(results, layout.CROSS_MODELS):
         table = read_table(path, CrossModel)
         for (study, models), part in table.groupby(["study", "models"], sort=False):
@@ -266,7 +266,7 @@ def _cross_view(part: pd.DataFrame) -> View:
 
 
 def _entries(part: pd.DataFrame, groups: pd.Series, names: pd.Series) -> dict[str, list]:
-    """Who the points are; what does not enter figures and correlations is hollow."""
+    """Labels of the points; points that do not enter figures and correlations are hollow."""
     return {
         "group": list(groups),
         "name": list(names),

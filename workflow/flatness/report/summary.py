@@ -1,4 +1,4 @@
-"""What a run ends with in the terminal: the ledger, the models left out, where to look."""
+"""The summary at the end of a run: the ledger, the models left out, where to look."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ SYMBOLS = (
     "  (S: sharpness; MLS, NMLS, volume: how far outputs move with the input; r, ρ, τ: "
     "correlations, below 0 where one falls as the other rises)"
 )
-#: What a study's networks are called -> its tables of them, and which column says kind and name.
+#: Name of a study's networks -> its tables, and the columns with kind and name.
 TRAINED = {
     "in pools": (layout.EPFL_TRAINED, "pool", "seed"),
     "over learning rates and batch sizes": (layout.CHEN_TRAINED, "family", "seed"),
@@ -40,7 +40,7 @@ TRAINED = {
 
 
 def print_summary(results: Path, claims: Path = CLAIMS) -> None:
-    """Prints what was trained and found, what was left out, where to look and what to do next.
+    """Prints what was trained, found and left out, where to look and what to do next.
 
     Args:
         results: folder of one config, as `results/demo`.
@@ -67,14 +67,14 @@ def print_summary(results: Path, claims: Path = CLAIMS) -> None:
 
 
 def decidable(outcome: Outcome) -> bool:
-    """Whether a run could settle it: a check that was run, or a claim with an interval."""
+    """Whether a run could decide it: a check that was run, or a claim with an interval."""
     return outcome.verdict != "not run here" and (
         outcome.kind == "check" or not math.isnan(outcome.low)
     )
 
 
 def trained_lines(results: Path) -> list[str]:
-    """Counts the networks that a run trained, by study and kind; nothing where it trained none."""
+    """Counts the networks that a run trained, by study and kind; empty if it trained none."""
     parts = []
     for study, (pattern, kind, name) in TRAINED.items():
         tables = [
@@ -89,7 +89,7 @@ def trained_lines(results: Path) -> list[str]:
 
 
 def found_lines(outcomes: Sequence[Outcome]) -> list[str]:
-    """What a run found, in a sentence for each paper and one for the theorems.
+    """The results of a run: one sentence per paper and one for the theorems.
 
     Args:
         outcomes: the ledger.
@@ -117,7 +117,7 @@ def found_lines(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _decided(claims: Sequence[Outcome]) -> str:
-    """Which of a paper's claims came out as claimed, and which the other way."""
+    """Which of a paper's claims were reproduced, and which came out the other way."""
     parts = []
     for verdict, name in (("reproduced", "as claimed"), ("not reproduced", "the other way")):
         chosen = [outcome for outcome in claims if outcome.verdict == verdict]
@@ -127,14 +127,14 @@ def _decided(claims: Sequence[Outcome]) -> str:
 
 
 def next_step(outcomes: Sequence[Outcome]) -> str:
-    """What to type after a run."""
+    """The commands to type after a run."""
     if any(outcome.demo for outcome in outcomes):
         return "`make plan` says what a run on the published data takes, `make laptop` starts it"
     return "`make compare` holds these tables against the committed ones"
 
 
 def ledger_table(outcomes: Sequence[Outcome]) -> Table:
-    """Lays out claims and checks that could be settled, one line each; the report has them all."""
+    """A table of the claims and checks that could be decided; the report has all of them."""
     demo = " · DEMO DATA" if any(outcome.demo for outcome in outcomes) else ""
     table = Table(
         title=f"Claims of the papers and this run{demo}",
@@ -169,13 +169,13 @@ def cells(outcome: Outcome) -> tuple[str, ...]:
 
 
 def verdict_text(outcome: Outcome, scale: str = "; small scale") -> str:
-    """The verdict with its marks: that of small scale, and † where it falls after Holm."""
+    """The verdict with its marks: small scale, and † if it does not survive Holm's correction."""
     fallen = outcome in decided([outcome]) and not stands(outcome)
     return outcome.verdict + "†" * fallen + scale * outcome.small_scale
 
 
 def value_text(outcome: Outcome) -> str:
-    """Writes what we found.
+    """Our value as text.
 
     Args:
         outcome: of a claim or check.
@@ -197,7 +197,7 @@ def value_text(outcome: Outcome) -> str:
 
 
 def counts_line(outcomes: Sequence[Outcome]) -> str:
-    """How many claims came out each way, such as "40 claims: 3 reproduced, 1 inconclusive, …"."""
+    """Number of claims by verdict, such as "40 claims: 3 reproduced, 1 inconclusive, …"."""
     counts = tally(outcomes)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     again = sum(bool(outcome.repeats) for outcome in outcomes)
@@ -207,7 +207,7 @@ def counts_line(outcomes: Sequence[Outcome]) -> str:
 
 
 def holm_line(outcomes: Sequence[Outcome]) -> str:
-    """How many verdicts stand together, of those that a test decided."""
+    """How many of the verdicts decided by a test survive Holm's correction."""
     tests = decided(outcomes)
     run = sum(not math.isnan(outcome.p_value) for outcome in outcomes)
     return (
@@ -217,7 +217,7 @@ def holm_line(outcomes: Sequence[Outcome]) -> str:
 
 
 def left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
-    """Says which models the results do without, and why."""
+    """Prints which models are left out of the results, and why."""
     if not left_out:
         return ["no model diverged or was left out"]
     total = sum(len(entry.models) for entry in left_out)

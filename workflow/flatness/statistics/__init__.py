@@ -1,1 +1,1 @@
-"""Correlations with their intervals and p-values, over models that come in clusters of seeds."""
+"""Correlations with intervals and p-values, over models that are clustered by seed."""

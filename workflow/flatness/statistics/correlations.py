@@ -1,10 +1,9 @@
 """Correlations with their uncertainty: Kendall's τ-b, Pearson's r, Spearman's ρ.
 
-Models that share something random, such as initial weights, are not independent; they form a group,
-and groups are what intervals are over. The interval is the delete-one-group jackknife-t on Fisher's
-z (Efron and Tibshirani 1993, chapter 11; Fisher 1921): nothing is resampled. For 20 groups of five
-models it covers what it states, which percentile bootstrap intervals do not: see
-`tests/test_coverage.py`.
+Models that share something random, such as initial weights, are not independent. They form a group,
+and intervals are over groups. The interval is the delete-one-group jackknife-t on Fisher's z (Efron
+and Tibshirani 1993, chapter 11; Fisher 1921), without resampling. For 20 groups of five models it
+has the stated coverage, unlike percentile bootstrap intervals: see `tests/test_coverage.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,18 +17,18 @@ from flatness.errors import NumericalError
 
 Method = Literal["kendall", "pearson", "spearman"]
 MINIMUM_MODELS = 3
-#: Fewer groups say too little about how much groups differ.
+#: With fewer groups, the differences between groups are not known well enough.
 MINIMUM_GROUPS = 5
-#: A jackknife whose values differ by less than this has no spread: they are at a ceiling.
+#: If jackknife values differ by less than this, they are at a ceiling and have no spread.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval and the test that belongs to it.
+    """An interval and its test.
 
     Attributes:
-        low: lower end; NaN where there is none.
+        low: lower end; NaN if there is none.
         high: upper end.
         p_value: two-sided p-value of zero: below 1 − confidence where the interval excludes 0.
     """
@@ -49,7 +48,7 @@ class Correlation:
     Attributes:
         method: "kendall" (τ-b), "pearson" or "spearman".
         estimate: the coefficient; NaN below 3 models and where one variable is constant.
-        low: lower end of its interval; NaN with the estimate, below 5 groups, and where no group
+        low: lower end of its interval; NaN if the estimate is NaN, below 5 groups, and if no group
             changes the estimate.
         high: upper end.
         p_value: two-sided, of the interval.
@@ -85,19 +84,20 @@ def correlate(
     """Correlates two finite variables.
 
     Args:
-        x: shape (n,), one value a model.
+        x: shape (n,), one value per model.
         y: shape (n,).
         method: coefficient.
-        groups: shape (n,), equal for models that are not independent; None where all are.
+        groups: shape (n,), equal for models that are not independent; None if all models are
+            independent.
         given: shape (n,), a covariate held fixed: Spearman's partial correlation.
         resamples: permutations.
         confidence: level of the interval.
         seed: of the permutations.
 
     Returns:
-        The coefficient, its interval over groups and both p-values; all NaN below 3 models, 4 with
-        a covariate, and where a variable is constant, since no order exists then. Permutations
-        exchange models of the same group; where no group has two, all models.
+        The coefficient, its interval over groups and both p-values; all NaN below 3 models (4 with
+        a covariate) and if a variable is constant. Permutations exchange models of the same group,
+        or all models if no group has two.
 
     Raises:
         NumericalError: a value is not finite.
@@ -130,12 +130,12 @@ def correlate(
 
 
 def held_fixed(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks of x and y less what the ranks of z explain linearly.
+    """Ranks of x and y minus the part that the ranks of z explain linearly.
 
     Their Pearson correlation is Spearman's partial correlation of x and y given z.
 
     Args:
-        x: (n,), one value a model or checkpoint.
+        x: (n,), one value per model or checkpoint.
         y: (n,).
         z: (n,), the covariate.
 
@@ -156,19 +156,19 @@ def jackknife_interval(
     confidence: float,
     scale: Literal["fisher", "plain"] = "fisher",
 ) -> Interval:
-    """Leaves out one group after the other; Student's t on the jackknife's standard error.
+    """Leaves out one group at a time; uses Student's t on the jackknife's standard error.
 
     Args:
-        statistic: takes the numbers of the models that are kept.
+        statistic: function of the indices of the models that are kept.
         groups: (n,), the group of each model.
         confidence: level of the interval.
         scale: "fisher" for a correlation, whose interval is formed on Fisher's z and so stays
             within ±1; "plain" for any other statistic.
 
     Returns:
-        The interval, around the estimate, and its p-value; all NaN below 5 groups, where the
-        statistic is undefined or ±1 without some group, and where no group changes it: at a
-        ceiling the jackknife sees no spread, and an interval of no width would be false.
+        The interval, around the estimate, and its p-value; all NaN below 5 groups, if the
+        statistic is undefined or ±1 without some group, and if no group changes it. At such a
+        ceiling the jackknife has no spread, and an interval of zero width would be false.
     """
     names, group = np.unique(groups, return_inverse=True)
     count = len(names)
@@ -198,13 +198,13 @@ def permutation_p(
     resamples: int,
     seed: int,
 ) -> float:
-    """Two-sided p-value of a statistic when one variable's models change places within groups.
+    """Two-sided p-value of a statistic under permutations of one variable within groups.
 
-    What groups share stays where it is, so dependence within groups does no harm. Where every group
-    has one model, all change places.
+    Permutations keep what groups share, so dependence within groups does no harm. If every group
+    has one model, all models are permuted.
 
     Args:
-        statistic: takes orders of the models, (r, n), and returns (r,).
+        statistic: maps orders of the models, (r, n), to values (r,).
         groups: (n,), the group of each model.
         resamples: permutations.
         seed: of the permutations.
@@ -232,7 +232,7 @@ def permutation_p(
 
 
 def mean_interval(values: np.ndarray, confidence: float) -> Interval:
-    """The t interval and test of a mean over independent values, (n,); NaN where none differ."""
+    """The t interval and test of a mean of independent values, (n,); NaN if all are equal."""
     if len(values) < 2 or np.ptp(values) == 0:
         return NO_INTERVAL
     error = stats.sem(values)
@@ -245,11 +245,11 @@ def mean_interval(values: np.ndarray, confidence: float) -> Interval:
 
 
 def sign_flip_p(values: np.ndarray, *, resamples: int, seed: int) -> float:
-    """Two-sided p-value of the mean of independent values when their signs are drawn anew.
+    """Two-sided p-value of the mean of independent values under random signs.
 
     Args:
         values: (n,), at least two.
-        resamples: sign patterns drawn; all of them where there are fewer.
+        resamples: number of sign patterns to draw; all patterns if there are fewer.
         seed: of the draws.
 
     Returns:
@@ -267,17 +267,17 @@ def sign_flip_p(values: np.ndarray, *, resamples: int, seed: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """P-values adjusted for their number (Holm 1979): each verdict holds with all others.
+    """P-values adjusted for their number (Holm 1979), so that all verdicts hold together.
 
     Args:
-        p_values: (m,); NaN where nothing is tested, which does not count.
+        p_values: (m,); NaN if nothing is tested, which does not count.
 
     Returns:
         Adjusted p-values (m,), at most 1.
     """
     p = np.asarray(p_values, dtype=float)
     adjusted = np.full(len(p), np.nan)
-    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN come last
+    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN are sorted last
     steps = p[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
     return adjusted

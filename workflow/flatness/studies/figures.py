@@ -1,4 +1,4 @@
-"""What all figures share: options, style, and writing them whole, in both formats."""
+"""Common code of all figures: options, style, and atomic writing in both formats."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ DEMO_NOTE = "DEMO DATA: small stand-ins, not the published data sets"
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Colours that the colour-blind can tell apart, small type, and the same bytes every time."""
+    """Colours that the colour-blind can distinguish, small type, and reproducible bytes."""
     mpl.use("agg")
     style = sns.axes_style("ticks") | sns.plotting_context("paper")
     fixed = {
@@ -44,7 +44,7 @@ def save_figure(figure: Figure, png: Path, svg: Path, *, dpi: int, demo: bool) -
         png: picture to write.
         svg: drawing to write.
         dpi: dots per inch of the picture.
-        demo: whether it shows demo data, which its title must then say.
+        demo: whether it shows demo data; its title then says so.
 
     Raises:
         DataError: a file cannot be written.

@@ -22,7 +22,7 @@ from flatness.records.tensors import load_tensors
 from flatness.studies.checkpoint_row import CheckpointRow
 from flatness.terminal import console
 
-#: How `average_case_sharpness_sampled` is sampled: as `measure` does unless told otherwise.
+#: Sampling of `average_case_sharpness_sampled`: the defaults of `measure`.
 SAMPLING = {name: signature(measure).parameters[name].default for name in ("rho", "pairs")}
 
 
@@ -71,10 +71,10 @@ def _checksum(path: Path) -> str:
 
 
 def load_network(network: nn.Module, path: Path, prefix: str) -> nn.Module:
-    """Puts a file's weights into a network.
+    """Loads a file's weights into a network.
 
     Args:
-        network: of the file's architecture, and of the type that the weights shall have.
+        network: of the file's architecture, in the type for the weights.
         path: safetensors file.
         prefix: of the weights' names; tensors without it are ignored.
 
@@ -82,12 +82,12 @@ def load_network(network: nn.Module, path: Path, prefix: str) -> nn.Module:
         The network.
 
     Raises:
-        DataError: no such file, or it is not of safetensors; or a weight is missing, unknown, of
-            another shape, or not of floating point.
+        DataError: there is no such safetensors file; or a weight is missing, unknown, of another
+            shape, or not floating-point.
     """
     try:
         tensors = load_tensors(path)[0]
-    except DataError as error:  # which speaks of files that the workflow can make again
+    except DataError as error:  # whose message is for files that the workflow can make again
         fault = "damaged or not a safetensors file" if path.exists() else "no such file"
         raise DataError(
             f"{path}: {fault}; --weights names a file that "

@@ -7,12 +7,12 @@ from flatness.records.tables import column
 
 
 def described(name: str, *, symbol: str = "", convention: str = "") -> Any:
-    """A column that holds a quantity of the registry, had in another way than by `measure`.
+    """A column with a quantity of the registry that was not computed by `measure`.
 
     Args:
         name: of the quantity.
         symbol: as in the paper that the table replicates.
-        convention: loss, or the way it was had.
+        convention: loss, or how it was computed.
 
     Returns:
         A pydantic field with the registry's description.

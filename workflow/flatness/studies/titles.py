@@ -1,4 +1,4 @@
-"""Networks and data sets as figures and captions name them."""
+"""Names of networks and data sets in figures and captions."""
 
 TITLES = {
     # networks
@@ -19,5 +19,5 @@ TITLES = {
 
 
 def title(name: str) -> str:
-    """A network or data set as figures name it; one without a title goes by its own name."""
+    """The title of a network or data set in figures; its own name if it has no title."""
     return TITLES.get(name, name)

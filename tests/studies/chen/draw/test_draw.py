@@ -76,7 +76,7 @@ def test_test_samples_are_drawn_with_their_number(tmp_path):
     assert "misclassified test images (20 a checkpoint)" in text
 
 
-def test_figure_3_has_a_column_a_family_and_pearsons_r(tmp_path):
+def test_figure_3_has_a_column_per_family_and_pearsons_r(tmp_path):
     one = family_tables(tmp_path, "mlp_relu")
     two = family_tables(tmp_path, "lenet5", network="lenet5", diverged=(("lr0.1_batch8", 3),))
     narrow, _ = drawn(tmp_path, draw_fig3, [one[0]], [one[1]])
@@ -127,7 +127,7 @@ def test_means_along_training_are_of_the_same_runs_at_every_step(tmp_path):
     assert shared_steps(pd.concat([runs, own]))["step"].unique().tolist() == [0, 100, 200, 300, 400]
 
 
-def test_activations_are_told_apart(tmp_path):
+def test_activations_are_distinguished(tmp_path):
     names = [
         subject(read_checkpoints([family_tables(tmp_path, name)[0]]))
         for name in ("mlp_relu", "mlp_tanh")

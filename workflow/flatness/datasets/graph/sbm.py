@@ -1,8 +1,8 @@
 """A seeded stochastic block model with class-dependent words, in place of Cora.
 
 700 nodes in 7 equal classes. Nodes are joined independently, more often within a class. Each class
-has 20 words of its own among 200; a node has its class's words more often than others. Split as
-Planetoid's: 20 nodes a class to train on, 20 to validate, 40 to test.
+has 20 of the 200 words; a node has its class's words more often than others. The split follows
+Planetoid: 20 nodes per class to train on, 20 to validate, 40 to test.
 """
 
 import numpy as np

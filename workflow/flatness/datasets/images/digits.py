@@ -21,7 +21,7 @@ def scaled_digits(side: int, channels: int) -> dict[str, Tensor]:
         channels: copies of the grey values.
 
     Returns:
-        The tensors of a set of images, a fifth of them to test on.
+        The tensors of a set of images; a fifth of the images are for testing.
     """
     grey, labels = load_digits(return_X_y=True)
     small = torch.tensor(grey).reshape(-1, 1, 8, 8) * (255 / 16)

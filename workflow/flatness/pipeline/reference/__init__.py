@@ -1,12 +1,12 @@
-"""The committed runs, one folder a configuration: keeping, redrawing, comparing with others."""
+"""The committed runs, one folder per configuration: keep, redraw, compare with other runs."""
 
 from flatness.records import layout
 
-#: Where the kept runs lie, below the project's folder: `REFERENCE / name of the configuration`.
+#: Folder of the kept runs in the project: `REFERENCE / name of the configuration`.
 REFERENCE = layout.results_of("reference")
-#: The one that others are held against where none of their name is kept.
+#: The kept run with which runs are compared if no run of their name is kept.
 LAPTOP = REFERENCE / "laptop"
-#: Folders and files of a run that are kept as they are.
+#: Folders and files of a run that are kept unchanged.
 KEPT = (
     layout.glob(f"{layout.CORRELATIONS}/{{job}}.csv"),
     layout.glob(layout.BENCHMARK),
@@ -16,5 +16,5 @@ KEPT = (
 )
 #: Name of the configuration in a kept run's folder.
 CONFIG = "config.yaml"
-#: What `make bench` measured, beside the kept runs.
+#: Results of `make bench`, beside the kept runs.
 BENCHMARK = "benchmark.json"

@@ -1,9 +1,9 @@
-"""The verb `compare`: a run's tables held against the reference's, value by value.
+"""The verb `compare`: compares a run's tables with the reference's, value by value.
 
-On one machine with the same packages a run repeats itself to the byte. Between machines the last
-bits of float32 sums differ and training amplifies them, so a value agrees if it is within a stated
-share of the reference's, or within 3 standard errors of the difference where both tables give
-standard errors, or inside the reference's own interval.
+On one machine with the same packages, repeated runs are equal to the byte. Between machines the
+last bits of float32 sums differ, and training amplifies the differences. So a value agrees if it is
+within a stated share of the reference's value, or within 3 standard errors of the difference (if
+both tables give standard errors), or inside the reference's interval.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from flatness.terminal import console
 
 TOLERANCE = 0.05
 STANDARD_ERRORS = 3.0
-#: Whole numbers that name a row; all other numbers are values.
+#: Whole numbers that identify a row; all other numbers are values.
 NUMBERED = ("seed", "step", "replication")
-#: Texts that are results, not names.
+#: Texts that are results and do not identify a row.
 FOUND = ("reason", "reasons", "status", "corner", "verdict")
-#: Not compared: they follow from what is, or from how a table was made.
+#: Not compared: columns computed from compared columns, and provenance.
 FOLLOWS = ("p_value", "p_permutation", "q_value", "low", "high", "fixed_in")
 
 
@@ -37,10 +37,10 @@ class Comparison:
 
     Attributes:
         table: path below the results folders.
-        rows: in both.
-        values: compared.
-        outside: values beyond the tolerance.
-        remark: the worst of them, or what kept the tables from being compared.
+        rows: number of rows in both.
+        values: number of values compared.
+        outside: number of values beyond the tolerance.
+        remark: the worst of them, or why the tables cannot be compared.
         agrees: whether nothing differs.
     """
 
@@ -57,14 +57,16 @@ class Comparison:
 
 
 def compare(
-    results: Annotated[Path, typer.Argument(help="folder of a run, as results/laptop")],
+    results: Annotated[Path, typer.Argument(help="folder of a run, such as results/laptop")],
     reference: Annotated[
         Path | None,
-        typer.Option(help="the run to hold it against; the kept one of its name, or the laptop's"),
+        typer.Option(
+            help="the run to compare it with; by default the kept run of its name, or the laptop's"
+        ),
     ] = None,
     tolerance: Annotated[float, typer.Option(help="share of a value", min=0.0)] = TOLERANCE,
 ) -> None:
-    """Says which tables of a run differ from the reference's, and where."""
+    """Shows which tables of a run differ from the reference's, and where."""
     if reference is None:
         own = REFERENCE / results.name
         reference = own if own.exists() else LAPTOP
@@ -90,14 +92,14 @@ def compare(
 
 
 def require_results(results: Path, names: Sequence[Path]) -> None:
-    """Tells a folder without results from a run that differs.
+    """Refuses a folder without results, which is not a run that differs.
 
     Args:
         results: folder of a run.
         names: the reference's tables.
 
     Raises:
-        DataError: it has none of them.
+        DataError: it contains none of these tables.
     """
     if any((results / name).exists() for name in names):
         return
@@ -109,7 +111,7 @@ def require_results(results: Path, names: Sequence[Path]) -> None:
 
 
 def compare_tables(results: Path, reference: Path, name: Path, tolerance: float) -> Comparison:
-    """Holds one table against the reference's.
+    """Compares one table with the reference's.
 
     Args:
         results: folder of a run.
@@ -118,7 +120,7 @@ def compare_tables(results: Path, reference: Path, name: Path, tolerance: float)
         tolerance: share of a value by which it may differ.
 
     Returns:
-        What was found.
+        The result of the comparison.
     """
     if not (results / name).exists():
         return Comparison(str(name), remark="missing")
@@ -156,7 +158,7 @@ def _is_key(values: pd.Series, name: str) -> bool:
 
 
 def _outside(ours: pd.DataFrame, theirs: pd.DataFrame, column: str, tolerance: float) -> pd.Series:
-    """Which rows differ by more than they may."""
+    """Which rows differ by more than the tolerance."""
     if not pd.api.types.is_numeric_dtype(theirs[column]):
         return ours[column] != theirs[column]
     a, b = ours[column].astype(float), theirs[column].astype(float)

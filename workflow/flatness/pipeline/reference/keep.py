@@ -1,4 +1,4 @@
-"""The verb `keep`: copies a finished run's tables and figures to the folder that is committed."""
+"""The verb `keep`: copies a finished run's tables and figures to the committed folder."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def keep(
         Path | None, typer.Option(help="folder to replace; results/reference/<name>")
     ] = None,
 ) -> None:
-    """Keeps tables, ledger and figures of a finished run, with what made them, as the reference."""
+    """Keeps tables, ledger and figures of a finished run, with provenance, as the reference."""
     settings = load_config(config)
     results = layout.results_of(settings.name)
     output = output or REFERENCE / settings.name
@@ -69,7 +69,7 @@ def run_files(results: Path) -> list[Path]:
         DataError: the run has no ledger yet, or a figure is too large to be committed.
     """
     if not (results / layout.LEDGER).exists():
-        raise DataError(f"{results}: no {layout.LEDGER}, so the run has not ended; end it first")
+        raise DataError(f"{results}: no {layout.LEDGER}, so the run is not finished; end it first")
     files = sorted(file for pattern in KEPT for file in results.glob(pattern))
     for file in files:
         if file.suffix == ".png" and file.stat().st_size > LARGEST_FIGURE:
@@ -81,7 +81,7 @@ def run_files(results: Path) -> list[Path]:
 
 
 def environment(results: Path, config_hash: str) -> dict[str, Any]:
-    """What made a run: code, settings, packages, machine and the minutes of each stage.
+    """Provenance of a run: code, settings, packages, machine and the minutes of each stage.
 
     Args:
         results: folder of one config.

@@ -1,4 +1,4 @@
-"""The ledger of the kept run as the README shows it."""
+"""The ledger of the kept run, as shown in the README."""
 
 import re
 from collections.abc import Sequence
@@ -29,13 +29,13 @@ def show_ledger(readme: Path, ledger: Path) -> None:
 
 
 def ledger_markdown(ledger: Path) -> str:
-    """The ledger as two tables in Markdown: claims after their counts, and what is no claim.
+    """The ledger as two tables in Markdown: claims with their counts, then checks.
 
     Args:
         ledger: table of claims and verdicts.
 
     Returns:
-        One line a claim or check, those that were not run included.
+        One line per claim or check, including those that were not run.
     """
     outcomes = [Outcome(**row) for row in read_table(ledger, Outcome).to_dict("records")]
     claims, checks = (

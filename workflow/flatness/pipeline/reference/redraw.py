@@ -16,10 +16,10 @@ from flatness.pipeline.reference import CONFIG, REFERENCE
 from flatness.records import layout
 from flatness.report.summary import print_summary
 
-#: Where the rules are that draw and report; without all others Snakemake takes the kept tables for
-#: sources.
+#: Files of the rules that draw and report. Without all other rules, Snakemake treats the kept
+#: tables as sources.
 DOWNSTREAM = ("Snakefile", "workflow/rules/draw.smk", "workflow/rules/report.smk")
-#: Begins the names of what is redrawn: results/redrawn_<name>.
+#: Prefix of redrawn results: results/redrawn_<name>.
 PREFIX = "redrawn_"
 
 
@@ -28,7 +28,7 @@ def redraw(
         list[Path] | None, typer.Argument(help="folders that `keep` wrote; all if none")
     ] = None,
 ) -> None:
-    """Draws every figure and the report anew from kept tables, into results/redrawn_<name>."""
+    """Redraws every figure and the report from kept tables, into results/redrawn_<name>."""
     for folder in kept or sorted(path.parent for path in REFERENCE.glob(f"*/{CONFIG}")):
         redraw_run(folder)
 
@@ -40,7 +40,7 @@ def redraw_run(reference: Path) -> None:
         reference: its folder.
 
     Raises:
-        DataError: it is no folder that `keep` wrote.
+        DataError: the folder was not written by `keep`.
         UserError: a figure could not be drawn.
     """
     config, name = reference / CONFIG, PREFIX + reference.name

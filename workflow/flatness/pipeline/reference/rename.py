@@ -1,8 +1,8 @@
-"""How the kept tables got today's names: `python -m flatness.pipeline.reference.rename FOLDER`.
+"""Renames columns of kept tables: `python -m flatness.pipeline.reference.rename FOLDER`.
 
-One word has one meaning in every table: `sharpness` is S, `nmls` the sum over layers. Tables that
-were kept under earlier names are renamed here, columns and the names that stand in cells; no number
-is touched. A second run changes nothing.
+One word has one meaning in every table: `sharpness` is S, `nmls` the sum over layers. In tables
+that were kept with earlier names, it renames columns and names in cells; it changes no number. A
+second run changes nothing.
 """
 
 import csv
@@ -68,7 +68,7 @@ FILES = {"optimisers": "optimizers", "chen_optimisers.png": "chen_optimizers.png
 
 
 def renamed(table: str, rows: list[list[str]]) -> list[list[str]]:
-    """One table under today's names.
+    """One table with the current names.
 
     Args:
         table: its path below the folder of the run.
@@ -91,12 +91,12 @@ def renamed(table: str, rows: list[list[str]]) -> list[list[str]]:
 
 
 def renamed_path(path: str) -> str:
-    """Where a file of a run lies today."""
+    """The current path of a file of a run."""
     return "/".join(FILES.get(part, part) for part in path.split("/"))
 
 
 def read_cells(text: str) -> list[list[str]]:
-    """Rows of a CSV text, cells as they stand there."""
+    """Rows of a CSV text, with unchanged cells."""
     return list(csv.reader(text.splitlines(keepends=True)))
 
 

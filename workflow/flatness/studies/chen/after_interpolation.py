@@ -1,7 +1,7 @@
-"""What happens after interpolation: changes from the first interpolating checkpoint to the last.
+"""Changes after interpolation: from the first interpolating checkpoint to the last.
 
-The captions of the paper's figures 1 and 2 say that after the loss is minimised, sharpness and
-volumes decrease together.
+According to the captions of the paper's figures 1 and 2, sharpness and volumes decrease together
+after the loss is minimised.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def interpolated_changes(table: pd.DataFrame, settings: Statistics) -> Iterator[
         settings: of the intervals.
 
     Yields:
-        Columns of `InterpolatedChange`; nothing where no run was measured along training.
+        Columns of `InterpolatedChange`; nothing if no run was measured along training.
     """
     for sampled in SAMPLED:
         part = table[table["sampled"] == sampled].sort_values("step")
@@ -59,8 +59,8 @@ def run_change(run: pd.DataFrame) -> dict[str, Any]:
         run: its checkpoints by step.
 
     Returns:
-        Its setting and seed, the first interpolating and the last step, and for each of `MOVED` the
-        change between them, all NaN with a `reason` where there is none.
+        Its setting and seed, the first interpolating and the last step, and the change of each of
+        `MOVED` between them; all NaN with a `reason` if there is no change.
     """
     last = run.iloc[-1]
     names = ("setting", "seed", "learning_rate", "batch_size")

@@ -31,17 +31,17 @@ ImageDataset = Literal[tuple(name for name, kind in DATASETS.items() if kind == 
 
 
 class Setting(Frozen):
-    """One point of the grid: how the weights move.
+    """One point of the grid: how models are trained.
 
-    The family's seeds are counted from `first_seed`. Settings that share it share their seeds:
-    initial weights and data order, so that a seed's models differ by their setting alone. Settings
-    with seeds of their own give independent models, as in the authors' grid.
+    The seeds of a setting are counted from `first_seed`. Settings with the same `first_seed` share
+    initial weights and data order, so that models of one seed differ only by their setting.
+    Settings with different seeds give independent models, as in the authors' grid.
     """
 
     learning_rate: PositiveFloat
     """Learning rate."""
     batch_size: PositiveInt
-    """Samples a step."""
+    """Samples per step."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Optimizer."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -49,9 +49,9 @@ class Setting(Frozen):
     weight_decay: NonNegativeFloat = 0.0
     """Weight decay."""
     first_seed: NonNegativeInt = 0
-    """First of its seeds; settings that share it share initial weights and data order."""
+    """The first seed; settings with the same first seed share initial weights and data order."""
     iterations: PositiveInt | None = None
-    """Steps of its training, if it goes on after the family's; null: it does not."""
+    """Steps of training, if more than the family's; null takes the family's."""
 
     @model_validator(mode="after")
     def _momentum_is_sgds(self) -> "Setting":
@@ -75,18 +75,18 @@ class Setting(Frozen):
 
 
 class Checkpoints(Frozen):
-    """When the weights along training are kept: step 0, then some steps up to the last.
+    """The steps at which weights are kept: step 0, then some steps up to the last.
 
-    With `losses`, models of every seed are also kept where their training loss is first seen at or
-    below each of them, and where they first interpolate.
+    With `losses`, the weights of every seed are also kept when the training loss is first seen at
+    or below each of these values, and when the model first interpolates.
     """
 
     schedule: Literal["even", "logarithmic"]
-    """Whether kept steps are equally far apart, or grow by a factor."""
+    """Kept steps are equally far apart (`even`) or grow by a factor (`logarithmic`)."""
     count: PositiveInt
-    """How many steps after step 0 are kept."""
+    """Number of kept steps after step 0."""
     losses: tuple[PositiveFloat, ...] = ()
-    """Training losses: models are also kept where they first reach each of them."""
+    """Training losses; weights are also kept when each of them is first reached."""
 
     def steps(self, iterations: int) -> tuple[int, ...]:
         """The schedule's steps, ascending, 0 and `iterations` among them.
@@ -108,13 +108,13 @@ class Checkpoints(Frozen):
 class Family(Frozen):
     """Models of one network on one data set, over settings and seeds.
 
-    Blocks count seeds from 0, whatever a setting's `first_seed`. Measuring the first `trace_seeds`
-    seeds by sampling (Hessian trace, sampled average-case
-    sharpness) costs many passes.
+    Blocks count seeds from 0, whatever the `first_seed` of a setting. The measures by sampling
+    (Hessian trace, sampled average-case sharpness) of the first `trace_seeds` seeds take many
+    passes.
 
-    With `together`, one job takes a block of seeds of all settings. Where trainings take seconds,
-    this saves the start of a job for each. It changes no result, but a job that was killed trains
-    again the settings that it had finished.
+    With `together`, one job handles a block of seeds of all settings. If trainings take seconds,
+    this saves starting a job for each. It does not change results, but a job that was killed
+    repeats the settings that it had finished.
     """
 
     network: Network
@@ -124,35 +124,35 @@ class Family(Frozen):
     dataset: ImageDataset
     """Images to train on."""
     classes: tuple[NonNegativeInt, ...] | None = None
-    """Labels that are kept; null keeps all."""
+    """Labels to keep; null keeps all."""
     train_size: PositiveInt | None = None
     """Training images; null takes all."""
     settings: Annotated[tuple[Setting, ...], Field(min_length=1)]
     """Points of the grid: a model is trained for each setting and seed."""
     seeds: PositiveInt
-    """Models of each setting."""
+    """Number of models for each setting."""
     block: PositiveInt
-    """Seeds that one job trains."""
+    """Number of seeds that one job trains."""
     together: bool = False
-    """One job takes a block of seeds of all settings."""
+    """Whether one job handles a block of seeds of all settings."""
     trend_seeds: NonNegativeInt
-    """The first so many seeds are measured along training, the others at its end."""
+    """Number of seeds, from the first, measured along training; the others only at its end."""
     trend_block: PositiveInt = 1
-    """Seeds that one job trains, among those measured along training."""
+    """Number of seeds that one job trains, for the seeds measured along training."""
     iterations: PositiveInt
-    """Steps of training, after which models are compared."""
+    """Steps of training after which models are compared."""
     trend_iterations: PositiveInt | None = None
-    """Steps of the seeds measured along training, if it goes on; null: it does not."""
+    """Steps of the seeds measured along training, if more than `iterations`; null if not."""
     checkpoints: Checkpoints
-    """When weights are kept."""
+    """At which steps weights are kept."""
     measure_every: PositiveInt = 1
-    """One in so many kept steps is measured, counted back from the last."""
+    """Every n-th kept step is measured, counted back from the last."""
     samples: Annotated[int, Field(ge=2)]
-    """Training images that are measured, the same for every model."""
+    """Number of training images to measure on, the same for every model."""
     trace_seeds: NonNegativeInt = 0
-    """The first so many seeds are measured by sampling too, at their end."""
+    """Number of seeds, from the first, also measured by sampling at the end of training."""
     test_samples: NonNegativeInt | None = 0
-    """Test images that are measured along training; null takes all."""
+    """Number of test images to measure on along training; null takes all."""
 
     @field_validator("settings")
     @classmethod
@@ -183,7 +183,7 @@ class Family(Frozen):
 
     @property
     def blocks(self) -> list[str]:
-        """Names of the blocks of seeds; a block is all trend seeds or none."""
+        """Names of the blocks of seeds; either all or none of a block's seeds are trend seeds."""
         return self.trend_blocks + seed_blocks_from(self.trend_seeds, self.seeds, self.block)
 
     @property
@@ -201,12 +201,12 @@ class Family(Frozen):
         return next(setting for setting in self.settings if setting.name == name)
 
     def length(self, setting: Setting, *, trend: bool) -> int:
-        """Steps of the training of a setting, of a seed that is measured along it or not."""
+        """Training steps of a setting, for a seed that is measured along training or not."""
         own = setting.iterations or self.iterations
         return max(own, self.trend_iterations or 0) if trend else own
 
     def kept_steps(self, setting: Setting, *, trend: bool) -> tuple[int, ...]:
-        """The steps at which weights are kept, ascending; what the losses add is not known."""
+        """The steps at which weights are kept, ascending, without those that `losses` add."""
         last = self.length(setting, trend=trend)
         along = self.checkpoints.steps(last) if trend else (last,)
         start = (0,) if self.checkpoints.losses else ()  # for what comes before the first loss
@@ -219,11 +219,11 @@ class ChenSettings(Frozen):
     families: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Family]
     """Families of models, by name."""
     keep_trajectories: bool
-    """Whether weights along training stay on disk once they are measured."""
+    """Whether weights along training stay on disk after they are measured."""
     scales: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], tuple[str, ...]] = Field(
         default={}
     )
-    """Families that differ in their number of training images alone, by a name for all of them."""
+    """Groups of families that differ only in their number of training images, by name."""
 
     @model_validator(mode="after")
     def _scales_compare_like_with_like(self) -> "ChenSettings":
@@ -244,9 +244,8 @@ class ChenSettings(Frozen):
 class GridTraining(Frozen):
     """All that determines the trained weights of one block, apart from the seeds.
 
-    `steps` are the steps at which weights are kept, the last of training among them; after `end`
-    steps models are compared. `losses` are training losses at which weights are kept too, when they
-    are first reached.
+    `steps` are the steps at which weights are kept, including the last. Models are compared after
+    `end` steps. `losses` are training losses; weights are also kept when they are first reached.
     """
 
     family: str
@@ -265,9 +264,9 @@ class GridTraining(Frozen):
 class Measurement(Frozen):
     """All that determines what is measured on the kept weights of one block.
 
-    `steps` are those of the training's steps that are measured, besides those found at `losses`;
-    after `end` steps models are compared;
-    `test_samples` says how many test samples are measured too (None: all; 0: none).
+    `steps` are the kept steps that are measured, besides those found at `losses`. Models are
+    compared after `end` steps. `test_samples` is the number of test samples to measure on, too
+    (None: all; 0: none).
     """
 
     family: str

@@ -1,4 +1,4 @@
-"""Comparisons within a family that no single correlation shows, each with its interval."""
+"""Comparisons within a family that a single correlation cannot show, with intervals."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +36,7 @@ def contrast_family(
     effects: Annotated[Path, typer.Option(help="table of what settings do, to write")],
     changes: Annotated[Path, typer.Option(help="table of changes after interpolation, to write")],
 ) -> None:
-    """Compares a family's bounds, correlations and settings, and its ends with interpolation."""
+    """Compares a family's bounds, correlations, settings and changes after interpolation."""
     settings = Statistics.model_validate_json(statistics)
     measured = read_table(checkpoints, MeasuredCheckpoint)
     table = with_derived(measured)
@@ -85,14 +85,15 @@ def contrasts(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, A
 
 
 def gap_excess(checkpoints: pd.DataFrame, *, ratios: bool = True) -> pd.Series:
-    """How much wider the gap C–D is than the others.
+    """How much larger the gap C–D is than the other gaps.
 
     Args:
         checkpoints: rows of `MeasuredCheckpoint`.
-        ratios: whether a gap is a ratio, in powers of ten, or a difference, in units of A.
+        ratios: whether a gap is a ratio, in powers of ten; else a difference, in units of A.
 
     Returns:
-        One value a run (setting and seed), the mean over its checkpoints; NaN if one is undefined.
+        One value per run (setting and seed), the mean over its checkpoints; NaN if one is
+        undefined.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         chain = checkpoints[list(CHAIN_LABELS)[:4]]
@@ -109,7 +110,7 @@ def difference_of_correlations(
     """|r(x, y)| − |r(x, z)| with its jackknife-t interval over groups.
 
     Args:
-        x: (n,), one value a model.
+        x: (n,), one value per model.
         y: (n,).
         z: (n,).
         groups: (n,), equal for models that are not independent.

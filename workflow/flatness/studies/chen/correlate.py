@@ -1,4 +1,4 @@
-"""Correlations of the compression study: over models, along training, and how tight bounds are."""
+"""Correlations of the compression study over models and along training; tightness of bounds."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -56,7 +56,7 @@ def correlate_family(
     correlations: Annotated[Path, typer.Option(help="table of correlations to write")],
     bounds: Annotated[Path, typer.Option(help="table of bounds against values to write")],
 ) -> None:
-    """Puts a family's measurements into one table, and correlates and compares their columns."""
+    """Joins a family's measurements into one table, and correlates and compares its columns."""
     settings = Statistics.model_validate_json(statistics)
     measured = read_tables(measurements, MeasuredCheckpoint).sort_values(
         ["setting", "seed", "step", "sampled"], ignore_index=True
@@ -82,8 +82,8 @@ def family_correlations(table: pd.DataFrame, settings: Statistics) -> Iterator[d
         settings: of intervals and permutations.
 
     Yields:
-        Columns of `FamilyCorrelation`: over models at the end of training; those of `WITHIN_PAIRS`
-        also at a matched training loss, each within seeds and within settings too; along training.
+        Columns of `FamilyCorrelation`: over models at the end of training; for `WITHIN_PAIRS`
+        also at a matched training loss, within seeds and within settings; and along training.
     """
     models, matched = last_on_train(table), at_loss(table, MATCHED)
     for row in over_models(models, settings):
@@ -103,7 +103,7 @@ def over_models(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[str
     """Correlations over models.
 
     Args:
-        models: one row a model, with derived columns.
+        models: one row per model, with derived columns.
         settings: of intervals and permutations.
 
     Yields:
@@ -118,7 +118,7 @@ def over_models(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[str
 def _over(
     models: pd.DataFrame, x: str, y: str, method: str, settings: Statistics
 ) -> dict[str, Any]:
-    """One correlation over models; models of a seed share initial weights and data order."""
+    """One correlation over models, grouped by seed: these share initial weights and data order."""
     finite = np.isfinite(models[[x, y]]).all(axis=1)
     used = models[finite]
     row = {"over": "models", "x": x, "y": y, "covariate": "", "method": method}

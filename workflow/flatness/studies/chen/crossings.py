@@ -1,6 +1,6 @@
-"""Checkpoints whose steps training finds: at the first interpolation, and at given losses.
+"""Checkpoints at steps found during training: the first interpolation, and given losses.
 
-Models that are compared at equal losses need them; how many steps they take is not known before.
+They are needed to compare models at equal losses, since these steps are not known in advance.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from typing import Any
 #: Interpolation as the study defines it, on the training images.
 INTERPOLATION_LOSS = 1e-3
 INTERPOLATION_ACCURACY = 0.995
-#: Epochs between two looks. A look is a forward pass over the training images, at most a third of
-#: an epoch's training: one in seven epochs takes less than 5 % of the time.
+#: Epochs between two evaluations. An evaluation is a forward pass over the training images, at most
+#: a third of an epoch's training time: one in seven epochs takes less than 5 % of the time.
 LOOK_EPOCHS = 7
 
 
@@ -20,7 +20,7 @@ def interpolates(loss: float, accuracy: float) -> bool:
 
 
 class Crossings:
-    """What one run has still to reach, and the steps at which it reached the rest.
+    """Losses that a run must still reach, and the steps at which it reached the others.
 
     Attributes:
         kept: steps of the checkpoints that were found, ascending.
@@ -30,9 +30,9 @@ class Crossings:
         """Starts a run.
 
         Args:
-            losses: training losses; none: nothing is looked for.
+            losses: training losses; if empty, there are no evaluations.
             samples: training images.
-            batch_size: images a step.
+            batch_size: images per step.
         """
         self.kept: list[int] = []
         self._losses = sorted(losses, reverse=True)
@@ -40,7 +40,7 @@ class Crossings:
         self._every = LOOK_EPOCHS * (samples // batch_size)
 
     def looks(self, last: int) -> range:
-        """The steps before the last at which a run that has everything before it looks."""
+        """The steps before the last at which a run that must still reach everything evaluates."""
         return range(self._every, last if self._losses else 0, self._every)
 
     @property
@@ -49,7 +49,7 @@ class Crossings:
         return bool(self._losses) or self._interpolation
 
     def reached(self, step: int, loss: float, accuracy: float) -> bool:
-        """Whether a look finds what no look before it has found; the step is then kept.
+        """Whether an evaluation reaches something for the first time; the step is then kept.
 
         Args:
             step: steps taken.
@@ -57,7 +57,7 @@ class Crossings:
             accuracy: on them.
 
         Returns:
-            Whether this is the first look at or below one of the losses, or at interpolation.
+            Whether this is the first evaluation at or below one of the losses, or at interpolation.
         """
         passed = [level for level in self._losses if loss <= level]
         first = self._interpolation and interpolates(loss, accuracy)
@@ -69,10 +69,10 @@ class Crossings:
         return True
 
     def state(self) -> dict[str, Any]:
-        """What `restore` goes on from."""
+        """The state for `restore`."""
         return {"kept": self.kept, "losses": self._losses, "interpolation": self._interpolation}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes over what `state` gave."""
+        """Restores the state from `state`."""
         self.kept = list(state["kept"])
         self._losses, self._interpolation = list(state["losses"]), state["interpolation"]

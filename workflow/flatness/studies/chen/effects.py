@@ -1,7 +1,8 @@
-"""What learning rate and batch size do: differences between models of the same seed.
+"""Effects of learning rate and batch size: differences between models of the same seed.
 
-A rank correlation over models cannot exceed a ceiling where the factor has few levels, and has no
-honest interval there. Differences within seeds have one, and Page's test uses every level.
+If the factor has few levels, a rank correlation over models cannot exceed a ceiling, and has no
+valid interval there. Differences within seeds have a valid interval, and Page's test uses every
+level.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ MOVED = ("root_sharpness", *COMPRESSION)
 
 
 def factor_effects(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
-    """Every quantity that a factor is said to move, at equal steps and at equal losses.
+    """Effects on every quantity that a factor is claimed to change, at equal steps and losses.
 
     Args:
         table: rows of `MeasuredCheckpoint` with derived columns.
@@ -41,16 +42,16 @@ def factor_effects(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[s
 
 
 def effect(models: pd.DataFrame, factor: str, y: str, settings: Statistics) -> dict[str, Any]:
-    """One quantity at the highest level of a factor less that at the lowest, paired by seed.
+    """One quantity at the highest level of a factor minus that at the lowest, paired by seed.
 
     Args:
-        models: one row a model; only the factor and the seed vary.
+        models: one row per model; only the factor and the seed vary.
         factor: column of the levels.
         y: column of the quantity.
         settings: of the intervals.
 
     Returns:
-        The remaining columns of `FactorEffect`; NaN where no seed has every level.
+        The remaining columns of `FactorEffect`; NaN if no seed has every level.
     """
     wide = models.pivot(index="seed", columns=factor, values=y).sort_index(axis=1)
     whole = wide[np.isfinite(wide).all(axis=1)]

@@ -1,4 +1,4 @@
-"""The images a family trains on and is measured on."""
+"""The images on which a family is trained and measured."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Images:
-    """What one family sees: its training images and all test images of its classes."""
+    """The images of one family: its training images and all test images of its classes."""
 
     train: Labelled
     test: Labelled
@@ -99,7 +99,7 @@ def predict(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def loss_and_accuracy(model: nn.Module, images: Labelled) -> tuple[float, float]:
-    """Mean squared error over images and outputs, and the share classified right."""
+    """Mean squared error over images and outputs, and the share classified correctly."""
     outputs = predict(model, images.inputs)
     loss = functional.mse_loss(outputs, images.targets)
     return float(loss), float((outputs.argmax(1) == images.labels).double().mean())
@@ -108,10 +108,10 @@ def loss_and_accuracy(model: nn.Module, images: Labelled) -> tuple[float, float]
 def measured_samples(images: Labelled, count: int) -> Labelled:
     """The first `count` images of an order drawn with seed 0: the same for every model.
 
-    A smaller count gives a part of a larger one.
+    A smaller count gives a subset of a larger one.
 
     Args:
-        images: where to draw from.
+        images: the images to draw from.
         count: how many.
 
     Returns:

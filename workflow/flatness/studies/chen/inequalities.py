@@ -1,6 +1,6 @@
-"""The inequalities between values and bounds that every checkpoint is held against.
+"""The inequalities between values and bounds that are checked at every checkpoint.
 
-A theorem that fails means a bug; a heuristic that fails is counted.
+A violated theorem means a bug; violations of a heuristic are counted.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import pandas as pd
 
 from flatness.errors import NumericalError
 
-#: Rounding of a bound relative to what it bounds; the two may be equal, as for one output.
+#: Allowed rounding of a bound relative to its quantity; the two may be equal, as for one output.
 TOLERANCE = 1e-9
 #: Networks without convolutions: their released bounds are the published theorems.
 DENSE_NETWORKS = ("mlp",)
@@ -25,7 +25,7 @@ class Inequality:
     Attributes:
         quantity: the smaller one.
         bound: the larger one.
-        theorem: whether it holds always, not only as a rule.
+        theorem: whether it always holds.
     """
 
     quantity: str
@@ -39,7 +39,7 @@ class Inequality:
 
 
 def _chain(suffix: str) -> tuple[Inequality, ...]:
-    """What holds for one kind of bound; the last two steps of A ≤ B ≤ C ≤ D hold for all kinds."""
+    """The inequalities for one kind of bound; B ≤ C ≤ D holds for all kinds."""
     theorem = suffix != "_released"
     return (
         Inequality("mls", f"bound_b{suffix}", theorem),
@@ -78,26 +78,26 @@ def log10_ratio(table: pd.DataFrame, inequality: Inequality) -> pd.Series:
 
 
 def is_theorem(table: pd.DataFrame, inequality: Inequality) -> bool:
-    """Whether an inequality must hold in every row: the released ones too, without convolutions.
+    """Whether an inequality must hold in every row; without convolutions, released ones must, too.
 
     Args:
         table: rows of `MeasuredCheckpoint`.
         inequality: which.
 
     Returns:
-        False where it only holds as a rule.
+        False if it may be violated.
     """
     return inequality.theorem or bool(table["network"].isin(DENSE_NETWORKS).all())
 
 
 def check_theorems(table: pd.DataFrame) -> None:
-    """Holds every row against every theorem.
+    """Checks every theorem in every row.
 
     Args:
         table: rows of `MeasuredCheckpoint`.
 
     Raises:
-        NumericalError: one does not hold beyond rounding; names model, step and quantities.
+        NumericalError: a theorem is violated beyond rounding; names model, step and quantities.
     """
     for inequality in INEQUALITIES:
         violated = log10_ratio(table, inequality) < -TOLERANCE
@@ -112,7 +112,7 @@ def check_theorems(table: pd.DataFrame) -> None:
 
 
 def tightness(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Each bound against what it bounds, over all measured checkpoints.
+    """Each bound compared with its quantity, over all measured checkpoints.
 
     Args:
         table: rows of `MeasuredCheckpoint`.

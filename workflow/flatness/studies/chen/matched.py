@@ -1,7 +1,7 @@
-"""Models compared where they have trained equally far: at the same training loss.
+"""Comparisons of models at the same training loss.
 
-Settings reach a given loss after different numbers of steps, so that at equal steps they differ in
-how far they have trained, whatever else they do.
+Settings reach a given loss after different numbers of steps. So at equal steps, models also differ
+in the progress of their training.
 """
 
 import numpy as np
@@ -9,9 +9,9 @@ import pandas as pd
 
 from flatness.studies.chen.quantities import last_on_train
 
-#: Training losses at which models are compared; checkpoints can be asked for there.
+#: Training losses at which models are compared; the config can request checkpoints there.
 LOSSES = (1e-2, 1e-3, 3e-4, 1e-4)
-#: The one at which correlations over models are taken: past interpolation, and soon reached.
+#: The loss at which models are correlated: it is below interpolation, and soon reached.
 MATCHED = 3e-4
 END = "end of training"
 
@@ -28,24 +28,24 @@ def compared_at(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         table: rows of `MeasuredCheckpoint` with derived columns.
 
     Returns:
-        One row a model and entry, measured on training images.
+        One row per model and entry, measured on training images.
     """
     return {END: last_on_train(table)} | {at_name(loss): at_loss(table, loss) for loss in LOSSES}
 
 
 def at_loss(table: pd.DataFrame, loss: float) -> pd.DataFrame:
-    """Every model at the moment at which its training loss first falls to a value.
+    """Every model at the moment when its training loss first falls to a value.
 
     Between the first checkpoint at or below the loss and the checkpoint before it, every number is
-    taken to be linear in the logarithm of the loss.
+    interpolated linearly in the logarithm of the loss.
 
     Args:
         table: rows of `MeasuredCheckpoint` with derived columns.
         loss: training loss.
 
     Returns:
-        One row a model that was measured along training. The numbers of a model that does not reach
-        the loss, or whose first checkpoint is past it, are NaN, and its `reason` says so.
+        One row per model that was measured along training. The numbers of a model that does not
+        reach the loss, or whose first checkpoint is past it, are NaN, and its `reason` says so.
     """
     train = table[table["sampled"] == "train"].sort_values("step")
     runs = [run for _, run in train.groupby(["setting", "seed"]) if len(run) > 1]

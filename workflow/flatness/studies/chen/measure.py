@@ -49,14 +49,14 @@ def measure_block(
     training: Annotated[Path, typer.Option(help="table of checkpoints from training")],
     output: Annotated[Path, typer.Option(help="table of measurements to write")],
 ) -> None:
-    """Measures every chosen checkpoint of a block and holds it against the theorems."""
+    """Measures every chosen checkpoint of a block and checks the theorems."""
     chosen = Measurement.model_validate_json(experiment)
     images = load_images(data, chosen, torch.float64)
     models = load_checkpoints(trajectory)[0] | load_checkpoints(final)[0]
     checkpoints = read_table(training, TrainedCheckpoint)
     made = provenance(content_hash(chosen), device=chosen.device)
     rows = []
-    # Steps that training found are not known to the config: then every checkpoint is measured.
+    # The config does not know steps found during training: then every checkpoint is measured.
     wanted = checkpoints[checkpoints["step"].isin(chosen.steps) | bool(chosen.losses)]
     for line in tqdm(wanted.to_dict("records"), unit="checkpoint", mininterval=2):
         common = checkpoint_columns(line, chosen) | made
@@ -72,11 +72,11 @@ def measure_block(
 
 
 def checkpoint_columns(line: dict[str, Any], experiment: Measurement) -> dict[str, Any]:
-    """The columns that a checkpoint has whatever is measured on it.
+    """The columns of a checkpoint that do not depend on the measured images.
 
     Args:
         line: its row of `TrainedCheckpoint`.
-        experiment: what is measured.
+        experiment: the measurement.
 
     Returns:
         Columns of `MeasuredCheckpoint`.
@@ -123,7 +123,7 @@ def measure_checkpoint(
 def sampled_test_images(
     experiment: Measurement, model: nn.Module, test: Labelled
 ) -> dict[str, Labelled]:
-    """The test images to measure on, all of a sample and those of it that the model gets wrong.
+    """The test images to measure on: a sample, and its misclassified images.
 
     Args:
         experiment: says how many test images.
@@ -173,7 +173,7 @@ def _trace(model: nn.Module, images: Labelled, *, wanted: bool) -> dict[str, flo
 
 
 def undefined(sampled: str, samples: int) -> dict[str, Any]:
-    """The measured columns where there is nothing to measure: NaN."""
+    """The measured columns if there is nothing to measure: NaN."""
     names = ["hessian_trace", *QUANTITIES]
     values = dict.fromkeys([*names, *(f"{name}_se" for name in names)], math.nan)
     return {"sampled": sampled, "samples": samples} | values

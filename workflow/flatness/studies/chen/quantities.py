@@ -1,4 +1,4 @@
-"""What the study correlates and draws: columns derived from the measured ones, and their labels.
+"""Quantities that the study correlates and draws: derived columns, and labels.
 
 The bounds are the `_released` ones, as in the paper: for dense networks they are the theorems.
 """
@@ -41,7 +41,7 @@ CHAIN_LABELS = {
 }
 
 
-#: What learning rate, batch size and sharpness are said to move.
+#: Quantities that learning rate, batch size and sharpness are claimed to change.
 COMPRESSION = ("nmls", "mls", "log_volume_top3", "local_dimensionality")
 
 
@@ -63,8 +63,9 @@ def with_derived(table: pd.DataFrame) -> pd.DataFrame:
 def one_factor(table: pd.DataFrame, factor: str) -> pd.DataFrame:
     """The rows in which only one factor of the grid varies.
 
-    Settings with momentum, decay or another optimizer are left out. The other factor is held at the
-    value that was combined with most values of this one, the commonest among those.
+    Settings with momentum, decay or another optimizer are left out. The other factor is fixed at
+    the value that occurs with most values of this factor; of several such values, at the most
+    frequent.
 
     Args:
         table: rows with `learning_rate`, `batch_size` and `setting`.

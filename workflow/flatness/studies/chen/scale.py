@@ -1,17 +1,17 @@
-"""Scale curves: what a correlation over models becomes on more and more training images.
+"""Scale curves: how a correlation over models depends on the number of training images.
 
-The same seeds and settings are trained on each number of images, and only those that have finite
-values on every one count, so that a change between sizes is no change of models.
+The same seeds and settings are trained on each number of images. Only models with finite values for
+every number count, so that a change between sizes is not a change of models.
 
 The rules of the verdict were fixed before the tables of config/scale.yaml were made. For a
-correlation that the paper says is positive:
+correlation that is positive according to the paper:
 
-* *artefact of small scale*: it is positive on the most images (its interval lies above 0), and it
-  rose from the fewest (the interval of the paired change lies above 0): what smaller runs say
-  against it is theirs alone;
+* *artefact of small scale*: on the most images it is positive (its interval lies above 0), and it
+  is larger than on the fewest (the interval of the paired change lies above 0). Contrary results
+  of smaller runs are then due to their size;
 * *reproduced*: it is positive on the most images, and no rise was shown;
 * *not reproduced*: its interval on the most images lies below +0.2;
-* *inconclusive*: all else.
+* *inconclusive*: all other cases.
 """
 
 from collections.abc import Iterator, Mapping
@@ -38,9 +38,9 @@ from flatness.studies.chen.measured_rows import MeasuredCheckpoint
 from flatness.studies.chen.quantities import with_derived
 from flatness.studies.chen.within_groups import WITHIN_PAIRS
 
-#: The largest correlation that counts as none.
+#: The largest correlation that counts as no correlation.
 NEGLIGIBLE = 0.2
-#: The pairs that the paper says rise together: sharpness with compression, measures with bounds.
+#: Pairs that rise together according to the paper: sharpness and compression, measures and bounds.
 CLAIMED = tuple(pair for pair in WITHIN_PAIRS if "local_dimensionality" not in pair)
 
 
@@ -182,7 +182,7 @@ def _change(few: np.ndarray, many: np.ndarray, seeds: np.ndarray, confidence: fl
 
 
 def verdict(most: Interval, change: Interval) -> str:
-    """What the rules above say of a correlation that the paper says is positive.
+    """The verdict of the rules above on a correlation that is positive in the paper.
 
     Args:
         most: interval of the correlation on the most images.

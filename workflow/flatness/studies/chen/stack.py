@@ -18,12 +18,12 @@ from flatness.studies.chen.train import data_order
 
 #: Steps whose batches are put on the device at once.
 SEGMENT = 100
-#: Steps before the capture of a CUDA graph, in which libraries set themselves up.
+#: Steps before the capture of a CUDA graph, in which libraries initialise themselves.
 WARM_UP = 3
 
 
 class Stack:
-    """Models on their way together.
+    """Models that are trained together.
 
     Attributes:
         weights: parameter name to the weights of all models, (M, ...).
@@ -83,7 +83,7 @@ class Stack:
         return weights | {f"optimizer/{name}": v for name, v in self.descent.buffers.items()}
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Takes over what `buffers` held at a step."""
+        """Restores the content of `buffers` at a step."""
         for name, buffer in self.buffers().items():
             buffer.copy_(tensors[name])
         self.step = step
@@ -124,9 +124,9 @@ def _gradients_of(
 
 
 class Batches:
-    """The rows of the coming batches in the loop's order, in one place of the device's memory.
+    """The rows of the next batches in the loop's order, at a fixed address on the device.
 
-    A captured step can only read from an address; so it reads row `cursor` and moves the cursor on.
+    A captured step can only read from fixed addresses, so it reads row `cursor` and advances it.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Descent:
             f"{kind}/{name}": torch.zeros_like(w) for kind in kinds for name, w in weights.items()
         }
         if self._is_adam:
-            # counted in float64 for the early corrections' sake, which are 1 minus nearly 1
+            # in float64, since early corrections are 1 minus nearly 1
             device = next(iter(weights.values())).device
             self.buffers["updates"] = torch.zeros((), dtype=torch.float64, device=device)
 

@@ -9,7 +9,7 @@ from flatness.studies.chen.config import ChenSettings, Family, GridTraining, Set
 
 
 class StackPart(Frozen):
-    """What the loop would train in one job: its slice and its block of seeds."""
+    """What the loop would train in one job: a slice and a block of seeds."""
 
     training: GridTraining
     block: str
@@ -20,7 +20,7 @@ class StackPart(Frozen):
 
 
 class StackedTraining(Frozen):
-    """All that determines the trained weights of one stack: its models are part of it.
+    """Everything that determines the trained weights of one stack, including its models.
 
     Rounding depends on how many models share a step, so all parts belong to the experiment.
     """

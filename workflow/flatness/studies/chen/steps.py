@@ -3,8 +3,8 @@
 The fused step is plain gradient descent on a dense network, whose gradient is never stored. With δ
 the gradient of the loss at a layer's outputs and x its inputs, ∇_W L = δᵀx, so that the layer's
 step is the matrix product W ← W − η δᵀx, written onto W. The δ of the layer before is
-(δW) ⊙ φ'(·), from the W before its step. Autograd would write the gradient to memory and the
-optimizer read it again: for the MLP that is most of a step's traffic.
+(δW) ⊙ φ'(·), from the W before its step. Autograd would write the gradient to memory, and the
+optimizer would read it again: for the MLP this is most of a step's memory traffic.
 """
 
 from collections.abc import Callable
@@ -27,18 +27,18 @@ ACTIVATIONS: dict[
 
 
 class Step(Protocol):
-    """What takes the steps of one model.
+    """An object that performs the training steps of one model.
 
     Attributes:
-        execution: how, as rows say it: "loop" or "fused".
-        optimizer: holds what a restart needs beside the weights.
+        execution: "loop" or "fused", as in rows.
+        optimizer: contains the state that a restart needs beside the weights.
     """
 
     execution: str
     optimizer: Optimizer
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Takes a step down the mean squared error of a batch; returns it as it was before."""
+        """Takes a step on the mean squared error of a batch; returns the error before the step."""
 
 
 def step_of(model: nn.Module, setting: Setting) -> Step:

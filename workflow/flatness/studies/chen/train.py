@@ -1,8 +1,8 @@
-"""Training of the compression study: plain steps on squared error, weights kept on the way.
+"""Training of the compression study: plain steps on squared error, with kept weights.
 
-Everything is loaded once and indexed; there is no data loader. The order of an epoch is a function
-of (seed, epoch) and a partial last batch is dropped, so weights, optimizer state and the number of
-the step are all there is to resume from.
+Data are loaded once and indexed; there is no data loader. The order of an epoch is a function of
+(seed, epoch), and a partial last batch is dropped. So weights, optimizer state and step number are
+enough to resume.
 """
 
 import math
@@ -39,22 +39,24 @@ from flatness.studies.chen.images import (
 from flatness.studies.chen.rows import TrainedCheckpoint
 from flatness.studies.chen.steps import step_of
 
-#: Steps between two looks at the loss: progress, divergence, and the clock for saving.
+#: Steps between two checks of the loss, for progress, divergence and the time of saving.
 STRIDE = 100
-#: Seconds of training that a kill may cost. It does not affect results.
+#: Seconds of training that may be lost by a kill; no effect on results.
 SAVE_SECONDS = 30.0
 
 
 def train_block(
     experiment: Annotated[str, typer.Option(help="training slice of the config, as JSON")],
     data: Annotated[Path, typer.Option(help="normalised data file")],
-    seeds: Annotated[str, typer.Option(help="first and last, counted from the setting's, as 0-4")],
+    seeds: Annotated[
+        str, typer.Option(help="first and last, from the setting's first seed, as 0-4")
+    ],
     scratch: Annotated[Path, typer.Option(help="folder of the resumable state")],
     final: Annotated[Path, typer.Option(help="weights that are compared, to write (safetensors)")],
     trajectory: Annotated[Path, typer.Option(help="weights at other steps, to write")],
     table: Annotated[Path, typer.Option(help="table of checkpoints to write")],
 ) -> None:
-    """Trains one setting of a family over a block of seeds; killed and run again, it goes on."""
+    """Trains one setting of a family over a block of seeds; resumes after a kill."""
     chosen = GridTraining.model_validate_json(experiment)
     images = load_images(data, chosen)
     name = content_hash(chosen)
@@ -82,8 +84,8 @@ def train_seed(
 ) -> None:
     """Trains one seed, or the rest of it, and leaves its checkpoints in the scratch folder.
 
-    A model whose loss stops being finite is not trained on: its remaining checkpoints hold no
-    weights and say why.
+    If a model's loss is no longer finite, its training stops: its remaining checkpoints contain no
+    weights, but the reason.
 
     Args:
         experiment: what to train.
@@ -98,7 +100,7 @@ def train_seed(
     saved = scratch.load(f"seed{seed}")
     passed = kept_steps(experiment, scratch, seed) if saved else []
     if any(scratch.load(scratch_name(seed, step)) is None for step in passed):
-        saved = None  # a damaged checkpoint can only be had again by training from the start
+        saved = None  # a damaged checkpoint can only be replaced by training from the start
     looked = trainer.restore(saved)
     if saved:
         crossings.restore(saved[1]["crossings"])
@@ -127,12 +129,12 @@ def train_seed(
 
 
 def crosses(trainer: "Trainer", images: Images, crossings: Crossings) -> bool:
-    """Looks at the loss over all training images, if anything is still to be reached.
+    """Evaluates the loss over all training images, if anything must still be reached.
 
     Args:
-        trainer: the model on its way.
+        trainer: the model in training.
         images: to evaluate on.
-        crossings: what it has to reach, changed where it is reached.
+        crossings: losses to reach; updated when reached.
 
     Returns:
         Whether this step's weights are to be kept.
@@ -155,13 +157,13 @@ def scratch_name(seed: int, step: int) -> str:
 
 
 class Trainer:
-    """One model on its way: the network, its optimizer, the step it has reached.
+    """One model in training: the network, its optimizer, the current step.
 
     Attributes:
         model: the network, its weights those after `step` steps.
         seed: of the data order.
         step: steps taken.
-        diverged_at: step at which a loss that is not finite was seen; None while all is well.
+        diverged_at: step at which the loss was not finite; None if it is finite.
     """
 
     def __init__(self, model: nn.Module, setting: Setting, train: Labelled, seed: int) -> None:
@@ -188,19 +190,19 @@ class Trainer:
 
     @property
     def execution(self) -> str:
-        """How its steps are taken, as rows say it."""
+        """How its steps are performed, as in rows."""
         return self._take_step.execution
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and metadata from which `restore` goes on exactly."""
+        """Tensors and metadata from which `restore` continues exactly."""
         tensors = training_tensors(self.model, self._take_step.optimizer)
         return tensors, {"step": self.step, "diverged_at": self.diverged_at}
 
     def restore(self, saved: tuple[dict[str, Tensor], dict[str, Any]] | None) -> int:
-        """Takes over a saved state.
+        """Restores a saved state.
 
         Args:
-            saved: what `state` gave, or None.
+            saved: a result of `state`, or None.
 
         Returns:
             The step it had reached; -1 where nothing was saved.
@@ -216,7 +218,7 @@ class Trainer:
 def data_order(samples: int, batch_size: int, seed: int, first_step: int) -> Iterator[Tensor]:
     """The batches from a step on, without end.
 
-    Each epoch is a permutation of its own; samples that do not fill a last batch sit it out.
+    Each epoch has its own permutation; samples that do not fill a last batch are skipped.
 
     Args:
         samples: training samples.

@@ -1,7 +1,7 @@
-r"""Training of the compression study where there is a GPU: all models of a batch size in one step.
+r"""Training of the compression study on a GPU: all models of one batch size in one step.
 
-Weights, rows and files are those of the loop (`train`), to rounding. The verb needs no workflow
-engine: in a checkout, with `workflow` in `PYTHONPATH` and this package's requirements,
+Weights, rows and files equal those of the loop (`train`) up to rounding. The verb also runs without
+Snakemake: in a checkout, with `workflow` in `PYTHONPATH` and this package's requirements,
 
     experiment=$(python -c "
     from pathlib import Path
@@ -15,7 +15,7 @@ engine: in a checkout, with `workflow` in `PYTHONPATH` and this package's requir
         --data data/fashion_mnist.safetensors --scratch scratch/mlp_relu_batch20_sgd \
         --checkpoints results/paper/checkpoints/chen/mlp_relu
 
-Killed and started again with the same command, it goes on.
+After a kill, the same command resumes it.
 """
 
 import time
@@ -41,9 +41,9 @@ from flatness.studies.chen.stack import Stack
 from flatness.studies.chen.stacked_config import StackedTraining, StackPart
 from flatness.studies.chen.train import Trainer, crosses, evaluate, scratch_name
 
-#: Steps between two looks at the losses; each makes the GPU wait.
+#: Steps between two checks of the losses; each check makes the GPU wait.
 STRIDE = 1000
-#: Seconds of training that a kill may cost. It does not affect results.
+#: Seconds of training that may be lost by a kill; no effect on results.
 SAVE_SECONDS = 30.0
 
 
@@ -59,7 +59,7 @@ def train_stack(
         ),
     ],
 ) -> None:
-    """Trains all models of one batch size together; killed and run again, it goes on."""
+    """Trains all models of one batch size together; resumes after a kill."""
     chosen = StackedTraining.model_validate_json(experiment)
     if chosen.shared.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch finds no GPU here; set `device: cpu` in the config")
@@ -78,8 +78,8 @@ def train_stack(
 def train_members(experiment: StackedTraining, images: Images, scratch: Scratch) -> None:
     """Trains the stack, or the rest of it, and leaves all checkpoints in the scratch folder.
 
-    A model whose loss stops being finite stays in the stack, where it harms no other; its remaining
-    checkpoints hold no weights and say why.
+    A model whose loss is no longer finite stays in the stack without affecting the others; its
+    remaining checkpoints contain no weights, but the reason.
 
     Args:
         experiment: what to train.
@@ -118,7 +118,7 @@ def train_members(experiment: StackedTraining, images: Images, scratch: Scratch)
 def build_stack(
     members: Sequence[tuple[GridTraining, int]], images: Images
 ) -> tuple[list[Trainer], Stack]:
-    """The models at step 0: the loop's record of each, and the stack that its weights belong to."""
+    """The models at step 0: the loop's record of each, and the stack of their weights."""
     trainers = [
         Trainer(build_network(part, seed), part.setting, images.train, seed)
         for part, seed in members
@@ -139,7 +139,7 @@ def resume(
     stack: Stack,
     scratch: Scratch,
 ) -> int:
-    """Takes over the saved state, unless a checkpoint it has passed is damaged.
+    """Restores the saved state, unless a checkpoint from before it is damaged.
 
     Args:
         members: slice and seed of each model.
@@ -149,7 +149,7 @@ def resume(
         scratch: where state and checkpoints are kept.
 
     Returns:
-        The step it had reached; -1 where training starts anew.
+        The step it had reached; -1 if training starts again.
     """
     saved = scratch.load("stack")
     if saved is None:
@@ -172,7 +172,7 @@ def resume(
 
 
 def note(trainers: Sequence[Trainer], losses: Tensor, step: int) -> None:
-    """Writes down in each model's record the step reached and whether its loss is still finite."""
+    """Updates each model's record: the step reached, and whether its loss is still finite."""
     for trainer, finite in zip(trainers, torch.isfinite(losses).tolist(), strict=True):
         trainer.step = step
         if step > 0 and trainer.diverged_at is None and not finite:
@@ -187,7 +187,7 @@ def keep_checkpoints(
     images: Images,
     scratch: Scratch,
 ) -> None:
-    """Evaluates and saves the models of which this step is kept."""
+    """Evaluates and saves the models for which this step is kept."""
     for (part, seed), trainer, crossing in zip(members, trainers, crossings, strict=True):
         if trainer.step > part.steps[-1]:
             continue  # its own training has ended

@@ -1,6 +1,6 @@
 """Correlations among the models of one seed or one setting and along runs, and their means.
 
-Over all models what settings do and what initial weights do is mixed; here it is told apart.
+Over all models, effects of settings and of initial weights are mixed; here they are separated.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from flatness.statistics.correlations import (
 from flatness.statistics.settings import Statistics
 from flatness.studies.chen.quantities import COMPRESSION
 
-#: Pairs that are looked at among models of one seed, and among models of one setting.
+#: Pairs that are correlated over models of one seed, and over models of one setting.
 WITHIN_PAIRS = (
     *(("root_sharpness", y) for y in COMPRESSION),
     ("mls", "bound_d_released"),
@@ -32,15 +32,15 @@ UNDEFINED = dict.fromkeys(("estimate", "low", "high", "p_value", "p_permutation"
 
 
 def among_settings(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
-    """What settings do to models of the same initial weights.
+    """Effects of settings on models with the same initial weights.
 
     Args:
-        models: one row a model, with derived columns.
+        models: one row per model, with derived columns.
         settings: of the resampling.
 
     Yields:
         Columns of `FamilyCorrelation`: `WITHIN_PAIRS` by Pearson's r over each seed's settings,
-        averaged over seeds; nothing where no seed has three models.
+        averaged over seeds; nothing if no seed has three models.
     """
     for x, y in WITHIN_PAIRS:
         finite = models[np.isfinite(models[[x, y]]).all(axis=1)]
@@ -55,17 +55,17 @@ def among_settings(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[
 
 
 def among_seeds(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
-    """What initial weights do to models of the same setting.
+    """Effects of initial weights on models of the same setting.
 
-    All settings share the seeds, so seeds are what the interval and the p-value draw.
+    All settings share the seeds, so the interval and the p-value are over seeds.
 
     Args:
-        models: one row a model, with derived columns.
+        models: one row per model, with derived columns.
         settings: of the resampling.
 
     Yields:
         Columns of `FamilyCorrelation`: `WITHIN_PAIRS` by Pearson's r over each setting's seeds,
-        averaged over settings; nothing where fewer than three seeds have a model of each.
+        averaged over settings; nothing if fewer than three seeds have a model of each.
     """
     for x, y in WITHIN_PAIRS:
         wide = models.pivot(index="seed", columns="setting", values=[x, y])
@@ -99,7 +99,7 @@ def account(models: pd.DataFrame, used: np.ndarray) -> dict[str, Any]:
     """The columns `interpolating`, `excluded` and `reasons`.
 
     Args:
-        models: one row a model.
+        models: one row per model.
         used: (n,), which of them are used.
 
     Returns:
@@ -118,9 +118,9 @@ def _pearson(models: pd.DataFrame, x: str, y: str) -> float:
 def over_checkpoints(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
     """Whether compression follows sharpness along training.
 
-    Checkpoints of one run follow each other, and runs of one seed share initial weights: each run
-    gives one coefficient, each seed the mean over its runs, and seeds are what the interval and the
-    p-values are over.
+    Checkpoints of one run depend on each other, and runs of one seed share initial weights. So each
+    run gives one coefficient, each seed the mean over its runs, and the interval and p-values are
+    over seeds.
 
     Args:
         table: rows with derived columns; runs with at least 4 checkpoints are used.

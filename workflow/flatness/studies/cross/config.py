@@ -1,4 +1,4 @@
-"""Settings of the comparison across both papers, and the slices that its jobs are given."""
+"""Settings of the comparison across both papers, and the slices for its jobs."""
 
 from typing import Annotated
 
@@ -13,15 +13,15 @@ class CrossSettings(Frozen):
     """What is measured on the other paper's models: compression of pools, sharpness of families."""
 
     families: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Families whose last checkpoints get an adaptive worst-case sharpness."""
+    """Families whose adaptive worst-case sharpness is measured at their last checkpoints."""
     samples: Annotated[int, Field(ge=2)]
-    """Training samples of each pool behind the compression measures."""
+    """Training samples of each pool for the compression measures."""
     rho: PositiveFloat
-    """Radius ρ of that sharpness."""
+    """Radius ρ of the worst-case sharpness."""
     batch_size: PositiveInt
-    """Samples in one of its batches."""
+    """Samples in a batch of the worst-case sharpness."""
     restarts: Annotated[int, Field(ge=2)]
-    """Batches a model; the sharpness is their mean."""
+    """Batches per model; the worst-case sharpness is the mean over them."""
 
 
 class FamilyMeasurement(Frozen):

@@ -38,7 +38,7 @@ def correlate_measures(
     models: Annotated[Path, typer.Option(help="table of models to write")],
     output: Annotated[Path, typer.Option(help="table of correlations to write")],
 ) -> None:
-    """Puts every measure of every model into one table and correlates it with both losses."""
+    """Collects every measure of every model in one table and correlates it with both losses."""
     settings = Statistics.model_validate_json(statistics)
     measured = read_tables(measurements, CrossMeasurement)
     families = last_on_train(read_tables(checkpoints, MeasuredCheckpoint))
@@ -59,8 +59,8 @@ def family_models(checkpoints: pd.DataFrame, measured: pd.DataFrame) -> pd.DataF
     """Every measure of the models of the compression study.
 
     Args:
-        checkpoints: rows of `MeasuredCheckpoint`, one a model.
-        measured: rows of `CrossMeasurement`, of pools too.
+        checkpoints: rows of `MeasuredCheckpoint`, one per model.
+        measured: rows of `CrossMeasurement`, including those of pools.
 
     Returns:
         Rows of `CrossModel`; √S stands for S, as in the study's own correlations.
@@ -88,8 +88,8 @@ def pool_models(pools: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     """Every measure of the models of the EPFL study.
 
     Args:
-        pools: rows of `PoolModel`, one a model.
-        measured: rows of `CrossMeasurement`, of families too.
+        pools: rows of `PoolModel`, one per model.
+        measured: rows of `CrossMeasurement`, including those of families.
 
     Returns:
         Rows of `CrossModel`.
@@ -133,7 +133,7 @@ def correlations(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str
         settings: of the resampling.
 
     Yields:
-        Columns of `CrossCorrelation`, without q-values; NaN where there is no coefficient.
+        Columns of `CrossCorrelation`, without q-values; NaN if there is no coefficient.
     """
     groups = table.groupby(["study", "models", "measure"], sort=False)
     for (study, models, measure), group in tqdm(groups, unit="measure", mininterval=5):
@@ -176,10 +176,10 @@ def _reasons(group: pd.DataFrame, found: Correlation) -> str:
 def with_q_values(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Adjusts the p-values of all rows together (Benjamini and Hochberg, 1995).
 
-    They are those of the intervals: a small q-value has an interval without 0.
+    They belong to the intervals: with a small q-value, the interval excludes 0.
 
     Args:
-        rows: with `p_value`; those without one are no tests and do not count.
+        rows: with `p_value`; rows without one are not tests and do not count.
 
     Returns:
         The same rows with `q_value`, NaN where there is no test.

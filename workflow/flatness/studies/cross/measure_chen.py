@@ -1,6 +1,6 @@
 """The verb `measure-cross-chen`: adaptive worst-case sharpness at the end of a family's training.
 
-The EPFL study's measure by the *strong* maximiser, on the loss of the compression study,
+This is the EPFL study's measure with the *strong* maximiser, for the loss of the compression study,
 L = 1/(2n) Σ ||f(x) − y||² (half the sum over outputs, mean over images). Batches are the same for
 every model of a family, so that they add no noise to comparisons between models.
 """

@@ -29,7 +29,7 @@ from flatness.studies.epfl.lenet5 import lenet5_images
 from flatness.studies.epfl.networks import LeNet5, fcnn, load_stack
 from flatness.studies.epfl.pools import FcnnPool
 
-#: A model's estimates by measure, or why there are none.
+#: A model's estimates by measure, or the reason why there are none.
 Found = dict[str, Estimate] | str
 
 
@@ -83,7 +83,7 @@ def measure_models(
         states: tensors of the models, (M, ...).
 
     Yields:
-        Each model's estimates, or why there are none.
+        Each model's estimates, or the reason why there are none.
 
     Raises:
         UserError: fewer training samples than asked for.
@@ -118,7 +118,7 @@ def _gats(
 def _fcnn(
     experiment: CrossPoolMeasurement, dataset: Dataset
 ) -> tuple[Callable[[], nn.Module], Tensor]:
-    """How to build the network, and the samples it is measured on."""
+    """How to build the network, and the samples to measure on."""
     training = experiment.training
     pool = FcnnPool(
         dataset,

@@ -1,4 +1,4 @@
-"""Which measures are held against test loss, and where one of them has no definition."""
+"""The measures that are compared with test loss, and where they are not defined."""
 
 #: Measures that `flatness.measures.measure` gives, in the order of tables and figure.
 COMPRESSION = (
@@ -15,17 +15,17 @@ COMPRESSION = (
 )
 
 #: Adaptive worst-case sharpness by sign ascent, on the families; on pools the name ends with the
-#: protocol it was measured by.
+#: measuring protocol.
 STRONG = "worst_case_strong"
 WORST_CASE = "worst_case_"
 
-#: What measures are correlated with: columns of the table of models.
+#: Columns of the table of models with which measures are correlated.
 LOSSES = ("test_loss", "loss_gap")
 
 _NOT_ONE_INPUT = (
     "a node's output depends on its neighbours' features too, so no layer has one input x^l"
 )
-#: Pool to measure to why it is not defined there.
+#: Maps a pool and a measure to the reason why the measure is not defined there.
 NOT_DEFINED = {
     "fcnn": {},
     "lenet5": {},

@@ -2,7 +2,7 @@
 
 The output of a network for node i is its 7 class scores, before the softmax; J_i is their Jacobian
 by the node's own features, those of its neighbours held fixed. All models of a stack share the part
-of the graph that the node depends on, so one backward pass a class serves them all.
+of the graph that the node depends on, so one backward pass per class serves them all.
 """
 
 from collections.abc import Sequence
@@ -39,12 +39,12 @@ class NodeRows:
 def node_rows(parameters: Parameters, graph: Receptive) -> NodeRows:
     """Backward rows of one node.
 
-    Features enter through H = X Wᵀ alone. So with G = ∂f/∂H the Jacobian by the node's own features
-    is G_own W, and the gradient by W is Gᵀ X: no backward pass has to go to the features.
+    Features enter only through H = X Wᵀ. So with G = ∂f/∂H, the Jacobian by the node's own features
+    is G_own W, and the gradient by W is Gᵀ X: no backward pass down to the features is needed.
 
     Args:
         parameters: stacked, (M, ...).
-        graph: what the node's output depends on; the node is its only output.
+        graph: the part on which the node's output depends; the node is its only output.
 
     Returns:
         The rows.

@@ -1,4 +1,4 @@
-"""A pool trained and measured as released, held against what its source gives."""
+"""A pool trained and measured as released, compared with its published sources."""
 
 import math
 
@@ -17,7 +17,7 @@ from flatness.studies.epfl.published import (
 )
 from flatness.studies.epfl.rows import PublishedRange, SourceComparison
 
-#: Standard errors of the difference beyond which two numbers are said to differ.
+#: Number of standard errors of the difference beyond which two numbers differ.
 LARGEST_Z = 3.0
 
 
@@ -30,7 +30,7 @@ def against_source(pool: str, joined: pd.DataFrame, settings: Statistics) -> lis
         settings: resampling.
 
     Returns:
-        One line a source and quantity.
+        One line per source and quantity.
     """
     used = joined[joined["used"]]
     ours, first = own_values(used, settings), joined.iloc[0]
@@ -55,7 +55,7 @@ def against_source(pool: str, joined: pd.DataFrame, settings: Statistics) -> lis
                 source_error=source_error,
                 source_n=source.models,
                 z=z,
-                # On made-up data there is nothing to agree with.
+                # For made-up data there is no source to compare with.
                 differs=abs(z) > LARGEST_Z and not first["demo"],
                 **made,
             )
@@ -75,7 +75,7 @@ def ranges(
         settings: resampling, with the level of the intervals.
 
     Returns:
-        One line a quantity.
+        One line per quantity.
     """
     used, first = joined[joined["used"]], joined.iloc[0]
     ours = own_values(used, settings)

@@ -1,4 +1,4 @@
-"""The audit: what each departure of the released code from the report does to the numbers."""
+"""The audit: the effect of each departure of the released code from the report."""
 
 import math
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def audit_pool(
 
 
 def read_run(run: AuditRun, training: Path, measurements: Path) -> pd.DataFrame:
-    """One row a model of a run, as `join_pool` returns them."""
+    """One row per model of a run, as `join_pool` returns them."""
     trained = [training / run.trained / f"{block}.csv" for block in run.blocks]
     measured = [measurements / run.trained / run.measured / f"{block}.csv" for block in run.blocks]
     joined = join_pool(read_tables(trained, TrainedModel), read_tables(measured, MeasuredModel))
@@ -123,22 +123,22 @@ def mean_columns(used: pd.DataFrame, written: pd.DataFrame) -> dict[str, float]:
 
 
 def mean_and_error(values: pd.Series) -> tuple[float, float]:
-    """Mean over models and its standard error, NaN for one model."""
+    """Mean over models and its standard error, which is NaN for one model."""
     return float(values.mean()), float(values.sem())
 
 
 def ratio_of_means(values: pd.Series, base: pd.Series) -> tuple[float, float]:
     """Ratio R of the means of paired values, with its standard error.
 
-    To first order the error is that of the mean of a − R b over the mean of b: what both share,
-    such as the batches drawn, cancels.
+    To first order, the error is that of the mean of a − R b, divided by the mean of b: common
+    parts, such as the drawn batches, cancel.
 
     Args:
-        values: a, one a model.
+        values: a, one per model.
         base: b of the same models.
 
     Returns:
-        R and its standard error; NaN for no pair, and the error for one.
+        R and its standard error; both NaN without pairs, the error NaN for one pair.
     """
     if not len(values):
         return math.nan, math.nan
@@ -147,13 +147,13 @@ def ratio_of_means(values: pd.Series, base: pd.Series) -> tuple[float, float]:
 
 
 def tau_columns(used: pd.DataFrame, settings: Statistics) -> dict[str, float]:
-    """The columns `tau` to `p_permutation`, NaN where the models are too few."""
+    """The columns `tau` to `p_permutation`, NaN if there are too few models."""
     x, y = used["worst_case_sharpness"], used["test_loss"]
     return correlate(x, y, method="kendall", **settings.model_dump()).columns("tau")
 
 
 def describe(pool: str, run: AuditRun) -> str:
-    """What a protocol does, in words."""
+    """A protocol in words."""
     if run.part == "both":
         return "trained and measured with all defects of the released code"
     name = run.trained if run.part == "training" else run.measured

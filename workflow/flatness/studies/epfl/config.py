@@ -1,4 +1,4 @@
-"""Settings of the EPFL replication: pools of models, and the protocols that they are run by."""
+"""Settings of the EPFL replication: pools of models and their protocols."""
 
 from typing import Literal
 
@@ -17,20 +17,20 @@ KINDS = {"fcnn": "table", "lenet5": "images", "gat": "graph"}
 
 
 class PoolSettings(Frozen):
-    """One pool: models that differ in initial weights and data order only."""
+    """One pool: models that differ only in initial weights and data order."""
 
     dataset: DatasetName
     """Data of the pool: a table for `fcnn`, images for `lenet5`, a graph for `gat`."""
     models: PositiveInt
-    """Models of the pool."""
+    """Number of models."""
     block: PositiveInt
     """Models that one job trains and measures."""
     learning_rate: PositiveFloat
     """Learning rate of training, and step size of the ascent."""
     rho: PositiveFloat
-    """Radius ρ: each weight w moves by ρ|w| at most."""
+    """Radius ρ: each weight w moves by at most ρ|w|."""
     batch_size: PositiveInt
-    """Samples a step."""
+    """Samples per step."""
     min_epochs: PositiveInt
     """Epochs before training may stop."""
     max_epochs: PositiveInt
@@ -38,9 +38,9 @@ class PoolSettings(Frozen):
     train_size: PositiveInt | None = None
     """Training samples; null takes all."""
     execution: Execution
-    """Whether a job's models take each step together or one after the other."""
+    """Models of a job train together, step by step (`stacked`), or one after the other (`loop`)."""
     ascent: Ascent
-    """How the maximum is searched."""
+    """How the maximum is searched for."""
 
     @model_validator(mode="after")
     def _epochs_are_ordered(self) -> "PoolSettings":
@@ -60,7 +60,7 @@ class EpflSettings(Frozen):
     protocol: TrainingProtocol
     """The protocol of the report, or that of the published notebooks with their defects."""
     tolerance: PositiveFloat
-    """Training stops when the epoch's mean loss moves less than this, relatively."""
+    """Training stops when the epoch's mean loss changes by less than this, relatively."""
     pools: dict[Pool, PoolSettings]
     """Pools of models, by name."""
 

@@ -23,13 +23,13 @@ def correlate_pool(
     trained: Annotated[str, typer.Option(help="training protocol")],
     measured: Annotated[str, typer.Option(help="measuring protocol")],
     statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
-    training: Annotated[list[Path], typer.Option(help="training tables, one a block")],
-    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one a block")],
+    training: Annotated[list[Path], typer.Option(help="training tables, one per block")],
+    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one per block")],
     models: Annotated[Path, typer.Option(help="table of models to write")],
     output: Annotated[Path, typer.Option(help="table of correlations to write")],
     published: Annotated[Path, typer.Option(help="table of multiples of the figure to write")],
 ) -> None:
-    """Joins a pool's training and measurements and correlates sharpness with test loss."""
+    """Joins a pool's training and measuring tables and correlates sharpness with test loss."""
     settings = Statistics.model_validate_json(statistics)
     trained_models = read_tables(training, TrainedModel)
     measured_models = read_tables(measurements, MeasuredModel)
@@ -88,7 +88,7 @@ def correlate_pool(
 
 
 def join_pool(trained: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
-    """Puts each model's sharpness beside its losses and says whether the pair can be used.
+    """Joins each model's sharpness with its losses, and says whether the model can be used.
 
     Args:
         trained: rows of `TrainedModel`.

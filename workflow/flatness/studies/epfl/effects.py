@@ -1,6 +1,6 @@
-"""The verb `defect-effects`: what each combination of defects gives, and what each defect does.
+"""The verb `defect-effects`: results of each combination of defects, and effects of each defect.
 
-Every combination has the same seeds. Differences between combinations are taken within them: a
+All combinations have the same seeds, and differences between them are taken within seeds: the
 jackknife leaves one seed out of all combinations at once.
 """
 
@@ -26,17 +26,17 @@ from flatness.studies.epfl.rows import Combination, CrossedModel, DefectEffect
 
 #: The defects of each part, and its place in the key of a combination.
 PARTS = {"training": (TRAINING_DEFECTS, 0), "measuring": (MEASURING_DEFECTS, 1)}
-#: What is compared with the published figure, cell by cell -> the source's name of it.
+#: Quantities of a cell that are compared with the published figure -> their names in the source.
 QUANTITIES = {"tau": "tau", "mean_sharpness": "worst_case_sharpness", "mean_test_loss": "test_loss"}
 
 
 def defect_effects(
     statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
-    models: Annotated[list[Path], typer.Option(help="tables of cross-defects, one a block")],
+    models: Annotated[list[Path], typer.Option(help="tables of cross-defects, one per block")],
     cells: Annotated[Path, typer.Option(help="table of combinations to write")],
     output: Annotated[Path, typer.Option(help="table of effects to write")],
 ) -> None:
-    """Holds every combination against the published figure and finds the defects' effects."""
+    """Compares every combination with the published figure and computes the defects' effects."""
     settings = Statistics.model_validate_json(statistics)
     table = read_tables(models, CrossedModel)
     seeds = sorted(table["seed"].unique())
@@ -61,15 +61,15 @@ def defect_effects(
 
 
 def leave_one_out(used: pd.DataFrame, seeds: list[int]) -> np.ndarray:
-    """τ, mean sharpness and mean test loss of a cell, whole and without each seed.
+    """τ, mean sharpness and mean test loss of a cell, with all seeds and without each seed.
 
     Args:
         used: the usable models.
         seeds: of all models of the factorial, n.
 
     Returns:
-        (n + 1, 3) in the order of `QUANTITIES`, the whole cell first; a seed that the cell lacks
-        leaves it whole.
+        (n + 1, 3) in the order of `QUANTITIES`, the whole cell first; leaving out a seed that the
+        cell lacks does not change it.
     """
     x, y = used["worst_case_sharpness"].to_numpy(), used["test_loss"].to_numpy()
     place = {seed: index for index, seed in enumerate(used["seed"])}
@@ -90,7 +90,7 @@ def leave_one_out(used: pd.DataFrame, seeds: list[int]) -> np.ndarray:
 
 
 def jackknife(values: np.ndarray, confidence: float) -> tuple[float, float, float, float]:
-    """Estimate, standard error and t interval from the whole and without each of n seeds.
+    """Estimate, standard error and t interval from the values with all and without each seed.
 
     Args:
         values: (n + 1,), the whole first.
@@ -112,7 +112,7 @@ def combination_rows(
     settings: Statistics,
     shared: dict[str, object],
 ) -> Iterator[Combination]:
-    """One row a combination, held against the published figure in all three quantities.
+    """One row per combination, compared with the published figure in all three quantities.
 
     Args:
         table: rows of `CrossedModel`.
@@ -186,7 +186,7 @@ def contrasts(
     """Differences between the cells of a full factorial.
 
     Args:
-        cells: what each combination of defects gives, any shape.
+        cells: values of each combination of defects, any shape.
         known: all defects.
 
     Yields:
@@ -207,6 +207,6 @@ def contrasts(
 
 
 def _contrast(cells: dict[frozenset[str], np.ndarray], names: tuple[str, ...]) -> np.ndarray:
-    """Mean of the cells with an even number of `names` absent less that with an odd one."""
+    """Mean of the cells that lack an even number of `names` minus that of the other cells."""
     signs = {cell: (-1) ** len(set(names) - cell) for cell in cells}
     return 2 * sum(sign * cells[cell] for cell, sign in signs.items()) / len(cells)

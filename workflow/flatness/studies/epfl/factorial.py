@@ -1,8 +1,8 @@
 """The verb `cross-defects`: a pool's models under every combination of the released code's defects.
 
-All combinations of training defects, each measured as written and as released; and all combinations
-of measuring defects on models trained as written and as released. A combination is no job of its
-own: there are some 150 of them, and most take seconds.
+It covers all combinations of training defects, each measured as written and as released, and all
+combinations of measuring defects, on models trained as written and as released. There are some 150
+combinations, and most take seconds, so a combination is not a separate job.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def cross_defects(
     scratch: Annotated[Path, typer.Option(help="folder of resumable state")],
     output: Annotated[Path, typer.Option(help="table of models to write")],
 ) -> None:
-    """Trains and measures models under every combination; killed and run again, it goes on."""
+    """Trains and measures models under every combination; resumes after a kill."""
     study = EpflSettings.model_validate_json(settings)
     (pool,) = study.pools
     dataset = load(data)
@@ -78,7 +78,7 @@ def run_training(
         scratch: folder of the resumable state of one training, below this one.
 
     Yields:
-        One row a model and measuring protocol.
+        One row per model and measuring protocol.
     """
     block = {"block": len(seeds)}
     settings = training(study, pool, trained, device).model_copy(update=block)

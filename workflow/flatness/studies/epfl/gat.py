@@ -1,9 +1,9 @@
 """A stack of two-layer graph attention networks that share one graph.
 
 Each model equals torch_geometric.nn.GAT(words, 8, num_layers=2, out_channels=7, dropout=0.6,
-act="elu") with one head, parameter names included. Only nodes that the wanted outputs depend on
-are computed, and the product of the sparse word matrix with the first weights is one for all
-models. Tensors are node-major, (nodes or edges, M, channels): rows to gather are contiguous.
+act="elu") with one head, parameter names included. Only nodes on which the requested outputs depend
+are computed, and one product of the sparse word matrix with the first weights serves all models.
+Tensors are node-major, (nodes or edges, M, channels), so that gathered rows are contiguous.
 """
 
 import warnings
@@ -38,7 +38,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class Receptive:
-    """All that the outputs of some nodes depend on.
+    """The part of a graph on which the outputs of some nodes depend.
 
     Attributes:
         words: sparse CSR (inputs, words), features of the nodes within two hops.
@@ -52,12 +52,12 @@ class Receptive:
 
 
 def receptive(features: Tensor, edge_index: Tensor, nodes: Tensor, dtype: torch.dtype) -> Receptive:
-    """Cuts out of a graph what the outputs of `nodes` depend on.
+    """Extracts the part of a graph on which the outputs of `nodes` depend.
 
     Args:
         features: (n, words), any numeric type; stored sparse.
         edge_index: int64 (2, edges), source above target; self-loops are replaced.
-        nodes: int64 (outputs,), distinct, in the order that the outputs shall have.
+        nodes: int64 (outputs,), distinct, in the order of the outputs.
         dtype: of the features.
 
     Returns:
@@ -67,7 +67,7 @@ def receptive(features: Tensor, edge_index: Tensor, nodes: Tensor, dtype: torch.
     first, inputs = _hop(edge_index, middle, len(features))
     words = features[inputs].to(dtype)
     with warnings.catch_warnings():
-        # PyTorch calls sparse CSR a beta feature, once in every job's log.
+        # PyTorch warns that sparse CSR is in beta, once in every job's log.
         warnings.simplefilter("ignore", UserWarning)
         sparse, transposed = words.to_sparse_csr(), words.t().to_sparse_csr()
     return Receptive(sparse, transposed, (first, second))
@@ -134,7 +134,8 @@ def gat_log_probabilities(
     Args:
         parameters: stacked, named as in PyG.
         graph: the part of the graph to compute.
-        generators: one a model, for dropout on attention and hidden features; None switches it off.
+        generators: one per model, for dropout on attention and hidden features; None switches it
+            off.
 
     Returns:
         (outputs, M, classes).
@@ -196,7 +197,7 @@ def _dropout_masks(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draws the scaled keep-masks of dropout.
 
-    Each model draws from its own generator, so that it is the same in any stack.
+    Each model has its own generator, so its masks are the same in any stack.
 
     Returns:
         Masks of the first attention (E, M), hidden (outputs, M, 8), second attention (E, M).

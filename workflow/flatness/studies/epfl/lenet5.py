@@ -38,7 +38,7 @@ class LeNet5Images:
 def lenet5_images(
     dataset: Dataset, train_size: int | None, device: str, dtype: torch.dtype = torch.float32
 ) -> LeNet5Images:
-    """Normalises a data set of grey 28×28 images once, so that a batch is one gather."""
+    """Normalises a data set of grey 28×28 images once, so that a batch needs only a gather."""
     dataset = subset_classes_and_size(dataset, train_size=train_size)
     parts = {}
     for part in ("train", "test"):
@@ -54,7 +54,7 @@ def lenet5_images(
 def train_lenet5(
     images: LeNet5Images, settings: PoolTraining, seeds: Sequence[int], scratch: Scratch
 ) -> list[TrainingOutcome]:
-    """Trains one LeNet-5 a seed; killed and started again, it goes on after the last epoch saved.
+    """Trains one LeNet-5 per seed; after a kill, it resumes after the last saved epoch.
 
     Args:
         images: training and test set.
@@ -94,7 +94,7 @@ def _train_model(
 def _resume(
     settings: PoolTraining, seed: int, scratch: Scratch, images: LeNet5Images
 ) -> tuple[LeNet5, list[float], list[float] | None]:
-    """The model as the scratch folder has it, or a fresh one."""
+    """The model from the scratch folder, or a fresh one."""
     model = initial_lenet5(seed, default_init="default_init" in settings.defects)
     model = model.to(images.train[0]).to(memory_format=torch.channels_last)
     saved = scratch.load(checkpoint_name(seed))

@@ -67,11 +67,11 @@ def measured_rows(
         dataset: the pool's data.
         states: tensors of the models, (M, ...).
         seeds: of the models.
-        reasons: why a model diverged, empty where it did not.
+        reasons: why a model diverged, empty if it did not.
         scratch: folder of resumable state.
 
     Returns:
-        One row a model, those that diverged too.
+        One row per model, including diverged models.
     """
     kept = [index for index, reason in enumerate(reasons) if not reason]
     usable = {name: values[kept] for name, values in states.items()}
@@ -115,8 +115,8 @@ def measure_models(
 ) -> Tensor:
     """Loss rises of trained models under one measuring protocol.
 
-    A model's batches depend on its seed and `settings.seed` only: the same in any block, and the
-    same under every protocol that draws the same number of them.
+    A model's batches depend only on its seed and `settings.seed`. They are the same in any block,
+    and under every protocol that draws the same number of batches.
 
     Args:
         settings: the measuring protocol.

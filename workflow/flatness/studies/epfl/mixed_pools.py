@@ -1,11 +1,11 @@
-"""The FCNN pool that the published figure seems to show: weights of two pools, mixed.
+"""The FCNN pool that the published figure seems to show: a mixture of the weights of two pools.
 
 The notebook saves each model's weights after training and after its ascent, by the model's number.
-What it prints in training and in the ascent differs by the sharpness of the figure, as the two
-distributions show; yet over the models the two losses are uncorrelated. Models that are trained and
-climbed at the report's learning rate, 0.014, give the losses that the ascent prints; the training
-that is printed has 0.102. So the weights after the ascent seem to be of an earlier pool. The
-numbers are in `published/fcnn_printed.csv`.
+The losses that it prints in training and in the ascent differ by the sharpness of the figure, as
+their distributions show; yet over the models the two losses are uncorrelated. Training and ascent
+at the report's learning rate, 0.014, give the losses that the ascent prints, while the printed
+training has 0.102. So the weights after the ascent seem to come from an earlier pool. The numbers
+are in `published/fcnn_printed.csv`.
 """
 
 import numpy as np
@@ -20,16 +20,16 @@ EARLIER = "+".join(name for name in TRAINING if name != "found_learning_rate")
 
 
 def mixed_pool(table: pd.DataFrame) -> pd.DataFrame:
-    """Models trained as released, their sharpness that of the figure's kind.
+    """Models trained as released, with a sharpness like that of the figure.
 
-    A model meets the climbed weights of the next seed, as those of its own seed began at the same
-    initial weights.
+    A model is paired with the climbed weights of the next seed, since those of its own seed began
+    at the same initial weights.
 
     Args:
         table: rows of `CrossedModel` of the FCNN.
 
     Returns:
-        The rows measured `MIXED`; none where the table lacks either pool.
+        The rows measured `MIXED`; none if the table lacks one of the pools.
     """
     measured = table[(table["measured"] == "released") & table["used"]].set_index("seed")
     climbed = measured[measured["trained"] == EARLIER].sort_index()

@@ -24,7 +24,8 @@ def fcnn(features: int, *, elu_output: bool = False) -> nn.Sequential:
 
     Args:
         features: inputs.
-        elu_output: False is ReLU between the layers, True is ELU after each, the last included.
+        elu_output: False uses ReLU between the layers, True uses ELU after every layer, even the
+            last.
 
     Returns:
         The module, with PyTorch's default initial weights.
@@ -36,7 +37,7 @@ def fcnn(features: int, *, elu_output: bool = False) -> nn.Sequential:
 
 
 def stacked_fcnn(parameters: Parameters, inputs: Tensor, *, elu_output: bool = False) -> Tensor:
-    """Outputs of a stack of `fcnn`s in one batched product a layer.
+    """Outputs of a stack of `fcnn`s in one batched product per layer.
 
     Args:
         parameters: named as in `fcnn`, with a leading dimension M.
@@ -106,7 +107,7 @@ def load_stack(path: Path) -> tuple[Parameters, list[int], list[str]]:
         path: checkpoints that `train-epfl` wrote.
 
     Returns:
-        Tensors of all models (M, ...), their seeds, and why each diverged, empty where it did not.
+        Tensors of all models (M, ...), their seeds, and why each diverged, empty if it did not.
 
     Raises:
         DataError: the file is missing, unreadable or damaged; names it.
@@ -117,5 +118,5 @@ def load_stack(path: Path) -> tuple[Parameters, list[int], list[str]]:
 
 
 def stack(models: Sequence[Parameters]) -> Parameters:
-    """Puts the tensors of several models behind one leading dimension M."""
+    """Stacks the tensors of several models along a leading dimension M."""
     return {name: torch.stack([model[name] for model in models]) for name in models[0]}

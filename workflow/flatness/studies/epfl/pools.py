@@ -1,7 +1,7 @@
-"""The pools whose small models train and are measured stacked: the FCNN and the GAT.
+"""The pools whose small models are trained and measured in stacks: the FCNN and the GAT.
 
-A pool knows its data and turns stacked parameters (M, ...) and a batch of training samples into
-the models' losses (M,).
+A pool contains its data, and computes the models' losses (M,) from stacked parameters (M, ...) and
+a batch of training samples.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Evaluation:
 
 
 class StackedPool(Protocol):
-    """What training and measuring ask of a pool."""
+    """The interface of a pool for training and measuring."""
 
     samples: int
 
@@ -46,7 +46,7 @@ class StackedPool(Protocol):
         """Fresh parameters, one model a seed."""
 
     def batch(self, indices: Tensor) -> Tensor:
-        """The form that `losses` wants of training sample numbers (M, ..., b)."""
+        """Training sample numbers (M, ..., b) in the form that `losses` takes."""
 
     def losses(
         self,
@@ -157,7 +157,7 @@ class GatPool:
     Args:
         dataset: a graph.
         train_size: must be None; the split has few training nodes already.
-        defects: training defects, from `defects.gat.TRAINING`; they change no data.
+        defects: training defects, from `defects.gat.TRAINING`; they do not change data.
         device: kind of device.
         dtype: of data and parameters.
         split: must be 0, the published one.

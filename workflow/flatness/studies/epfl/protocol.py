@@ -1,4 +1,4 @@
-"""What the training protocol says for every pool: when a model stops, and what becomes of it."""
+"""The training protocol of every pool: when a model stops, and its state then."""
 
 import math
 from dataclasses import dataclass, replace
@@ -10,13 +10,13 @@ from flatness.studies.epfl.slices import PoolTraining
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """Stop when the epoch's mean minibatch loss moves less than a share of itself.
+    """Stop when the epoch's mean minibatch loss changes by less than a share of itself.
 
     Attributes:
         min_epochs: epochs trained in any case.
         max_epochs: epochs trained at most.
         tolerance: share of the previous epoch's loss.
-        signed: count a rise as moving less than the tolerance, so that it stops too.
+        signed: whether a rise counts as a change below the tolerance, so that it also stops.
     """
 
     min_epochs: int
@@ -29,7 +29,7 @@ class StoppingRule:
         """The rule of a pool's settings."""
         signed = "signed_stopping" in settings.defects
         max_epochs = MAX_EPOCHS if signed else settings.max_epochs
-        # The notebook counts epochs from 0 and asks from number `min_epochs` on.
+        # The notebook counts epochs from 0 and applies the rule from number `min_epochs` on.
         late = "late_stopping" in settings.defects
         return cls(settings.min_epochs + late, max_epochs, settings.tolerance, signed)
 
@@ -66,7 +66,7 @@ class TrainingOutcome:
 
     @property
     def reason(self) -> str:
-        """Why the model counts as diverged; empty where it does not."""
+        """Why the model counts as diverged; empty if it does not."""
         if not math.isfinite(self.epoch_losses[-1]):
             return f"the loss was {self.epoch_losses[-1]} in epoch {len(self.epoch_losses)}"
         for name in ("train_loss", "test_loss"):

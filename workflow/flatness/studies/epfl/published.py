@@ -1,4 +1,4 @@
-"""What is published of the EPFL pools: τ and p, the scatter plots as numbers, runs of the code."""
+"""Published results of the EPFL pools: τ and p, numbers of the scatter plots, runs of the code."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from flatness.statistics.correlations import correlate
 from flatness.statistics.settings import Statistics
 
 FOLDER = Path(__file__).parent / "published"
-#: What the values read off the published plots have for their source.
+#: Name of the source of values read off the published plots.
 FIGURE = "published figure"
 #: τ and p of the report, section IV and figure 1.
 PUBLISHED = {"fcnn": (-0.311, 0.0014), "lenet5": (-0.180, 0.0645), "gat": (-0.185, 0.0576)}
@@ -25,11 +25,11 @@ class SourceValue:
     """One number that a protocol as released should give.
 
     Attributes:
-        source: where it is from.
+        source: its source.
         quantity: sharpness, sharpness_sd, test_loss, test_loss_sd, test_accuracy or tau.
         value: the number.
         error: its standard error; NaN where it is not known.
-        models: behind it.
+        models: number of models.
     """
 
     source: str
@@ -40,22 +40,22 @@ class SourceValue:
 
 
 def scatter(pool: str) -> pd.DataFrame:
-    """The published scatter of a pool, one row a dot: columns sharpness and test_loss."""
+    """The published scatter of a pool, one row per dot: columns sharpness and test_loss."""
     return pd.read_csv(FOLDER / f"{pool}.csv")
 
 
 def printed() -> pd.DataFrame:
-    """What the FCNN's notebook prints, one row a model: columns train_loss and climbed_loss."""
+    """The output of the FCNN's notebook, one row per model: columns train_loss and climbed_loss."""
     return pd.read_csv(FOLDER / "fcnn_printed.csv", index_col="model")
 
 
 def reading_error(pool: str, column: str) -> float:
-    """How far a dot may be misplaced, the same way for all dots of a plot."""
+    """How far all dots of a plot may be misplaced together."""
     return HALF_DOT[column] * float(np.ptp(scatter(pool)[column]))
 
 
 def published_interval(pool: str, settings: Statistics) -> tuple[float, float]:
-    """Interval of the published τ, over the dots of its plot as over our models."""
+    """Interval of the published τ over the dots of its plot, as for our models."""
     dots = scatter(pool)
     found = correlate(
         dots["worst_case_sharpness"], dots["test_loss"], method="kendall", **settings.model_dump()
@@ -64,14 +64,15 @@ def published_interval(pool: str, settings: Statistics) -> tuple[float, float]:
 
 
 def source_values(pool: str, settings: Statistics) -> Iterator[SourceValue]:
-    """All that is known of a pool under the released protocol.
+    """All published numbers of a pool under the released protocol.
 
     Args:
         pool: fcnn, lenet5 or gat.
         settings: resampling of the published τ.
 
     Yields:
-        Mean and spread of the published scatter, its τ, then what the code gave when run again.
+        Mean and spread of the published scatter plot, its τ, then results of the code when run
+        again.
     """
     dots, source = scatter(pool), FIGURE
     for column in ("worst_case_sharpness", "test_loss"):
@@ -90,7 +91,7 @@ def mean_and_spread(values: pd.Series) -> tuple[tuple[float, float], tuple[float
     """Mean and standard deviation over models, each with its standard error.
 
     Args:
-        values: one a model.
+        values: one per model.
 
     Returns:
         The mean with its error, and the deviation with that of the jackknife; NaN for too few.

@@ -1,9 +1,9 @@
-"""How much of a pool's spread of sharpness is between models, and τ corrected for the rest.
+"""The share of a pool's variance of sharpness between models, and τ corrected for the rest.
 
-A model's sharpness is a mean over restarts, which draw batches of their own. That noise enters the
-ranks of a pool and pulls τ towards zero. The correction is approximate: it takes τ for that of a
-binormal pair, whose correlation r = sin(πτ/2) Spearman's attenuation formula divides by the root of
-the reliability.
+A model's sharpness is a mean over restarts, which draw their own batches. This noise affects the
+ranks in a pool and pulls τ towards zero. The correction is approximate: it assumes a binormal pair
+with correlation r = sin(πτ/2), and divides r by the root of the reliability (Spearman's attenuation
+formula).
 """
 
 import math
@@ -16,11 +16,11 @@ def reliability(values: pd.Series, errors: pd.Series) -> float:
     """Share of the variance between models that is not the variance of their restarts' means.
 
     Args:
-        values: sharpness, one a model.
+        values: sharpness, one per model.
         errors: its standard error over restarts.
 
     Returns:
-        At least 0; NaN where an error is missing, for fewer than 2 models and equal values.
+        At least 0; NaN if an error is missing, for fewer than 2 models and for equal values.
     """
     variance = float(values.var())
     if not variance > 0:

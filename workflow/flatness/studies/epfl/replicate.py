@@ -1,8 +1,8 @@
-"""The sampling distribution of τ: independent replications of a pool, each correlated by itself.
+"""The sampling distribution of τ over independent replications of a pool.
 
-Replications on one split share the data, as the models of a pool do: their spread is that over
-initial weights and data orders. Where splits are drawn too, they are what the mean's interval
-counts: replications on one split are no independent evidence of another's.
+Replications on one split share the data, like the models of a pool: their spread comes from initial
+weights and data orders. If splits are drawn, too, the interval of the mean is over splits, since
+replications on one split say nothing about another split.
 """
 
 import math
@@ -38,8 +38,8 @@ def replicate_pool(
     measured: Annotated[str, typer.Option(help="measuring protocol")],
     size: Annotated[int, typer.Option(help="models in one replication")],
     statistics: Annotated[str, typer.Option(help="resampling settings, as JSON")],
-    training: Annotated[list[Path], typer.Option(help="training tables, one a block")],
-    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one a block")],
+    training: Annotated[list[Path], typer.Option(help="training tables, one per block")],
+    measurements: Annotated[list[Path], typer.Option(help="measurement tables, one per block")],
     models: Annotated[Path, typer.Option(help="table of models to write")],
     replications: Annotated[Path, typer.Option(help="table of replications to write")],
     output: Annotated[Path, typer.Option(help="table of the distribution to write")],
@@ -146,7 +146,7 @@ def tau_distribution(
     count, mean = len(units), float(np.mean(units))
     t = float(stats.t.ppf((1 + confidence) / 2, count - 1)) if count > 1 else math.nan
     error = float(np.std(units, ddof=1) / math.sqrt(count)) if count > 1 else math.nan
-    # Without two replications on any split the two spreads cannot be told apart.
+    # Without two replications on any split, the two spreads cannot be separated.
     parts = between**2 + within**2 if several else within**2
     deviation = float(np.std(units, ddof=1)) if math.isnan(parts) and several else math.sqrt(parts)
     of_mean, of_one = t * error, t * math.hypot(deviation, error)
@@ -168,10 +168,10 @@ def tau_distribution(
 def spread_of_splits(taus: np.ndarray, splits: np.ndarray) -> tuple[float, float]:
     """Standard deviation of τ between splits, and between replications on one split.
 
-    The first is that of the splits' means, less what replications alone would give.
+    The first is the spread of the splits' means, minus the part due to replications.
 
     Args:
-        taus: one a replication, (R,).
+        taus: one per replication, (R,).
         splits: of each, (R,).
 
     Returns:

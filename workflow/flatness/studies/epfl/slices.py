@@ -1,4 +1,4 @@
-"""What a job of training or of measuring reads: all that determines its numbers but the seeds."""
+"""What a training or measuring job reads: all that determines its numbers, except the seeds."""
 
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ class Ascent(Frozen):
     steps: PositiveInt
     """Gradient steps of one ascent."""
     restarts: Annotated[int, Field(ge=2)]
-    """Ascents a model, each on a new batch."""
+    """Ascents per model, each on a new batch."""
     batch_size: PositiveInt
     """Training samples in one batch, drawn with replacement."""
 
@@ -26,8 +26,8 @@ class Ascent(Frozen):
 class PoolTraining(Frozen):
     """All that determines the trained weights of one pool, apart from the seeds.
 
-    `defects` are names from `defects.TRAINING_DEFECTS[pool]`: none is the written protocol, all the
-    released one. `split` is the train/test split, 0 that of the report.
+    `defects` are names from `defects.TRAINING_DEFECTS[pool]`: the written protocol has none, the
+    released one has all. `split` is the train/test split; 0 is that of the report.
     """
 
     pool: Pool

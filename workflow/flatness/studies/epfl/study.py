@@ -1,4 +1,4 @@
-"""What surrounds the pools: their replications, and the audit of the released code's defects."""
+"""Replications of the pools, and the audit of the released code's defects."""
 
 from typing import Literal, TypeVar
 
@@ -17,11 +17,11 @@ class Replications(Frozen):
     """Independent pools of the same settings: replication r of M models has seeds rM … (r+1)M−1."""
 
     count: PositiveInt
-    """Pools, the main one included as replication 0."""
+    """Number of pools, including the main pool as replication 0."""
     block: PositiveInt
     """Models that one job trains and measures, beyond the main pool."""
     splits: PositiveInt = 1
-    """Train/test splits, each with the same number of pools; the first is the report's."""
+    """Number of train/test splits, each with equally many pools; the first is the report's."""
 
     @model_validator(mode="after")
     def _splits_have_equal_shares(self) -> "Replications":
@@ -33,8 +33,8 @@ class Replications(Frozen):
 class Audit(Frozen):
     """How many of a pool's models are audited, counted from seed 0.
 
-    With `together`, one job measures all that the audits of such pools need. Where measuring takes
-    seconds, this saves the start of a job for each protocol. It changes no result.
+    With `together`, one job measures everything that such audits need. If measuring takes seconds,
+    this saves starting a job for each protocol. It does not change results.
     """
 
     models: PositiveInt
@@ -42,16 +42,16 @@ class Audit(Frozen):
     few: PositiveInt
     """Models measured under the costly protocols, and retrained with each training defect."""
     costly: tuple[str, ...]
-    """Measuring protocols that take long."""
+    """Measuring protocols that take a long time."""
     together: bool = False
-    """One job measures all audits that say so."""
+    """Whether one job measures all audits that have this option."""
 
 
 class Factorial(Frozen):
     """A pool under every combination of the released code's defects."""
 
     models: PositiveInt
-    """Models: the first so many seeds."""
+    """Number of models; their seeds are counted from 0."""
     block: PositiveInt
     """Models that one job trains and measures under all combinations."""
 
@@ -68,8 +68,8 @@ class AuditRun(Frozen):
         part: what departs from the written protocol: measuring, training, or both.
         trained: training protocol.
         measured: measuring protocol.
-        models: the first so many seeds.
-        blocks: of seeds, which hold these models at least.
+        models: how many, with seeds counted from 0.
+        blocks: blocks of seeds that contain these models.
     """
 
     part: Part
@@ -87,7 +87,7 @@ class AuditPlan(Frozen):
 
 
 class EpflStudy(EpflSettings):
-    """The pools and what is done around them; a pool that a part does not name has no such part."""
+    """The pools, their replications, audits and factorials; a pool that is not named has none."""
 
     replications: dict[Pool, Replications]
     """Independent pools of the same settings, by pool."""
@@ -136,7 +136,7 @@ class EpflStudy(EpflSettings):
         return [*main, *more, *audited, *crossed]
 
     def only(self, pool: str) -> EpflSettings:
-        """The study of one pool, and nothing around it."""
+        """The study of one pool, without replications, audit and factorial."""
         settings = {"pools": {pool: self.pools[pool]}}
         return EpflSettings(protocol=self.protocol, tolerance=self.tolerance, **settings)
 
@@ -152,7 +152,7 @@ class EpflStudy(EpflSettings):
         return [*main.blocks, *more]
 
     def of_block(self, settings: Slice, block: str) -> Slice:
-        """The settings of one job: beyond the main pool, a block is a stack of its own size.
+        """The settings of one job; beyond the main pool, a block has its own stack size.
 
         Args:
             settings: of the pool.
@@ -170,12 +170,12 @@ class EpflStudy(EpflSettings):
         return settings.model_copy(update={"block": len(seeds), "split": split})
 
     def audit_plan(self, pool: str) -> AuditPlan:
-        """Every protocol of a pool's audit: measuring ones, then training ones, then all at once.
+        """Every protocol of a pool's audit: measuring, then training protocols, then all at once.
 
         The training part begins with the written protocol on the same few models.
 
         Args:
-            pool: one that is audited.
+            pool: an audited pool.
 
         Returns:
             What the audit's job reads.
@@ -206,7 +206,7 @@ class EpflStudy(EpflSettings):
         return AuditPlan(pool=pool, runs=runs)
 
     def parts(self, pool: str) -> dict[str, str]:
-        """Blocks that hold the first models of a block of the main pool, and that block."""
+        """Maps each block of a few models to the block of the main pool that contains them."""
         found = {}
         for run in self.audit_plan(pool).runs if pool in self.audit else ():
             for block in set(run.blocks) - set(self.pools[pool].blocks):
@@ -216,7 +216,7 @@ class EpflStudy(EpflSettings):
 
     @property
     def released_pools(self) -> list[str]:
-        """Pools of which the audit trains and measures every model as released."""
+        """Pools whose audit trains and measures every model as released."""
         return [name for name, audit in self.audit.items() if audit.few == self.pools[name].models]
 
 
@@ -235,5 +235,5 @@ def trained_protocols(pool: str) -> list[str]:
         Their names.
     """
     alone = list(TRAINING_DEFECTS[pool])
-    # A pool's only defect alone is the released protocol.
+    # If a pool has only one defect, this defect alone is the released protocol.
     return ["written", *(alone if len(alone) > 1 else []), "released"]

@@ -1,4 +1,4 @@
-"""The verb `take-epfl`: some models of a trained block as a block of their own."""
+"""The verb `take-epfl`: makes a separate block of some models of a trained block."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,12 +19,14 @@ def take_models(
     output: Annotated[Path, typer.Option(help="checkpoints to write")],
     table: Annotated[Path, typer.Option(help="table of models to write")],
 ) -> None:
-    """Copies models of a block, so that a costly measurement takes no more of them."""
+    """Copies some models of a block, so that a costly measurement runs only on these."""
     wanted = seeds_of(seeds)
     models, metadata = load_checkpoints(checkpoints)
     missing = [seed for seed in wanted if seed not in metadata["seeds"]]
     if missing:
-        raise UserError(f"{checkpoints}: no model of seed {missing[0]}; take seeds that it holds")
+        raise UserError(
+            f"{checkpoints}: no model of seed {missing[0]}; take seeds that it contains"
+        )
     kept = [metadata["seeds"].index(seed) for seed in wanted]
     chosen = {name: [metadata[name][index] for index in kept] for name in ("seeds", "reasons")}
     rows = read_table(training, TrainedModel)

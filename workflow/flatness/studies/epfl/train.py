@@ -27,7 +27,7 @@ def train_pool(
     output: Annotated[Path, typer.Option(help="checkpoints to write")],
     table: Annotated[Path, typer.Option(help="table of models to write")],
 ) -> None:
-    """Trains models that differ in initial weights and data order only."""
+    """Trains models that differ only in initial weights and data order."""
     settings = PoolTraining.model_validate_json(experiment)
     dataset = load(data)
     outcomes = train_models(settings, dataset, seeds_of(seeds), scratch)
@@ -73,7 +73,7 @@ def trained_rows(
 def train_models(
     settings: PoolTraining, dataset: Dataset, seeds: range, scratch: Path
 ) -> list[TrainingOutcome]:
-    """Trains one model a seed, in the order of the seeds.
+    """Trains one model per seed, in the order of the seeds.
 
     Args:
         settings: all that determines the weights, apart from the seeds.
@@ -82,7 +82,7 @@ def train_models(
         scratch: folder of resumable state; only LeNet-5 takes long enough to need it.
 
     Returns:
-        The models, diverged ones too.
+        The models, including diverged ones.
 
     Raises:
         UserError: LeNet-5 was asked for stacked.
@@ -100,7 +100,7 @@ def train_models(
 
 
 def training_samples(settings: PoolTraining, dataset: Dataset) -> int:
-    """Training samples that a pool's models see: images, rows of a table, nodes of a graph."""
+    """Number of training samples of a pool: images, rows of a table, nodes of a graph."""
     if settings.pool == "lenet5":
         return settings.train_size or len(dataset.tensors["train_targets"])
     return stacked_pool(settings, dataset).samples

@@ -1,4 +1,4 @@
-"""Trains small models stacked: one batched step for all, each stopping by itself."""
+"""Trains small models in a stack: one batched step for all; each stops independently."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,7 +18,7 @@ from flatness.studies.epfl.slices import PoolTraining
 def train_stack(
     pool: StackedPool, settings: PoolTraining, seeds: Sequence[int]
 ) -> list[TrainingOutcome]:
-    """Trains one model a seed; those that stop leave the stack, the others go on.
+    """Trains one model per seed; models that stop leave the stack, the others continue.
 
     Args:
         pool: data and network.
@@ -91,10 +91,10 @@ def step_losses(
     Args:
         pool: data and network.
         settings: batch size, training defects.
-        generators: one a model.
+        generators: one per model.
 
     Yields:
-        Functions of the stack's parameters to losses (M,).
+        Functions that map the stack's parameters to losses (M,).
     """
     order = torch.stack([torch.randperm(pool.samples, generator=one) for one in generators])
     for indices in order.split(settings.batch_size, dim=1):

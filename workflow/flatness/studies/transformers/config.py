@@ -1,4 +1,4 @@
-"""Settings of the transformer study: which models, how they are trained and how measured."""
+"""Settings of the transformer study: the models, their training and their measuring."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,20 +19,20 @@ from flatness.studies.transformers.pretrained import DOWNLOAD, IMAGES_DIR, WEIGH
 Share = Annotated[float, Field(ge=0, lt=1)]
 Device = Literal["cpu", "cuda"]
 
-#: Relative paths in the configuration start at the folder that holds `config/`.
+#: Relative paths in the configuration start at the folder that contains `config/`.
 PROJECT = Path(__file__).parents[4]
 
 
 class VitModel(Frozen):
     """One model: a constructor registered with timm, and the exact arguments it is called with.
 
-    Pretrained models are their tag alone, as "levit_128.fb_dist_in1k".
+    A pretrained model is given by its tag alone, such as "levit_128.fb_dist_in1k".
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
     """Name of the model in tables."""
     constructor: str
-    """Name that timm registers."""
+    """Name of the constructor in timm's registry."""
     image_size: PositiveInt | None = None
     """Side in pixels that images are scaled to; null leaves them as they are."""
     arguments: dict[str, Any] = Field(default_factory=dict)
@@ -40,18 +40,18 @@ class VitModel(Frozen):
 
 
 class Adam(Frozen):
-    """The released MLS: how far a perturbed output moves, maximised over the perturbation."""
+    """The released MLS: how far a perturbed output moves, maximised over perturbations."""
 
     steps: PositiveInt
     """Steps of Adam."""
     learning_rate: PositiveFloat
     """Learning rate of Adam."""
     start: PositiveFloat
-    """Standard deviation of the first perturbation of a pixel."""
+    """Standard deviation of the initial perturbation of a pixel."""
 
 
 class PowerIteration(Frozen):
-    """The defined MLS: largest singular value of the Jacobian."""
+    """MLS by its definition: the largest singular value of the Jacobian."""
 
     tolerance: PositiveFloat
     """Relative residual below which the iteration ends."""
@@ -60,12 +60,12 @@ class PowerIteration(Frozen):
 
 
 class Counts(Frozen):
-    """How often to draw: at least, then as long as needed."""
+    """How many draws to make, between a minimum and a maximum."""
 
     least: Annotated[int, Field(ge=2)]
-    """Draws at least."""
+    """Minimum number of draws."""
     most: PositiveInt
-    """Draws at most."""
+    """Maximum number of draws."""
 
     @model_validator(mode="after")
     def _are_ordered(self) -> "Counts":
@@ -75,12 +75,12 @@ class Counts(Frozen):
 
 
 class Rounds(Counts):
-    """The better average-case sharpness: rounds of one pair ±δ and some images, all of them new."""
+    """The better average-case sharpness: each round has a new pair ±δ and new images."""
 
     images: PositiveInt
-    """New images a round."""
+    """New images per round."""
     tolerance: PositiveFloat
-    """Relative standard error over rounds at which drawing ends."""
+    """Drawing ends at this relative standard error over rounds."""
 
 
 class Perturbations(Frozen):
@@ -89,46 +89,46 @@ class Perturbations(Frozen):
     rho: PositiveFloat
     """Standard deviation of the noise, relative to each weight."""
     stack: PositiveInt
-    """Perturbed copies of the model that are held and run at once: bounds memory."""
+    """Perturbed copies of the model that run at once; limits memory."""
     single: Counts
     """The released estimator: a new perturbation for each image."""
     pairs: Rounds
-    """The better estimator: rounds of one pair ±δ and new images."""
+    """The better estimator: a new pair ±δ and new images in each round."""
 
 
 class Measuring(Frozen):
-    """Both quantities, by the released estimator and by the better one."""
+    """Normalized MLS and adaptive sharpness, each by the released and by a better estimator."""
 
     images: Annotated[int, Field(ge=2)]
-    """Images behind MLS and the released sharpness."""
+    """Number of images for MLS and the released sharpness."""
     evaluated: PositiveInt | None
-    """Test images behind loss and accuracy; null takes all."""
+    """Number of test images for loss and accuracy; null takes all."""
     chunk: PositiveInt
-    """Images in one pass: bounds memory."""
+    """Images in one pass; limits memory."""
     seed: NonNegativeInt
     """Seed of images and perturbations."""
     quality: Share
-    """Largest relative standard error of a model that is kept."""
+    """Largest relative standard error with which a model is kept."""
     untrained_below: Share
     """Models with a test accuracy below this count as untrained."""
     adam: Adam
     """The released estimator of MLS."""
     power: PowerIteration
-    """The estimator of MLS as defined."""
+    """The estimator of MLS by its definition."""
     perturbations: Perturbations
     """Estimators of adaptive sharpness."""
 
 
 class TrainingFromScratch(Frozen):
-    """Training from scratch by AdamW; the learning rate rises and falls.
+    """Training from scratch with AdamW; the learning rate rises, then falls.
 
-    Without smoothed targets, outputs saturate on most images: a few make up most of MLS.
+    Without label smoothing, outputs saturate on most images, and a few images determine MLS.
     """
 
     images: PositiveInt
-    """Images that a model sees, repeats counted."""
+    """Number of images that a model sees, including repeats."""
     batch_size: Annotated[int, Field(ge=2)]
-    """Images a step."""
+    """Images per step."""
     learning_rate: PositiveFloat
     """Highest learning rate."""
     weight_decay: NonNegativeFloat
@@ -166,13 +166,13 @@ class Pretrained(Frozen):
     """Models with weights from timm's hub or a folder, measured on ImageNet's validation images."""
 
     models_file: str
-    """File of timm's tags, one a line, from the folder above `config/`."""
+    """File of timm tags, one per line; relative to the folder above `config/`."""
     images_dir: str | None
-    """ImageNet's validation images: a folder for each class."""
+    """Folder of ImageNet's validation images, with one folder per class."""
     weights_dir: str | None
     """Folder of `<model>.safetensors`; null takes timm's hub."""
     download: bool
-    """Whether the hub may be asked."""
+    """Whether weights may be downloaded from the hub."""
 
     @property
     def exports(self) -> dict[str, str]:
@@ -187,7 +187,7 @@ class TransformersSettings(Frozen):
     """The whole study: either `trained` or `pretrained` models."""
 
     block: PositiveInt
-    """Models that one job trains or measures."""
+    """Number of models that one job trains or measures."""
     trained: Trained | None = None
     """Models trained here; or give `pretrained`."""
     pretrained: Pretrained | None = None

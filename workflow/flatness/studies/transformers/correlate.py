@@ -81,7 +81,7 @@ def vit_correlations(placed: pd.DataFrame, settings: Statistics) -> Iterator[dic
 def correlate_pair(
     points: pd.DataFrame, x: str, y: str, method: str, settings: Statistics
 ) -> Correlation:
-    """Correlates two columns; relatives, which share a design, are not independent.
+    """Correlates two columns; models of one family share a design and are not independent.
 
     Args:
         points: models to use, of several families or of one; both columns positive.
@@ -106,7 +106,7 @@ def correlate_pair(
 
 
 def mean_score(points: pd.DataFrame, settings: Statistics) -> dict[str, float]:
-    """Where a family lies, with a t interval over its models: above the common line or below.
+    """The position of a family above or below the common line, with a t interval over its models.
 
     Args:
         points: its models; rows of `PlacedVit` that are used.
@@ -122,7 +122,7 @@ def mean_score(points: pd.DataFrame, settings: Statistics) -> dict[str, float]:
 
 
 def place_models(measured: pd.DataFrame, estimator: str) -> pd.DataFrame:
-    """Puts every model into the plane of figure 4 and says which are used and which stand out.
+    """Places every model in the plane of figure 4; marks models that are used, and outliers.
 
     Args:
         measured: rows of `MeasuredVit`.
@@ -173,14 +173,14 @@ def _reason_left_out(row: dict, suffix: str) -> str:
 def robust_scores(placed: pd.DataFrame) -> pd.Series:
     """Distance of each used model from a robust line, log sharpness on log normalized MLS.
 
-    The line is Theil and Sen's, the unit the median absolute deviation scaled to a normal
-    distribution's standard deviation, so that a cluster of outliers moves neither.
+    The line is Theil and Sen's. The unit is the median absolute deviation, scaled to a normal
+    distribution's standard deviation. A cluster of outliers affects neither.
 
     Args:
         placed: with columns normalized_mls, average_case_sharpness, used.
 
     Returns:
-        Scores in the order of `placed`; NaN where not used or with fewer than 3 models.
+        Scores in the order of `placed`; NaN for models not used, or with fewer than 3 models.
     """
     used = placed[placed["used"]]
     if len(used) < MINIMUM_MODELS:
@@ -190,11 +190,11 @@ def robust_scores(placed: pd.DataFrame) -> pd.Series:
     rest = y - (intercept + slope * x)
     spread = stats.median_abs_deviation(rest, scale="normal")
     centred = rest - rest.median()
-    # Models on one line have no spread: nothing stands out.
+    # Models on one line have no spread, so there are no outliers.
     return (centred / spread if spread > 0 else centred * 0).reindex(placed.index)
 
 
 def _in_cluster(placed: pd.DataFrame) -> pd.Series:
-    """Outliers with a relative: two or more of their family in the same corner."""
+    """Outliers in clusters: two or more of one family in the same corner."""
     together = placed[placed["outlier"]].groupby(["family", "corner"])["model"].transform("count")
     return (together >= 2).reindex(placed.index, fill_value=False)

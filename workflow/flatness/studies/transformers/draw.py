@@ -1,4 +1,4 @@
-"""Figure 4 of Chen et al.: average-case sharpness against normalized MLS, a colour a family."""
+"""Figure 4 of Chen et al.: average-case sharpness against normalized MLS, a colour per family."""
 
 from collections.abc import Iterable
 from itertools import cycle
@@ -57,7 +57,7 @@ def draw_fig4(
 
 
 def family_styles(families: Iterable[str]) -> dict[str, tuple[tuple[float, ...], str]]:
-    """A colour and a marker for each family; no two alike up to 60."""
+    """A colour and a marker for each family; unique for up to 60 families."""
     palette = sns.color_palette("colorblind")
     return dict(zip(sorted(set(families)), zip(cycle(palette), cycle(MARKERS)), strict=False))
 
@@ -78,7 +78,7 @@ def draw_panel(
         xscale="log",
         yscale="log",
     )
-    axis.xaxis.set_minor_formatter(NullFormatter())  # its labels would overlap
+    axis.xaxis.set_minor_formatter(NullFormatter())  # the labels would overlap
     used = points[points["used"]]
     placeable = (points[["normalized_mls", "average_case_sharpness"]] > 0).all(axis=1)
     if not placeable.any():
@@ -108,7 +108,7 @@ def draw_panel(
 
 
 def subject(placed: pd.DataFrame) -> str:
-    """What the models are."""
+    """The models in words."""
     if placed["pretrained"].any():
         return "pretrained models on ImageNet"
     return f"small models trained here on {title(placed['dataset'].iloc[0])}"

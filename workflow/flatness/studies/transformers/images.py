@@ -1,4 +1,4 @@
-"""Images as the models see them: normalised, at their resolution."""
+"""Images as model inputs: normalised, at the model's resolution."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ BATCH = 250
 
 
 class LabelledImages(Protocol):
-    """Images that can be taken by number."""
+    """Images that can be selected by number."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -29,7 +29,7 @@ class LabelledImages(Protocol):
 
 @dataclass(frozen=True)
 class SmallImages:
-    """Images of a normalised data file, kept as bytes until they are taken.
+    """Images of a normalised data file, kept as bytes until they are selected.
 
     Attributes:
         pixels: (n, 3, height, width), uint8.
@@ -108,10 +108,10 @@ class FolderImages:
 
 
 def imagenet_images(folder: Path, model: nn.Module, device: str) -> FolderImages:
-    """ImageNet's validation images as a pretrained model wants them.
+    """ImageNet's validation images with a pretrained model's transform.
 
     Args:
-        folder: one folder a class; sorted by name they are timm's classes.
+        folder: one folder per class; sorted by name they are timm's classes.
         model: a pretrained timm model.
         device: where the model runs.
 
@@ -123,7 +123,7 @@ def imagenet_images(folder: Path, model: nn.Module, device: str) -> FolderImages
 
 
 def draw_index(images: LabelledImages, size: int | None, seed: int) -> Tensor:
-    """Numbers of the first `size` images of a random order; fewer where there are fewer.
+    """Numbers of the first `size` images in random order; all if there are fewer.
 
     Args:
         images: to draw from.
@@ -146,11 +146,11 @@ def batches(images: LabelledImages, index: Tensor) -> Iterator[tuple[Tensor, Ten
 def endless_batches(
     images: LabelledImages, size: int, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of `size` images without end: none repeats before all have had their turn.
+    """Endless batches of `size` images: no image repeats before all have been used.
 
     Args:
         images: to draw from.
-        size: images in a batch; all of them where there are fewer.
+        size: images in a batch; all if there are fewer.
         seed: of the orders; the first is that of `draw_index`.
 
     Yields:

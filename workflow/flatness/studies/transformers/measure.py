@@ -81,7 +81,7 @@ def measure_models(
         bool, typer.Option(envvar=DOWNLOAD, help="take pretrained weights from the hub")
     ] = False,
 ) -> None:
-    """Measures one block of models, trained here or pretrained; goes on where it was killed."""
+    """Measures one block of models, trained here or pretrained; resumes after a kill."""
     settings = VitMeasurement.model_validate_json(experiment)
     if settings.dataset is None:
         names = [model.name for model in settings.models]
@@ -143,7 +143,7 @@ def _pretrained(
 def measure_model(
     subject: Subject, measuring: Measuring, device: str, identity: str
 ) -> MeasuredVit:
-    """Evaluates and measures one model; a model that cannot be measured has a row that says why.
+    """Evaluates and measures one model; if it cannot be measured, its row says why.
 
     Args:
         subject: the model and its test images.
@@ -177,7 +177,7 @@ def measure_model(
 
 
 def _measure_or_say_why(subject: Subject, measuring: Measuring) -> tuple[VitQuantities, str]:
-    """The quantities, and why one is missing: empty where none is."""
+    """The quantities, and why one is missing; empty if none is."""
     if subject.reason:
         return VitQuantities.missing(), subject.reason
     try:

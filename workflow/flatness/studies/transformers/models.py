@@ -16,7 +16,7 @@ from flatness.errors import DataError, UserError
 from flatness.records.files import atomic_path
 from flatness.studies.transformers.config import VitModel
 
-# Read when a layer is built. torch.func.jvp has no rule for the fused attention kernels.
+# Read when a layer is built: torch.func.jvp has no rule for the fused attention kernels.
 set_fused_attn(False)
 
 
@@ -63,7 +63,7 @@ def load_pretrained(model: VitModel, weights_dir: Path | None) -> nn.Module:
         The module, in evaluation mode.
 
     Raises:
-        DataError: the weights cannot be had or do not fit; names the file or the model.
+        DataError: the weights are not available or do not fit; names the file or the model.
     """
     overlay: dict[str, Any] = {}
     if weights_dir is not None:

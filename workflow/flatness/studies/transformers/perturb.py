@@ -17,7 +17,7 @@ from flatness.measures.functional import functional_call
 from flatness.measures.measuring import without_bias_caches
 from flatness.studies.transformers.config import Perturbations
 
-LOOK = 10  # rounds between looks at the standard error
+LOOK = 10  # rounds between checks of the standard error
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def average_case_sharpness(
 ) -> AverageCaseEstimate:
     """Estimates average-case sharpness in independent rounds until the standard error is small.
 
-    A round is the mean over new images of a new pair ±δ. What is odd in δ, the gradient foremost,
-    cancels exactly, and the spread of the rounds counts images and perturbations alike.
+    A round is the mean over new images of a new pair ±δ. Terms that are odd in δ, mainly the
+    gradient, cancel exactly, and the spread of the rounds includes both images and perturbations.
 
     Args:
         model: in evaluation mode; parameters are perturbed, buffers are not.
@@ -118,7 +118,7 @@ def released_average_case_sharpness(
 
 
 def _weights(model: nn.Module, seed: int) -> tuple[dict[str, Tensor], torch.Generator]:
-    """Parameters by name, and a generator beside them."""
+    """Parameters by name, and a generator on their device."""
     weights = {name: value.detach() for name, value in model.named_parameters()}
     device = next(iter(weights.values())).device
     return weights, torch.Generator(device).manual_seed(seed)
@@ -158,7 +158,7 @@ def _losses(
     """Sums the squared error of σ(f); every model sees its own images.
 
     Args:
-        model: gives the computation; its own parameters are not used.
+        model: defines the computation; its own parameters are not used.
         stacked: parameters, (models, …).
         images: (models, n, C, H, W).
         targets: (models, n, N).
@@ -172,7 +172,7 @@ def _losses(
         return (outputs - y).square().sum(-1)
 
     with torch.no_grad(), without_bias_caches(model):
-        if len(images) == 1:  # spares the rules of vmap
+        if len(images) == 1:  # avoids the rules of vmap
             only = {name: value[0] for name, value in stacked.items()}
             return squared_error(only, images[0], targets[0])[None].double()
         return vmap(squared_error)(stacked, images, targets).double()

@@ -1,11 +1,11 @@
-"""What pretrained models need before they can run: a pinned list, images and weights. No torch."""
+"""Requirements of pretrained models: a pinned list, images and weights. Does not import torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from flatness.errors import DataError, UserError
 
-#: Environment variables by which jobs learn where pretrained models come from.
+#: Environment variables that tell jobs the sources of pretrained models.
 IMAGES_DIR = "FLATNESS_IMAGENET_DIR"
 WEIGHTS_DIR = "FLATNESS_VIT_WEIGHTS_DIR"
 DOWNLOAD = "FLATNESS_VIT_DOWNLOAD"
@@ -29,7 +29,7 @@ def pinned_tags(path: Path) -> list[str]:
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}); transformers.pretrained.models_file names "
-            "a list of timm tags, one a line"
+            "a list of timm tags, one per line"
         ) from error
     tags = [line for line in lines if line and not line.startswith("#")]
     if f"# models: {len(tags)}" not in lines:
@@ -48,10 +48,11 @@ def require_pretrained(
         models: tags of the models that are to run.
         images_dir: ImageNet's validation folder.
         weights_dir: folder of `<model>.safetensors`; None takes the hub.
-        download: whether the hub may be asked.
+        download: whether weights may be downloaded from the hub.
 
     Raises:
-        DataError: what is missing, where to put it, and the models that would have run.
+        DataError: images or weights are missing; says where to put them, and which models would
+            run.
     """
     missing = _missing_images(images_dir) + _missing_weights(models, weights_dir, download)
     if missing:

@@ -1,6 +1,6 @@
 """MLS at each image: the definition, by power iteration, and the released finite-step estimate.
 
-Both take each image of a batch by itself, so a model must be in evaluation mode.
+Both treat each image of a batch independently, so a model must be in evaluation mode.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch.func import jvp, vjp
 from flatness.measures.workarounds import never_alone
 from flatness.studies.transformers.config import Adam, PowerIteration
 
-ROUND = 8  # power iterations between looks at which images are done
+ROUND = 8  # power iterations between checks of which images are done
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Slopes:
     """Largest singular value of the Jacobian at each image.
 
     Attributes:
-        values: (n,), ||J_i||_2; NaN where the iteration did not end.
+        values: (n,), ||J_i||_2; NaN if the iteration did not converge.
         residuals: (n,), ||J_iᵀJ_i v − λv|| / λ for the unit vector v that was found: some
             eigenvalue of J_iᵀJ_i lies within that share of λ = values².
         iterations: (n,), power iterations used.
@@ -42,10 +42,10 @@ def jacobian_norms(
 ) -> Slopes:
     """Computes MLS at each image by its definition, ||J||_2, by power iteration on JᵀJ.
 
-    A step is one Jacobian-vector and one vector-Jacobian product. An image is done once its
-    residual is at most `tolerance`; after `limit` steps it is given up. A random start misses the
-    leading direction with probability zero; it can linger at a second singular value that is close
-    to the first, where the error is within the residual all the same.
+    A step is one Jacobian-vector and one vector-Jacobian product. An image is done when its
+    residual is at most `tolerance`; after `limit` steps the iteration stops. A random start misses
+    the leading direction with probability zero. It can linger at a second singular value that is
+    close to the first; the error is then still within the residual.
 
     Args:
         function: images (n, C, H, W) to outputs (n, N), each image by itself.
@@ -82,12 +82,12 @@ def _power_iteration(
             pulled = pull(pushed)[0]
             square = pushed.square().sum(1)  # the Rayleigh quotient λ of the unit vector v
             rest = _norms(pulled - square.view(-1, 1, 1, 1) * v).flatten()
-            # J = 0 ends it: no direction, slope 0, nothing left over.
+            # J = 0 ends it: no direction, slope 0, residual 0.
             residual = torch.where(square > 0, rest / square, 0)
             v = pulled / _norms(pulled).clamp_min(torch.finfo(pulled.dtype).tiny)
         direction[active], squares[active], residuals[active] = v, square, residual
         iterations[active] += ROUND
-        # Not finite counts as done: more steps do not mend it.
+        # Not finite counts as done: more steps would not help.
         undone = (residual > settings.tolerance) & (iterations[active] < settings.limit)
         active = active[undone]
     ended = residuals <= settings.tolerance
@@ -133,7 +133,7 @@ def _adam_ascent(
     with torch.no_grad():
         clean = function(images)
     delta = start.clone().requires_grad_()
-    # Adam works element by element, so the images of a batch do not meet.
+    # Adam works element by element, so the images of a batch stay independent.
     adam = torch.optim.Adam([delta], lr=settings.learning_rate)
     for _ in range(settings.steps):
         change = (function(images + delta) - clean).norm(dim=1)

@@ -1,11 +1,11 @@
 """Trains small models of timm from scratch: AdamW, one model after the other.
 
-The loss is binary cross-entropy, one class against the rest, since the measures see σ(f): trained
-by softmax the models are far from a minimum of the measured loss, and average-case sharpness
-drowns in the terms of either sign (on CIFAR-10 a relative standard error of 7 in place of 0.06).
+The loss is binary cross-entropy, one class against the rest, since the measures use σ(f). Models
+trained with softmax are far from a minimum of the measured loss: terms of both signs then dominate
+average-case sharpness (on CIFAR-10, a relative standard error of 7 instead of 0.06).
 
-Killed at any point and run again, a job gives the same bytes: data order and flips follow from
-seed and epoch, and the state holds weights, moments and the global generator (drop path).
+A job that was killed at any point and run again gives the same bytes: data order and flips follow
+from seed and epoch, and the state contains weights, moments and the global generator (drop path).
 """
 
 import math
@@ -83,7 +83,7 @@ def train(
     state: Scratch,
     model: VitModel,
 ) -> list[float]:
-    """Trains one model, going on where its saved state ends.
+    """Trains one model, starting from its saved state.
 
     Args:
         module: fresh weights; trained in place.
@@ -93,7 +93,7 @@ def train(
         model: which model.
 
     Returns:
-        Loss of every step; the last is not finite where training broke off.
+        Loss of every step; the last is not finite if training was stopped.
     """
     steps = max(1, settings.images // settings.batch_size)
     optimizer = torch.optim.AdamW(
@@ -141,7 +141,7 @@ def _step(
 def start_at_base_rate(module: nn.Module, classes: int) -> None:
     """Sets the head's biases to log(1 / (classes − 1)): each class begins at its share of images.
 
-    Otherwise training spends its first hundred steps on learning that classes are rare.
+    Otherwise the first hundred training steps only learn that classes are rare.
     """
     heads = module.get_classifier()
     for head in heads if isinstance(heads, tuple) else (heads,):
@@ -212,7 +212,7 @@ def _save(
 def _resume(
     module: nn.Module, optimizer: torch.optim.Optimizer, state: Scratch, name: str
 ) -> list[float]:
-    """Puts a saved state back, if there is one; returns the losses so far."""
+    """Restores a saved state, if there is one; returns the losses so far."""
     found = state.load(name)
     if found is None:
         return []

@@ -1,4 +1,4 @@
-"""What the study's figures share: reading tables, saying what is shown, colours of settings."""
+"""Common code of the study's figures: reading tables, describing them, colours of settings."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from flatness.studies.titles import title
 Checkpoints = Annotated[list[Path], typer.Option(help="tables of checkpoints, one a family")]
 Correlations = Annotated[list[Path], typer.Option(help="tables of correlations, one a family")]
 
-#: Markers of settings, which colours alone do not tell apart for everybody.
+#: Markers of settings, since not everybody can distinguish the colours.
 MARKERS = "osD^vP*X"
 
 FACTOR_LABELS = {
@@ -43,7 +43,7 @@ def subject(table: pd.DataFrame) -> str:
 
 
 def size(table: pd.DataFrame) -> str:
-    """On how much one family was trained and measured.
+    """The size of one family's training and measuring.
 
     Args:
         table: rows of `MeasuredCheckpoint` of one family.
@@ -60,13 +60,13 @@ def size(table: pd.DataFrame) -> str:
 
 
 def shared_steps(runs: pd.DataFrame) -> pd.DataFrame:
-    """The checkpoints at steps that every run has: means over runs are of the same runs throughout.
+    """The checkpoints at steps that every run has, so that all means are over the same runs.
 
     Args:
         runs: checkpoints of several runs.
 
     Returns:
-        Part of them; steps that single runs found for themselves are left to the tables.
+        Part of them; steps found by single runs are only in the tables.
     """
     runs = runs[~runs.groupby(["setting", "seed"])["diverged"].transform("any")]
     many = runs.groupby(["setting", "seed"]).ngroups
@@ -77,7 +77,7 @@ def shown(models: pd.DataFrame, used: pd.Series) -> str:
     """How many models a panel shows, how many interpolate, and how many it leaves out and why.
 
     Args:
-        models: one row a model.
+        models: one row per model.
         used: which of them are drawn.
 
     Returns:
@@ -94,7 +94,7 @@ def shown(models: pd.DataFrame, used: pd.Series) -> str:
 def pearson(
     correlations: pd.DataFrame, x: str, y: str, over: str = "models"
 ) -> tuple[float, float, float]:
-    """Pearson's r and the ends of its interval, each NaN where there is none.
+    """Pearson's r and the ends of its interval, NaN if there is none.
 
     Args:
         correlations: rows of `FamilyCorrelation` of one family.
@@ -114,7 +114,7 @@ def pearson(
 
 
 def pearson_text(found: tuple[float, float, float]) -> str:
-    """R as "r = 0.87" above its interval, "[0.80, 0.92]"; says so where there is none."""
+    """R as "r = 0.87" above its interval, "[0.80, 0.92]", or a remark that there is none."""
     estimate, low, high = found
     if not np.isfinite(estimate):
         return "r n/a"
@@ -134,7 +134,7 @@ def colours(levels: Sequence[object]) -> dict[object, tuple[float, float, float]
 
 
 def setting_label(name: str) -> str:
-    """A setting's name for reading: "lr0.1_batch20" as "lr 0.1, batch 20"."""
+    """A setting's name for readers: "lr0.1_batch20" as "lr 0.1, batch 20"."""
     return re.sub(r"([a-z])(\d)", r"\1 \2", name).replace("_", ", ")
 
 

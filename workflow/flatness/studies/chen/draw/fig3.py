@@ -1,4 +1,4 @@
-"""Figure 3: MLS and NMLS against their bounds, one point a model."""
+"""Figure 3: MLS and NMLS against their bounds, one point per model."""
 
 from itertools import cycle
 
@@ -40,7 +40,7 @@ LEVELS = {"models": "all", "settings": "within a seed", "seeds": "within a setti
 def draw_fig3(
     checkpoints: Checkpoints, correlations: Correlations, png: Png, svg: Svg, dpi: Dpi = 150
 ) -> None:
-    """Draws MLS and NMLS against their bounds, one point a model, one column a family.
+    """Draws MLS and NMLS against their bounds, one point per model, one column per family.
 
     Each pair stands at equal steps and at equal losses, with r over all models, over the settings
     of a seed and over the seeds of a setting.

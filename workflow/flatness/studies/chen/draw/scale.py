@@ -31,7 +31,7 @@ def draw_scale(
     svg: Svg,
     dpi: Dpi = 150,
 ) -> None:
-    """Draws r with its interval on each number of images, one row a network, one column a pair."""
+    """Draws r and its interval by number of images, one row per network, one column per pair."""
     table = read_tables(scales, ScaleCorrelation)
     names = list(table["scale"].unique())
     with figure_style():

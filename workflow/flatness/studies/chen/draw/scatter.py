@@ -34,7 +34,7 @@ LUMINANCE = (0.2126, 0.7152, 0.0722)
 def draw_scatter(
     checkpoints: Checkpoints, correlations: Correlations, png: Png, svg: Svg, dpi: Dpi = 150
 ) -> None:
-    """Draws every pair of quantities of one family, one point a model."""
+    """Draws every pair of quantities of one family, one point per model."""
     models = last_on_train(read_checkpoints(checkpoints))
     table = read_tables(correlations, FamilyCorrelation)
     names = list(SCATTER_LABELS)
@@ -60,7 +60,7 @@ def draw_scatter(
 
 
 def draw_points(axis: Axes, models: pd.DataFrame, x: str, y: str) -> None:
-    """One point a model, coloured by setting."""
+    """One point per model, coloured by setting."""
     levels = setting_order(models)
     palette = colours(levels)
     for level, marker in zip(levels, cycle(MARKERS), strict=False):

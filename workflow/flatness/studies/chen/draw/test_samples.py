@@ -13,8 +13,8 @@ SAMPLED_LABELS = {"test": "test images", "misclassified": "misclassified test im
 def draw_test_samples(checkpoints: Checkpoints, png: Png, svg: Svg, dpi: Dpi = 150) -> None:
     """Draws the trends measured on test images (left) and on the misclassified ones (right).
 
-    The test loss is that of the model, whatever is measured: it stands on the left only, and the
-    right panel beside it says how many images the selection has.
+    The test loss belongs to the model, not to the selected images. So it is only on the left; the
+    right panel beside it shows how many images are misclassified.
     """
     table = read_checkpoints(checkpoints)
     labels = {"test_loss": "test loss"} | TREND_LABELS

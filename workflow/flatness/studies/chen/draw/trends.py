@@ -1,6 +1,6 @@
-"""Figures 1 and 2, and the same of other families: measures along training.
+"""Figures 1 and 2, and the same for other families: measures along training.
 
-They are one drawing: by learning rate, by batch size, or by setting.
+One function draws them all: by learning rate, by batch size, or by setting.
 """
 
 from typing import Annotated, Literal
@@ -111,7 +111,7 @@ def draw_lines(axis: Axes, runs: pd.DataFrame, name: str, by: str) -> None:
 
 
 def log_if_drawn(runs: pd.DataFrame) -> str:
-    """A logarithmic scale, which needs values, unless all runs diverged."""
+    """Sets a logarithmic scale, unless all runs diverged: it needs values."""
     return "log" if len(runs) else "linear"
 
 

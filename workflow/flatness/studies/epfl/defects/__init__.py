@@ -1,9 +1,9 @@
-"""What the published notebooks do otherwise than the report: one file a pool, names and code.
+"""Differences between the published notebooks and the report: one file per pool.
 
-Each file lists its pool's defects of training and of measuring with a sentence each, and holds the
-code that follows the notebook where one of them is on. A defect that is an option of a network or
-of a data set is that option, and its line says where. The names are known without PyTorch, which
-the code imports when it runs: a workflow that is only read needs the names alone.
+Each file lists its pool's defects of training and of measuring with a sentence each, and contains
+the code that follows the notebook when a defect is on. Some defects are options of a network or of
+a data set; their line names the option. The code imports PyTorch only when it runs, since parsing
+the workflow needs only the names.
 """
 
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ from itertools import chain, combinations
 
 from flatness.studies.epfl.defects import fcnn, gat, lenet5
 
-#: What the notebooks do in training that the report does not say, by pool.
+#: Differences of the notebooks from the report in training, by pool.
 TRAINING_DEFECTS = {"fcnn": fcnn.TRAINING, "lenet5": lenet5.TRAINING, "gat": gat.TRAINING}
-#: What the notebooks do in measuring that the report does not say, by pool.
+#: Differences of the notebooks from the report in measuring, by pool.
 MEASURING_DEFECTS = {"fcnn": fcnn.MEASURING, "lenet5": lenet5.MEASURING, "gat": gat.MEASURING}
 
 
@@ -29,14 +29,14 @@ def measuring_protocols() -> list[str]:
 
 
 def combinations_of(known: Iterable[str]) -> list[str]:
-    """Names of all protocols that some defects make: "written", "a", …, "a+b", …, "released"."""
+    """Names of all protocols made of some defects: "written", "a", …, "a+b", …, "released"."""
     known = tuple(known)
     chosen = chain.from_iterable(combinations(known, size) for size in range(1, len(known)))
     return ["written", *("+".join(names) for names in chosen), "released"]
 
 
 def crossed(pool: str) -> dict[str, list[str]]:
-    """Training protocols of a pool's factorial, each with the measuring ones that it meets."""
+    """Training protocols of a pool's factorial, each with its measuring protocols."""
     trainings = combinations_of(TRAINING_DEFECTS[pool])
     measurings = combinations_of(MEASURING_DEFECTS[pool])
     ends = {"written", "released"}

@@ -56,7 +56,7 @@ def rises(
         pool: data and network.
         settings: ascent and defects.
         centre: trained weights, (M, ...).
-        generators: one a model; they draw the batches.
+        generators: one per model; they draw the batches.
 
     Returns:
         (M, restarts); one restart under `full_batches`.
@@ -68,8 +68,8 @@ def rises(
     defects = settings.defects
     half_width = box(centre, settings.rho)
     if "missing_absolute_value" in defects:
-        # w ± ρw: for a negative weight the lower bound exceeds the upper, and clamp returns the
-        # upper one, so that δ = ρw whatever the gradient says.
+        # w ± ρw: for a negative weight the lower bound exceeds the upper bound, and clamp returns
+        # the upper one, so that δ = ρw whatever the gradient is.
         half_width = {name: settings.rho * weights for name, weights in centre.items()}
     if "full_batches" in defects:
         restarts = [pool.whole]

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from flatness.studies.epfl.pools import GatPool
     from flatness.studies.epfl.slices import PoolMeasurement
 
-#: Defects of training: of `protocol.StoppingRule`. The last batch is padded in the notebook, but a
-#: batch is a mask of nodes, so that it is what is left, as the report has it.
+#: Defects of training, in `protocol.StoppingRule`. The notebook pads the last batch. But a batch is
+#: a mask of nodes, so the last batch contains the remaining nodes, as in the report.
 TRAINING = {
     "late_stopping": "training may stop from one epoch later on than the report says",
 }
@@ -39,14 +39,14 @@ def rises(
 ) -> Tensor:
     """Loss rises of a stack of GATs.
 
-    Under `single_draw` all restarts share one loss at the centre: the spread over restarts leaves
-    that loss's own noise out.
+    With `single_draw` all restarts share one loss at the centre, so the spread over restarts does
+    not include the noise of that loss.
 
     Args:
         pool: graph and network.
         settings: ascent and defects.
         centre: trained weights, (M, ...).
-        generators: one a model; they draw batches and dropout.
+        generators: one per model; they draw batches and dropout.
 
     Returns:
         (M, restarts).
@@ -87,11 +87,11 @@ def _all_nodes(
 ) -> list[Tensor]:
     """All training nodes in shuffled batches, the last one smaller.
 
-    The notebook fills its last batch up with repeats of that batch's own last node. A batch is a
-    mask, in which repeats count once, so the filling changes nothing.
+    The notebook pads its last batch with repeats of that batch's last node. A batch is a mask, in
+    which repeats count once, so the padding changes nothing.
 
     Returns:
-        Weights of the nodes, (M, nodes), one a batch.
+        Weights of the nodes, (M, nodes), one per batch.
     """
     import torch
 

@@ -97,14 +97,15 @@ def _rise(
                 half = settings.rho * centre[index].abs()
                 delta[index] = torch.clamp(moved, -half, half)
                 weights.data.copy_(centre[index] + delta[index])
-            # The projection gives the parameter storage of its own: only the first step shares.
+            # The projection gives the parameter its own storage: only the first step shares
+            # storage.
             move_centre = False
         highest = max(highest, evaluate(model, *scored)[0])
     return highest - clean
 
 
 def _set_modes(model: nn.Module, defects: Sequence[str]) -> None:
-    """Evaluation mode, save for what the notebook leaves in train mode."""
+    """Evaluation mode, except for modules that the notebook leaves in training mode."""
     from torch import nn
 
     model.eval()

@@ -82,7 +82,7 @@ def draw_sharpness(axis: Axes, lines: pd.DataFrame) -> None:
 
 
 def scale_sharpness(axis: Axes, values: pd.Series) -> None:
-    """Makes the axis logarithmic for a wide range, on both sides of zero where there is need."""
+    """Makes the axis logarithmic for a wide range, if needed on both sides of zero."""
     sizes = values.abs()
     if sizes.max() <= WIDE * sizes.min():
         return
@@ -111,10 +111,10 @@ def draw_tau(axis: Axes, lines: pd.DataFrame) -> None:
 
 
 def draw_spread(axis: Axes, lines: pd.DataFrame, spread: pd.Series) -> None:
-    """Draws how τ spreads over pools behind the protocol that was replicated, and the splits' part.
+    """Draws the spread of τ over pools for the replicated protocol, and the part of the splits.
 
-    Both bars are a standard deviation to either side of the mean τ; where one split was drawn there
-    is none for splits.
+    Both bars are one standard deviation to either side of the mean τ; with one split there is no
+    bar for splits.
 
     Args:
         axis: where to draw.

@@ -1,4 +1,4 @@
-"""The factorial of one pool: every combination of defects, and what each defect does to τ."""
+"""The factorial of one pool: every combination of defects, and the effect of each on τ."""
 
 from pathlib import Path
 from typing import Annotated
@@ -46,14 +46,14 @@ def draw_factorial(
 
 
 def draw_cells(axis: Axes, table: pd.DataFrame) -> None:
-    """Draws one point a combination, its test loss as colour, with the published figure.
+    """Draws one point per combination, its test loss as colour, with the published figure.
 
     Args:
         axis: where to draw.
         table: rows of `Combination`.
     """
     low, high = table["mean_test_loss"].min(), table["mean_test_loss"].max()
-    # Measuring differently changes no loss: equal ones get one colour all the same.
+    # Another measuring protocol does not change losses, so equal losses get the same colour.
     span = {"vmin": low, "vmax": max(high, 1.01 * low), "cmap": "viridis"}
     for measured, lines in table.groupby(
         np.where(table["measured"] == "written", "written", "released")
@@ -90,7 +90,7 @@ def draw_cells(axis: Axes, table: pd.DataFrame) -> None:
 
 
 def draw_effects(axis: Axes, main: pd.DataFrame) -> None:
-    """Draws each defect's main effect on τ with its interval, by what the other part does.
+    """Draws each defect's main effect on τ with its interval, by protocol of the other part.
 
     Args:
         axis: where to draw.

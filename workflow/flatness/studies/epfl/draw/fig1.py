@@ -1,4 +1,4 @@
-"""Figure 1 of the EPFL report: test loss against worst-case sharpness, one panel a pool."""
+"""Figure 1 of the EPFL report: test loss against worst-case sharpness, one panel per pool."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,8 +18,8 @@ from flatness.studies.titles import title
 
 
 def draw_fig1(
-    models: Annotated[list[Path], typer.Option(help="tables of models, one a pool")],
-    correlations: Annotated[list[Path], typer.Option(help="tables of correlations, one a pool")],
+    models: Annotated[list[Path], typer.Option(help="tables of models, one per pool")],
+    correlations: Annotated[list[Path], typer.Option(help="tables of correlations, one per pool")],
     png: Png,
     svg: Svg,
     dpi: Dpi = 150,
@@ -74,7 +74,7 @@ def draw_pool(axis: Axes, points: pd.DataFrame, correlation: pd.Series) -> None:
 
 
 def reliable(correlation: pd.Series) -> str:
-    """The line on reliability and corrected τ; nothing where one run gives no error."""
+    """The line on reliability and corrected τ; empty if there is no standard error."""
     if np.isnan(correlation["reliability"]):
         return ""
     return (

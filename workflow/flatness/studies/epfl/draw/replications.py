@@ -1,4 +1,4 @@
-"""The τ of every replication of each pool, and where the published one falls."""
+"""The τ of every replication of each pool, with the published τ."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +16,8 @@ from flatness.studies.titles import title
 
 
 def draw_replications(
-    replications: Annotated[list[Path], typer.Option(help="tables of replications, one a pool")],
-    distributions: Annotated[list[Path], typer.Option(help="tables of distributions, one a pool")],
+    replications: Annotated[list[Path], typer.Option(help="tables of replications, one per pool")],
+    distributions: Annotated[list[Path], typer.Option(help="tables of distributions, by pool")],
     png: Png,
     svg: Svg,
     dpi: Dpi = 150,
@@ -58,7 +58,7 @@ def draw_pool(axis: Axes, taus: pd.DataFrame, summary: pd.Series) -> None:
     }
     for prefix, (label, colour) in bands.items():
         low, high = (summary[f"{prefix}{end}"] for end in ("low", "high"))
-        # an empty span stands for a lone replication's, so that the legend is the same
+        # an empty span for a lone replication, so that the legend is the same
         span = (low, high) if np.isfinite(low + high) else (np.nan, np.nan)
         axis.axvspan(*span, color=colour, lw=0, label=label, zorder=0)
     axis.axvline(summary["mean_tau"], color="0.3", lw=1.2, label="mean", zorder=1)
@@ -123,5 +123,5 @@ def place(percentile: float, replications: int) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """Such as " [-0.21, +0.02]"; says so where one replication has none."""
+    """Such as " [-0.21, +0.02]", or a remark that one replication has no interval."""
     return f" [{low:+.2f}, {high:+.2f}]" if np.isfinite(low + high) else " (no interval)"
