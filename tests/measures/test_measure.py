@@ -224,3 +224,12 @@ def test_a_rank_below_the_outputs_has_a_flag():
     found = measure(model, inputs)
     assert found["log_lvr"].value == -math.inf
     assert "5 of 5 samples have a Jacobian of rank below 4" in " ".join(found.flags)
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet5"])
+def test_a_quantity_is_the_same_alone(name):
+    model, inputs = network(name, "relu" if name == "mlp" else None)
+    for quantity, together in measure(model, inputs).items():
+        alone = measure(model, inputs, quantities=[quantity])[quantity]
+        assert alone.value == pytest.approx(together.value, rel=1e-9, nan_ok=True), quantity
+        assert alone.standard_error == pytest.approx(together.standard_error, rel=1e-6, nan_ok=True)

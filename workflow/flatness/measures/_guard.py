@@ -117,7 +117,8 @@ def wrong_gradient(
     generator = torch.Generator(inputs.device).manual_seed(0)
     weights = _random(backward.outputs[some], generator)
     directions = _random(inputs, generator)
-    tangents = {name: _random(p, generator) for name, p in network.parameters.items()}
+    used = {*network.others, *(name for layer in network.layers for name in _names(layer))}
+    tangents = {n: _random(p, generator) for n, p in network.parameters.items() if n in used}
     by_inputs, layers = _products(network, backward, some, weights, directions, tangents)
     if _along(network, inputs, {}, directions).differs(weights, by_inputs):
         wrong = _wrong_layers(network, inputs, layers, weights)

@@ -53,10 +53,6 @@ class Network:
         """Inputs in the layout that is fastest for the model."""
         return fast_layout(inputs) if self.channels_last else plain(inputs)
 
-    def without_parameters(self) -> "Network":
-        """The same network where only its outputs' gradient by its inputs matters."""
-        return replace(self, layers=(), others=())
-
     def laid_out_plain(self) -> "Network":
         """The same network, images and kernels channels first."""
         layers = tuple(
@@ -80,12 +76,13 @@ class Call:
     edges: tuple[GradientEdge, GradientEdge] | tuple[()]
 
 
-def take_apart(model: nn.Module, sample: Tensor) -> Network:
+def take_apart(model: nn.Module, sample: Tensor, *, with_layers: bool = True) -> Network:
     """Finds the layers of a model, and the parameters that need the general path.
 
     Args:
         model: any module that maps (n, ...) to (n, N), in evaluation mode if that matters to it.
         sample: one input, (1, ...).
+        with_layers: whether gradients by layers and parameters are wanted; without, none is found.
 
     Returns:
         The model's parts.
@@ -94,13 +91,16 @@ def take_apart(model: nn.Module, sample: Tensor) -> Network:
         UserError: the model fails, or its outputs have no gradient by the sample.
     """
     sample = at_least_two(sample)
-    candidates = {n: m for n, m in model.named_modules() if isinstance(m, WEIGHT_LAYERS)}
+    modules = model.named_modules() if with_layers else ()
+    candidates = {n: m for n, m in modules if isinstance(m, WEIGHT_LAYERS)}
     channels_last = True
     try:
         parameters, calls, outputs = _trial(model, sample, candidates, fast_layout)
     except RuntimeError:  # such as that of x.view(len(x), -1), which needs channels first
         channels_last = False
         parameters, calls, outputs = _plain_trial(model, sample, candidates)
+    if not with_layers:
+        return Network(model, parameters, (), outputs.shape[1], (), "", channels_last)
     owners = Counter(id(p) for m in model.modules() for p in m.parameters(recurse=False))
     made = Counter(call.name for call in calls)
     rows = _rows_of_inputs(model, parameters, sample[:1], candidates)

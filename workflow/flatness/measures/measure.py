@@ -155,9 +155,7 @@ def measure(
             given, targets = given.float(), None if targets is None else targets.float()
         inputs = check_inputs(model, given)
         require_function_of_one_sample(model, inputs)
-        network = take_apart(model, inputs[:1])
-        if not wanted & BY_PARAMETERS:
-            network = network.without_parameters()
+        network = take_apart(model, inputs[:1], with_layers=bool(wanted & BY_PARAMETERS))
         sampled: dict[str, Callable[[], Estimate]] = {}
         if targets is not None:
             targets = check_targets(model, targets, (len(inputs), network.outputs))
