@@ -232,14 +232,14 @@ def test_claims_about_transformers_are_of_what_that_study_computes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"expect": {"above": "much"}}, "claims.0.expect"),
+        ({"expect": {"above": "much"}}, "claims fig3-mls-lenet5.expect"),
         ({"expect": {"published_models": 50, "widest": 0.15}}, "needs a published value"),
         ({"experiment": "mlp"}, "no experiment mlp"),
         ({"repeats": "tau-mlp"}, "repeats tau-mlp, which is not a claim"),
         ({"table": "../secret.csv"}, "below results"),
         ({"table": "/secret.csv"}, "below results"),
-        ({"paper": "other"}, "claims.0.paper"),
-        ({"colour": "red"}, "claims.0.colour"),
+        ({"paper": "other"}, "claims fig3-mls-lenet5.paper"),
+        ({"colour": "red"}, "claims fig3-mls-lenet5.colour"),
         ({"id": "tau-gat"}, "ids used more than once: tau-gat"),
     ],
 )

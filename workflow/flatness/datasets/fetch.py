@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flatness.datasets import DATASETS, module_of
+from flatness.datasets.check import check_tensors
 from flatness.datasets.normalised import Dataset, save
 from flatness.datasets.sources import Source
 from flatness.errors import DataError, UserError
@@ -51,11 +52,15 @@ def fetch(
         raise UserError(f"{dataset}: no such data set; there are {', '.join(DATASETS)}")
     module = import_module(module_of(dataset))
     if hasattr(module, "make"):
-        save(output, Dataset(dataset, True, module.make()))
-    else:
+        found = Dataset(dataset, True, module.make())
+    elif hasattr(module, "SOURCE"):
         chosen = mirror or os.environ.get(MIRROR_VARIABLE, "")
         tensors = published(module.SOURCE, module.read, Path(chosen) if chosen else None, raw)
-        save(output, Dataset(dataset, False, tensors, module.SOURCE.files))
+        found = Dataset(dataset, False, tensors, module.SOURCE.files)
+    else:
+        raise UserError(f"{module.__name__} has neither a function make nor a SOURCE; write one")
+    check_tensors(found, DATASETS[dataset])
+    save(output, found)
 
 
 def published(

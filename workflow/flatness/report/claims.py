@@ -5,6 +5,7 @@ The claims are fixed before the tables are made; `ledger` compares them with the
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -303,7 +304,10 @@ class Claims(Frozen):
         ids = {claim.id for claim in self.claims if not claim.repeats}
         for claim in self.claims:
             if claim.experiment not in self.experiments:
-                raise ValueError(f"claim {claim.id}: no experiment {claim.experiment}")
+                raise ValueError(
+                    f"claim {claim.id}: no experiment {claim.experiment}; there are "
+                    f"{', '.join(self.experiments)}"
+                )
             if claim.repeats and claim.repeats not in ids:
                 raise ValueError(f"claim {claim.id}: repeats {claim.repeats}, which is not a claim")
         return self
@@ -321,11 +325,25 @@ def read_claims(path: Path = CLAIMS) -> Claims:
     Raises:
         UserError: not readable, or a claim is not well formed; names the place and the value.
     """
+    given = {}
     try:
-        return Claims.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Claims.model_validate(given)
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        item = error.errors()[0]
-        place = ".".join(str(part) for part in item["loc"])
-        raise UserError(f"{path}: {place}: found {item['input']!r}: {item['msg']}") from error
+        raise UserError(f"{path}: {_explain(error.errors()[0], given)}") from error
+
+
+def _explain(item: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """A mistake in a line: in which claim, at which key, what was found, what is wrong."""
+    kind, *rest = item["loc"] or ("",)
+    where = str(kind)
+    if rest and isinstance(rest[0], int):
+        where = f"{kind} {given[kind][rest.pop(0)].get('id', '')}".removesuffix(" ")
+    place = ".".join([where, *map(str, rest)])
+    if item["type"] == "extra_forbidden":
+        return f"{place}: no such key"
+    whole = isinstance(item["input"], Mapping | list | tuple)
+    found = "" if whole else f"found {item['input']!r}: "
+    return f"{place + ': ' if place else ''}{found}{item['msg'].removeprefix('Value error, ')}"
