@@ -32,15 +32,17 @@ def draw_factorial(
     first = table.iloc[0]
     with figure_style():
         figure, (left, right) = plt.subplots(
-            1, 2, figsize=(9.0, max(3.6, 0.17 * len(main) + 1.4)), layout="constrained"
-        )
+            1, 2, figsize=(9.6, max(3.8, 0.17 * len(main) + 1.6)), layout="constrained",
+            width_ratios=(1.4, 1),
+        )  # fmt: skip
         draw_cells(left, table)
         draw_effects(right, main)
         data = f"{title(first['pool'])} on {title(first['dataset'])}"
         left.set_title(
             f"{data}, {first['n']} models\n"
             f"{(table['measured'] != MIXED).sum()} combinations of defects, "
-            f"{table.loc[table['measured'] != MIXED, 'matches'].sum()} match the figure"
+            f"{table.loc[table['measured'] != MIXED, 'matches'].sum()} match the figure",
+            fontsize="small",
         )
         save_figure(figure, png, svg, dpi=dpi, demo=bool(first["demo"]))
 
@@ -71,10 +73,11 @@ def draw_cells(axis: Axes, table: pd.DataFrame) -> None:
         label="all three within 3 s.e.",
     )  # fmt: skip
     mixed = table[table["measured"] == MIXED]
-    axis.scatter(
-        mixed["mean_sharpness"], mixed["tau"], s=60, marker="*", color="C1",
-        label="weights of two pools mixed",
-    )  # fmt: skip
+    if len(mixed):
+        axis.scatter(
+            mixed["mean_sharpness"], mixed["tau"], s=60, marker="*", color="C1",
+            label="weights of two pools mixed",
+        )  # fmt: skip
     if not table["demo"].any():
         pool = table["pool"].iloc[0]
         dots = scatter(pool)
@@ -84,7 +87,7 @@ def draw_cells(axis: Axes, table: pd.DataFrame) -> None:
         )  # fmt: skip
     axis.axhline(0, color="0.6", lw=0.6, zorder=0)
     axis.set_xlabel("mean sharpness")
-    axis.set_ylabel("Kendall's τ of sharpness and test loss")
+    axis.set_ylabel("Kendall's τ, sharpness and test loss")
     axis.legend(fontsize="x-small", frameon=False, ncols=2, loc="upper left",
                 bbox_to_anchor=(0, -0.16))  # fmt: skip
 
@@ -115,4 +118,4 @@ def draw_effects(axis: Axes, main: pd.DataFrame) -> None:
     )
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_xlabel("main effect on τ")
-    axis.legend(fontsize="x-small", frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+    axis.legend(fontsize="x-small", frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
