@@ -12,12 +12,15 @@ from flatness.pipeline.config import validate
 from flatness.report.figure_list import drawn_figures
 from workflow.real_snakefile import job_counts, snakemake
 
+#: Larger plans take Snakemake 15 seconds each.
+CONFIGS = ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("laptop", "paper"))]
+
 
 def figures_of(config):
     return drawn_figures(validate(shipped(config)).members).values()
 
 
-@pytest.mark.parametrize("config", ["demo", "laptop", "paper"])
+@pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_plans_all_pools(tmp_path, config):
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "epfl", config=config)
     assert done.returncode == 0, done.stderr
@@ -50,7 +53,7 @@ def test_every_config_plans_all_pools(tmp_path, config):
     assert counts["draw"] == sum(drawn.figure.study == "epfl" for drawn in figures_of(config))
 
 
-@pytest.mark.parametrize("config", ["demo", "laptop", "paper"])
+@pytest.mark.parametrize("config", CONFIGS)
 def test_cross_measures_each_training_block_once(tmp_path, config):
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "cross", config=config)
     assert done.returncode == 0, done.stderr
@@ -132,7 +135,7 @@ def plan_chen(folder, *arguments, config="demo"):
     return job_counts(done.stdout + done.stderr)
 
 
-@pytest.mark.parametrize("config", ["demo", "laptop", "paper"])
+@pytest.mark.parametrize("config", CONFIGS)
 def test_on_a_gpu_the_models_of_a_batch_size_are_one_job(tmp_path, config):
     loop = plan_chen(tmp_path, "--config", "device=cpu", config=config)
     stacked = plan_chen(tmp_path, "--config", "device=cuda", config=config)

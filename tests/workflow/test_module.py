@@ -35,7 +35,9 @@ def plan(folder, *targets):
     return job_counts(done.stdout + done.stderr)
 
 
-@pytest.mark.parametrize("name", ["Snakefile", "workflow/Snakefile"])
+@pytest.mark.parametrize(
+    "name", ["Snakefile", pytest.param("workflow/Snakefile", marks=pytest.mark.slow)]
+)
 def test_the_module_plans_the_same_jobs_as_the_workflow_alone(tmp_path, name):
     alone = tmp_path / "alone"
     alone.mkdir()

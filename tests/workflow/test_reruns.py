@@ -257,6 +257,7 @@ def test_every_result_says_what_made_it(finished_run):
             assert str(path.relative_to(finished_run)) in made
 
 
+@pytest.mark.slow
 def test_the_same_bytes_on_one_core_each_setting_in_a_job_of_its_own(finished_run, tmp_path):
     """The shared run has both cores, if this machine has two, and one job for all settings."""
     folder = tiny.check_out(tmp_path / "alone")
