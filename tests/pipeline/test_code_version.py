@@ -517,6 +517,7 @@ def test_a_network_or_data_set_changes_its_own_jobs_alone(tmp_path, monkeypatch)
     forget()
 
 
+@pytest.mark.slow
 def test_layout_comments_and_annotations_of_all_our_code_leave_no_trace(tmp_path, monkeypatch):
     entries = [entry.split(",") for entry in EVERY]
     before = [version(*entry) for entry in entries]

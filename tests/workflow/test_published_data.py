@@ -10,10 +10,13 @@ from flatness.records.tables import read_table
 from flatness.studies.epfl.rows import PoolCorrelation, PoolModel
 from workflow.real_snakefile import job_counts, snakemake
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("FLATNESS_DATA_MIRROR"),
-    reason="needs the published data: set FLATNESS_DATA_MIRROR to a folder that holds them",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not os.environ.get("FLATNESS_DATA_MIRROR"),
+        reason="needs the published data: set FLATNESS_DATA_MIRROR to a folder that holds them",
+    ),
+]
 
 
 @pytest.fixture(scope="module")
