@@ -75,6 +75,7 @@ def time_network(
         train_size=IMAGES,
         setting=Setting(learning_rate=0.05, batch_size=BATCH),
         steps=(steps,),
+        end=steps,
         device="cpu",
     )
     train = made_up_images(network, IMAGES)

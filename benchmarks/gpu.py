@@ -57,7 +57,7 @@ def measured(network: str, batch_size: int, device: str, segments: int) -> dict[
     members = [(setting, seed) for setting in settings for seed in range(SEEDS)]
     experiment = GridTraining(
         family="benchmark", network=network, activation="relu", dataset="cifar10", classes=None,
-        train_size=IMAGES, setting=settings[0], steps=(SEGMENT,), device=device,
+        train_size=IMAGES, setting=settings[0], steps=(SEGMENT,), end=SEGMENT, device=device,
     )  # fmt: skip
     models = [build_network(experiment, seed) for _, seed in members]
     stack = Stack(models, [setting for setting, _ in members], [seed for _, seed in members], train)

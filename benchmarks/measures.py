@@ -88,9 +88,11 @@ def released_parts(
 ) -> dict[str, Tensor]:
     """What the released bounds need of one sample, weight norms computed anew."""
     ratios = []
+    convolutional = any(isinstance(layer, nn.Conv2d) for layer in layers)
     for a, layer in zip(inputs, layers, strict=True):
         if isinstance(layer, nn.Linear):
-            norm, epsilon = torch.linalg.matrix_norm(layer.weight, 2), 0.0
+            order = "fro" if convolutional else 2
+            norm, epsilon = torch.linalg.matrix_norm(layer.weight, order), 0.0
         else:
             norm = layer.weight.norm() * math.sqrt(layer(a)[0, 0].numel())
             epsilon = 1e-4
