@@ -10,7 +10,6 @@ import torch
 from checkout import ROOT
 
 pytestmark = pytest.mark.slow
-PAGE = ROOT / "docs/concordance.md"
 PYTHON = ROOT / ".venv-concordance/bin/python"
 
 

@@ -17,7 +17,7 @@ from flatness.networks.lenet5 import lenet5
 #: Eigenvalues from the top.
 COUNT = 3
 #: Standard errors that an estimate may be off: they are from as few as ten values themselves.
-ERRORS = 5
+ERRORS = 4
 #: Up to this many parameters the Hessian is formed in full.
 DENSE = 1000
 
