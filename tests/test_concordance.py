@@ -1,6 +1,7 @@
 """Other libraries against ours, in the environment of `make concordance`."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from checkout import ROOT
 
 pytestmark = pytest.mark.slow
 PYTHON = ROOT / ".venv-concordance/bin/python"
+PAGE = ROOT / "docs/concordance.md"
 
 
 def in_peers(*arguments):
@@ -20,6 +22,20 @@ def in_peers(*arguments):
     return subprocess.run(
         [PYTHON, *arguments], cwd=ROOT, env=kept, capture_output=True, encoding="utf-8"
     )
+
+
+def test_every_library_finds_the_same(tmp_path):
+    page = Path(shutil.copy(PAGE, tmp_path))
+    shown = in_peers("-m", "benchmarks.concordance", page)
+    assert shown.returncode == 0, shown.stderr
+    assert rows(page.read_text(encoding="utf-8")) == rows(PAGE.read_text(encoding="utf-8"))
+
+
+def rows(page):
+    """Quantity, library and call of each row: what a change of the code changes, and no machine."""
+    cells = [line.split(" | ")[:3] for line in page.splitlines() if line.startswith("| ")]
+    assert len(cells) > 100
+    return cells
 
 
 def test_a_library_that_is_missing_fails_in_one_line(tmp_path):

@@ -1,7 +1,10 @@
 """Many outputs under a budget of memory, and data and models of other kinds, in `measure`."""
 
 import dataclasses
+import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -181,3 +184,31 @@ def test_half_precision_is_measured_in_single_with_a_flag(kind):
     assert f"parameters in {kind}: measured in float32, on a copy" in found.flags
     assert {p.dtype for p in model.parameters()} == {kind}
     equal(found, measure(model.float(), inputs.to(kind).float()))
+
+
+RESNET = """
+import json, resource, sys, torch, torchvision, flatness
+torch.manual_seed(0)
+model = torchvision.models.resnet18(num_classes=1000).eval()
+images = torch.randn(2, 3, 64, 64)
+found = flatness.measure(model, images, memory=float(sys.argv[1]))
+values = {name: estimate.value for name, estimate in found.items()}
+print(json.dumps([values, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
+"""
+
+
+@pytest.mark.slow
+def test_a_thousand_outputs_of_a_residual_network_fit_in_memory():
+    found, peaks = [], []
+    for memory in ("1e9", "4e9"):
+        command = [sys.executable, "-W", "ignore", "-c", RESNET, memory]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        values, peak = json.loads(shown)
+        found.append(values)
+        peaks.append(peak)
+    assert peaks[0] < 2.5e9
+    assert peaks[1] < 4e9
+    for name, value in found[0].items():
+        # the rank counts singular values above rounding: one of an image's thousand may be at it
+        near = {"abs": 1} if name == "rank" else {"rel": 1e-6}
+        assert value == pytest.approx(found[1][name], nan_ok=True, **near), name
