@@ -62,9 +62,15 @@ def made(source: str, name: str) -> nn.Module:
     """The model with random weights, in evaluation mode and float64."""
     torch.manual_seed(0)
     if source == "timm":
-        return timm.create_model(name, num_classes=OUTPUTS).double().eval()
-    auxiliary = {"init_weights": True} if name in {"googlenet", "inception_v3"} else {}
-    return get_model(name, weights=None, num_classes=OUTPUTS, **auxiliary).double().eval()
+        model = timm.create_model(name, num_classes=OUTPUTS)
+    else:
+        auxiliary = {"init_weights": True} if name in {"googlenet", "inception_v3"} else {}
+        model = get_model(name, weights=None, num_classes=OUTPUTS, **auxiliary)
+    for layer in model.modules():
+        # torchvision's ViT starts with a head of zeros, behind which no input has a gradient
+        if isinstance(layer, nn.Linear) and not layer.weight.any():
+            layer.reset_parameters()
+    return model.double().eval()
 
 
 def plainly(model: nn.Module, images: Tensor) -> tuple[float, float]:

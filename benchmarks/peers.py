@@ -27,10 +27,10 @@ from torch.nn import functional
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 import flatness
-from benchmarks.common import SHAPES
+from benchmarks.common import FITTED, SHAPES, TRAINED, data, trained
 from benchmarks.measures import ratio, seconds
 from flatness.measures.ascent import draw_batches
-from flatness.measures.balls import Ball, auto_ascent
+from flatness.measures.balls import Ball, auto_ascent, top
 from flatness.networks.build import build
 from flatness.records.files import atomic_path
 
@@ -38,8 +38,6 @@ from flatness.records.files import atomic_path
 SAMPLES = (20, 200)
 #: Seeds over which the error of our trace is taken, and PyHessian's probes its own is from.
 SEEDS, PROBES = 10, 200
-#: Steps of training: some, and to interpolation of few samples.
-TRAINED, FITTED = 50, 400
 #: Relative error of the top eigenvalue.
 CLOSE = 1e-4
 #: Batches that worst-case sharpness is the mean over; longest plain ascent.
@@ -48,7 +46,6 @@ RESTARTS, LONGEST = 10, 80
 OVER_CURVLINOPS = 1.1
 Row = dict[str, Any]
 Work = Callable[[], object]
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def compared(
@@ -81,26 +78,6 @@ def compared(
         flush=True,
     )
     return row
-
-
-def data(name: str, n: int) -> tuple[Tensor, Tensor]:
-    """Made-up images and labels."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(n, *SHAPES[name], generator=generator)
-    return images, torch.randint(10, (n,), generator=generator)
-
-
-def trained(name: str, n: int, loss: Loss, steps: int) -> tuple[nn.Module, Tensor, Tensor]:
-    """A network after some steps of Adam on its data, with inputs and one-hot targets."""
-    model, (inputs, labels) = build(name, seed=0).eval(), data(name, n)
-    targets = functional.one_hot(labels, 10).float()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss(model(inputs), targets).backward()
-        optimizer.step()
-    optimizer.zero_grad()
-    return model, inputs, targets
 
 
 def jacobians(name: str, n: int) -> Iterator[Row]:
@@ -228,7 +205,8 @@ def worst_case(name: str, n: int, rho: float) -> Iterator[Row]:
         zero, rises = torch.zeros_like(centre), []
         for batch in draws:
             start = slope(batch, zero)[0]
-            rises.append(auto_ascent(partial(slope, batch), Ball("linf", rho), zero, steps) - start)
+            climb = auto_ascent(partial(slope, batch), Ball("linf", rho), zero, steps)
+            rises.append(top(climb) - start)
         return float(torch.stack(rises).double().mean())
 
     rise = ours()

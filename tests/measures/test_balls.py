@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from flatness.measures.balls import ASCENTS, Ball, _checkpoints, auto_ascent, highest
+from flatness.measures.balls import ASCENTS, Ball, _checkpoints, auto_ascent, highest, top
 
 SIZE = 12
 
@@ -30,7 +30,7 @@ def test_a_linear_loss_rises_by_the_dual_norm(ascent, norm, dual):
     a = vector()
     climb = ASCENTS[ascent]
     zero = torch.zeros_like(a)
-    found = climb(slope_of(lambda u: a @ u), Ball(norm, 0.3), zero, 3)
+    found = top(climb(slope_of(lambda u: a @ u), Ball(norm, 0.3), zero, 3))
     assert float(found) == pytest.approx(0.3 * float(a.norm(p=dual)), rel=1e-9)
 
 
@@ -40,23 +40,23 @@ def test_a_quadratic_rises_to_its_largest_eigenvalue_in_the_l2_ball(ascent):
     climb = ASCENTS[ascent]
     slope = slope_of(lambda u: (values * u.square()).sum())
     start = 0.1 * vector() / vector().norm()
-    found = climb(slope, Ball("l2", 0.5), start, 60)
+    found = top(climb(slope, Ball("l2", 0.5), start, 60))
     assert 0.97 * 0.5 < float(found) <= 0.5 + 1e-12
 
 
 @pytest.mark.parametrize("ascent", ASCENTS)
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_hill_inside_is_climbed_and_nothing_leaves_the_ball(ascent, norm):
-    top = 0.2 * vector() / vector().norm()
+    hill = 0.2 * vector() / vector().norm()
     seen = []
 
     def function(u):
         seen.append(u.detach().norm(p=math.inf if norm == "linf" else 2))
-        return -(u - top).square().sum()
+        return -(u - hill).square().sum()
 
     climb = ASCENTS[ascent]
-    found = climb(slope_of(function), Ball(norm, 0.5), torch.zeros_like(top), 100)
-    start = -float(top.square().sum())
+    found = top(climb(slope_of(function), Ball(norm, 0.5), torch.zeros_like(hill), 100))
+    start = -float(hill.square().sum())
     assert start / 20 < float(found) <= 0
     assert max(seen) <= 0.5 + 1e-12
 
@@ -67,7 +67,7 @@ def test_a_step_costs_one_gradient_and_the_last_point_one_loss(ascent, steps):
     calls = []
     climb = ASCENTS[ascent]
     a = vector()
-    climb(slope_of(lambda u: calls.append(0) or a @ u), Ball("linf", 1.0), 0 * a, steps)
+    top(climb(slope_of(lambda u: calls.append(0) or a @ u), Ball("linf", 1.0), 0 * a, steps))
     assert len(calls) == steps + 1
 
 
@@ -85,7 +85,7 @@ def test_auto_ascent_halves_its_step_where_it_overshoots():
         return -(u.square()).sum()
 
     start = torch.full((1,), 0.01, dtype=torch.float64)
-    auto_ascent(slope_of(function), Ball("linf", 1.0), start, 60)
+    top(auto_ascent(slope_of(function), Ball("linf", 1.0), start, 60))
     early, late = ((b - a).abs().max() for a, b in ((moves[1], moves[2]), (moves[-2], moves[-1])))
     assert late < early / 10
 
@@ -104,3 +104,25 @@ def test_random_starts_are_on_the_boundary_and_help():
     for norm, p in (("linf", math.inf), ("l2", 2)):
         point = Ball(norm, 0.7).boundary(vector(), torch.Generator().manual_seed(1))
         assert float(point.norm(p=p)) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("ascent", ASCENTS)
+def test_only_the_highest_start_climbs_on(ascent):
+    points = []
+
+    def function(u):
+        points.append(u.detach().clone())
+        return (u * vector()).sum() + u.square().sum()
+
+    ball = Ball("linf", 1.0)
+    how = {"ascent": ascent, "steps": 20, "corners": 2}
+    like = torch.zeros_like(vector())
+    found = highest(
+        slope_of(function), ball, like, generator=torch.Generator().manual_seed(0), **how
+    )
+    assert len(points) == 3 * (1 + 5) + 15  # the first checkpoint is at ⌈0.22·20⌉ = 5 steps
+    generator = torch.Generator().manual_seed(0)
+    starts = [like, *(ball.boundary(like, generator) for _ in range(2))]
+    alone = [list(ASCENTS[ascent](slope_of(function), ball, start, 20)) for start in starts]
+    leader = max(alone, key=lambda climb: climb[5])
+    assert found == leader[-1]

@@ -6,8 +6,10 @@ Ascents move u; in u both sets are plain balls. No ascent needs a step size, and
 result is unchanged by rescalings of the weights that leave the network's function unchanged.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from math import ceil
 from typing import Literal
 
@@ -18,6 +20,12 @@ from torch import Tensor
 Norm = Literal["linf", "l2"]
 #: Maps u to the loss there and its gradient by u.
 Slope = Callable[[Tensor], tuple[Tensor, Tensor]]
+#: The highest loss seen so far, at each point of an ascent.
+Climb = Iterator[Float[Tensor, ""]]
+#: Share of the steps after which an ascent may first change its own.
+FIRST_CHECKPOINT = 0.22
+#: Steps of the start that climbs on, and random starts besides the centre.
+STEPS, CORNERS = 20, 2
 
 
 @dataclass(frozen=True)
@@ -55,34 +63,31 @@ class Ball:
         return self.rho * normal / normal.norm()
 
 
-def decaying_ascent(
-    slope: Slope, ball: Ball, start: Float[Tensor, " D"], steps: int
-) -> Float[Tensor, ""]:
-    """The highest loss seen by projected ascent with steps that shrink from 2ρ to 2ρ/steps.
+def decaying_ascent(slope: Slope, ball: Ball, start: Float[Tensor, " D"], steps: int) -> Climb:
+    """Projected ascent with steps that shrink from 2ρ to 2ρ/steps.
 
     Args:
         slope: the loss and its gradient.
         ball: the set.
         start: in it.
-        steps: gradients taken; the last point costs one loss more.
+        steps: moves made.
 
-    Returns:
-        The loss, which `start` had at least.
+    Yields:
+        The highest loss seen, at the start and after each step.
     """
-    u, best = start, None
+    u = start
+    best, gradient = slope(u)
+    yield best
     for step in range(steps):
-        value, gradient = slope(u)
-        best = value if best is None else torch.maximum(best, value)
         size = 2 * ball.rho * (1 - step / steps)
         u = ball.project(u + size * ball.steepest(gradient))
-    last = slope(u)[0]
-    return last if best is None else torch.maximum(best, last)
+        value, gradient = slope(u)
+        best = torch.maximum(best, value)
+        yield best
 
 
-def auto_ascent(
-    slope: Slope, ball: Ball, start: Float[Tensor, " D"], steps: int
-) -> Float[Tensor, ""]:
-    """The highest loss seen by Auto-PGD (Croce and Hein, 2020, algorithm 1).
+def auto_ascent(slope: Slope, ball: Ball, start: Float[Tensor, " D"], steps: int) -> Climb:
+    """Auto-PGD (Croce and Hein, 2020, algorithm 1).
 
     Steps begin at 2ρ with momentum ¾. At checkpoints with shrinking distances the step is halved
     and the ascent returns to its best point, if fewer than ¾ of the steps since the last checkpoint
@@ -92,16 +97,17 @@ def auto_ascent(
         slope: the loss and its gradient.
         ball: the set.
         start: in it.
-        steps: gradients taken; the last point costs one loss more.
+        steps: moves made.
 
-    Returns:
-        The loss, which `start` had at least.
+    Yields:
+        The highest loss seen, at the start and after each step.
     """
     checkpoints = _checkpoints(steps)
     u, before, size = start, start, 2 * ball.rho
     value, gradient = slope(u)
     best, best_u, best_gradient = value, u, gradient
     raised, last_checkpoint, last_size, last_best = 0, 0, size, best
+    yield best
     for step in range(1, steps + 1):
         ahead = ball.project(u + size * ball.steepest(gradient))
         momentum = 1.0 if step == 1 else 0.75
@@ -118,12 +124,12 @@ def auto_ascent(
             if few or stuck:
                 size /= 2
                 u, before, gradient, value = best_u, best_u, best_gradient, best
-    return best
+        yield best
 
 
 def _checkpoints(steps: int) -> set[int]:
     """⌈p_j·steps⌉ with p_0 = 0, p_1 = 0.22 and p_{j+1} = p_j + max(p_j − p_{j−1} − 0.03, 0.06)."""
-    shares = [0.0, 0.22]
+    shares = [0.0, FIRST_CHECKPOINT]
     while shares[-1] < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
     return {ceil(round(share * steps, 6)) for share in shares[1:]}  # 57 of 100, not 57.0…01
@@ -144,19 +150,33 @@ def highest(
 ) -> Float[Tensor, ""]:
     """The highest loss seen from the centre and from random points of the boundary.
 
+    All starts climb to the first checkpoint; only the highest climbs on.
+
     Args:
         slope: the loss and its gradient.
         ball: the set.
         like: a tensor of the shape and type of u.
         ascent: which of `ASCENTS`.
-        steps: gradients from each start.
+        steps: moves of the start that climbs on.
         corners: random starts besides the centre.
         generator: draws the starts.
 
     Returns:
         The loss.
     """
-    climb = ASCENTS[ascent]
     starts = [torch.zeros_like(like)]
     starts += [ball.boundary(like, generator) for _ in range(corners)]
-    return torch.stack([climb(slope, ball, start, steps) for start in starts]).max()
+    climbs = [ASCENTS[ascent](slope, ball, start, steps) for start in starts]
+    reached = [top(islice(climb, 1 + first_checkpoint(steps))) for climb in climbs]
+    leader = int(torch.stack(reached).argmax())
+    return top(chain([reached[leader]], climbs[leader]))
+
+
+def first_checkpoint(steps: int) -> int:
+    """Steps that all starts take."""
+    return ceil(FIRST_CHECKPOINT * steps)
+
+
+def top(climb: Climb) -> Float[Tensor, ""]:
+    """The highest loss that an ascent sees."""
+    return deque(climb, maxlen=1).pop()

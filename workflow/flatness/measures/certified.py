@@ -155,7 +155,7 @@ def certified_sharpness(
         loss: a name in `losses.LOSSES`.
         rho: ρ, the box's half width: relative to each weight if adaptive, else in their unit.
         adaptive: whether the box is |δ_p| ≤ ρ|w_p|, else |δ_p| ≤ ρ.
-        steps: gradients of the ascent from each start.
+        steps: of the ascent from the start that climbs on.
         corners: random corners to start from, besides δ = 0.
         seed: of the corners.
 

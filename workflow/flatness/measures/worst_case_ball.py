@@ -24,8 +24,8 @@ from flatness.measures._checks import (
 from flatness.measures._intake import joined_pairs
 from flatness.measures._progress import bar
 from flatness.measures._repeatable import FEW, refuse_batch_statistics, require_repeatable
-from flatness.measures.ascent import STRONG_CORNERS, STRONG_STEPS, draw_batches
-from flatness.measures.balls import ASCENTS, Ball, Norm, Slope, highest
+from flatness.measures.ascent import draw_batches
+from flatness.measures.balls import ASCENTS, CORNERS, STEPS, Ball, Norm, Slope, highest
 from flatness.measures.losses import Loss, LossFunction, named_loss, require_mean
 from flatness.measures.measuring import measuring
 from flatness.measures.worst_case import WorstCaseSharpness, module_losses, summarise
@@ -120,8 +120,8 @@ def worst_case_sharpness(
     adaptive: bool = True,
     normalize_logits: bool = False,
     ascent: Ascent = "apgd",
-    steps: int = STRONG_STEPS,
-    corners: int = STRONG_CORNERS,
+    steps: int = STEPS,
+    corners: int = CORNERS,
     restarts: int = 50,
     batch_size: int = 64,
     seed: int = 0,
@@ -131,8 +131,8 @@ def worst_case_sharpness(
     The value is a lower bound on the maximum, never negative, and never smaller for a larger ρ of a
     sweep. The adaptive value is unchanged by rescalings of the weights that leave the network's
     function unchanged. The model is measured in evaluation mode and left as it was; frozen
-    parameters are perturbed, too. The cost is restarts × (corners + 1) × steps gradients of
-    batch_size samples.
+    parameters are perturbed, too. All starts climb for 22 % of the steps, the highest then climbs
+    on: the cost is about restarts × (1 + 0.22 corners) × steps gradients of batch_size samples.
 
     Args:
         model: maps inputs (b, ...) to outputs; all its parameters are perturbed.
@@ -146,7 +146,7 @@ def worst_case_sharpness(
         normalize_logits: whether outputs (b, K) are first divided by their standard deviation over
             the K classes, so that scaling them makes no difference.
         ascent: "apgd" for Auto-PGD, or "decaying", of `balls`.
-        steps: gradients from each start.
+        steps: of the start that climbs on.
         corners: random points of the boundary to start from, besides δ = 0.
         restarts: independent batches.
         batch_size: m, samples per batch, drawn with replacement.
