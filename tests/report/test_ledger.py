@@ -7,6 +7,18 @@ import made_up_results
 from flatness.errors import DataError, UserError
 from flatness.report.claims import read_claims
 from flatness.report.ledger import commit_of, decided, evaluate, stands, tally
+from flatness.report.summary import counts_line, found_lines, holm_line
+
+#: Claims that some tests count; what someone adds to the file does not matter to them.
+COUNTED = ("fig3-mls-vgg11", "abs-mls-vgg11", "tau-fcnn", "mean-tau-fcnn")
+
+
+def counted():
+    """The file's claims without others that the made-up tables decide."""
+    known = read_claims()
+    chosen = tuple(claim for claim in known.claims if claim.id in COUNTED)
+    assert len(chosen) == len(COUNTED)
+    return known.model_copy(update={"claims": chosen})
 
 
 def ledger(results):
@@ -72,14 +84,14 @@ def test_a_verdict_at_small_scale_is_never_counted_as_plain(tmp_path):
 def test_holm_corrects_for_every_claim_that_was_run(tmp_path):
     made_up_results.pool(tmp_path)  # p = .01
     made_up_results.family(tmp_path, "vgg11")  # p = 1e-6
-    outcomes = evaluate(read_claims(), tmp_path, "")
+    outcomes = evaluate(counted(), tmp_path, "")
     found = {outcome.id: outcome for outcome in outcomes}
     assert found["fig3-mls-vgg11"].p_holm == pytest.approx(2e-6)
     assert found["tau-fcnn"].p_holm == pytest.approx(0.01)
     assert math.isnan(found["abs-mls-vgg11"].p_holm)
     assert [o.id for o in decided(outcomes)] == ["fig3-mls-vgg11", "tau-fcnn"]
     made_up_results.replications(tmp_path, mean=-0.3)
-    outcomes = evaluate(read_claims(), tmp_path, "")
+    outcomes = evaluate(counted(), tmp_path, "")
     assert {o.id: stands(o) for o in decided(outcomes)} == {
         "fig3-mls-vgg11": True, "tau-fcnn": True, "mean-tau-fcnn": True
     }  # fmt: skip
@@ -90,11 +102,11 @@ def test_holm_corrects_for_every_claim_that_was_run(tmp_path):
 def test_counts_are_of_claims_only(tmp_path):
     made_up_results.pool(tmp_path)
     made_up_results.family(tmp_path, "vgg11")
-    outcomes = evaluate(read_claims(), tmp_path, "")
+    outcomes = evaluate(counted(), tmp_path, "")
     assert ledger(tmp_path)["theorems-vgg11"].verdict == "holds"
     counts = tally(outcomes)
     assert counts["reproduced"] == 2
-    assert sum(counts.values()) == len(read_claims().claims)
+    assert sum(counts.values()) == len(COUNTED)
 
 
 def test_a_pool_says_its_share_of_the_training_images(tmp_path):
@@ -112,7 +124,31 @@ def test_demo_data_are_marked(tmp_path):
 def test_a_row_that_is_not_in_its_table_was_not_run(tmp_path):
     made_up_results.family(tmp_path, "vgg11")
     assert ledger(tmp_path)["fig3-mls-vgg11"].verdict == "reproduced"
-    assert ledger(tmp_path)["abs-mls-vgg11"].verdict == "not run here"
+    assert ledger(tmp_path)["fig3-mls-vgg11"].reason == ""
+    absent = ledger(tmp_path)["abs-mls-vgg11"]
+    assert absent.verdict == "not run here"
+    assert absent.reason == "no row of its table has x = root_sharpness; there are mls"
+    assert ledger(tmp_path)["tau-fcnn"].reason == "this run has no such table"
+
+
+def test_own_claims_do_not_count_with_the_papers(tmp_path):
+    made_up_results.pool(tmp_path)  # p = .01
+    made_up_results.family(tmp_path, "vgg11")  # p = 1e-6
+    known = read_claims()
+    theirs = next(claim for claim in known.claims if claim.id == "tau-fcnn")
+    own = theirs.model_copy(update={"id": "mine", "paper": "own"})
+    claims = known.model_copy(update={"claims": (*known.claims, own)})
+    outcomes = evaluate(claims, tmp_path, "")
+    found = {outcome.id: outcome for outcome in outcomes}
+    assert (found["mine"].kind, found["mine"].verdict) == ("own claim", found["tau-fcnn"].verdict)
+    assert found["mine"].p_holm == found["mine"].p_value
+    without = evaluate(known, tmp_path, "")
+    assert tally(outcomes) == tally(without)
+    assert counts_line(outcomes) == counts_line(without)
+    assert holm_line(outcomes) == holm_line(without)
+    assert found_lines(outcomes)[:3] == found_lines(without)[:3]
+    assert any(line.startswith("- Own claims: of 1 claims") for line in found_lines(outcomes))
+    assert found["fig3-mls-vgg11"].p_holm == pytest.approx(2e-6)
 
 
 def test_a_violated_theorem_is_found_and_a_heuristic_is_none(tmp_path):

@@ -61,13 +61,13 @@ def run(
                 code = run_with_bar(asked, results / layout.LOG.format(job=log))
             if code:
                 break
-        print_summary(results)
         write_manifest(settings)
-        if code:
+        if code:  # a ledger that is there is of an earlier run
             raise UserError(
                 f"the run of {config} stopped before its end; its messages say why. "
                 "Finished jobs are kept: repeat the same command to resume"
             )
+        print_summary(results)
 
 
 def parts(settings: Config, targets: Sequence[str]) -> dict[str, list[str]]:

@@ -27,6 +27,8 @@ Verdict = Literal[
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 #: Verdicts that are decided, since the interval lies on one side.
 DECIDED = VERDICTS[:3]
+#: In place of a paper: claims of one's own.
+OWN = "own"
 #: Below these shares of the published experiment, a verdict is at small scale.
 SMALL = {"images": 0.1, "steps": 0.05, "models": 0.2}
 
@@ -220,7 +222,7 @@ class Entry(Frozen):
 
     Attributes:
         id: short name.
-        paper: key of `PAPERS`.
+        paper: key of `PAPERS`, or `OWN` for a claim of one's own, which does not count.
         source: where the paper says it.
         short: the statement in symbols.
         statement: the statement in a sentence, in our words.
@@ -230,7 +232,7 @@ class Entry(Frozen):
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,18}$")]
-    paper: Literal[tuple(PAPERS)]
+    paper: Literal[(*PAPERS, OWN)]
     source: str
     short: Annotated[str, Field(max_length=30)]
     statement: str

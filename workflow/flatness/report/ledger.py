@@ -8,11 +8,22 @@ from pathlib import Path
 
 from flatness.errors import DataError, UserError
 from flatness.records.tables import Row, column, read_text
-from flatness.report.claims import DECIDED, VERDICTS, Check, Claim, Claims, Experiment, Finding
+from flatness.report.claims import (
+    DECIDED,
+    OWN,
+    VERDICTS,
+    Check,
+    Claim,
+    Claims,
+    Experiment,
+    Finding,
+)
 from flatness.statistics.correlations import holm
 from flatness.studies import words
 
 Cells = dict[str, str]
+#: Column to value.
+Where = dict[str, str | bool | int]
 #: Family-wise error rate of Holm's procedure: the chance of at least one false verdict.
 FALSE_VERDICTS = 0.05
 
@@ -21,8 +32,10 @@ class Outcome(Row):
     """One line of the ledger."""
 
     id: str = column("name of the claim or check")
-    kind: str = column("claim, or check: a theorem or a test of the code, which does not count")
-    paper: str = column("chen or epfl")
+    kind: str = column(
+        "claim; own claim, of the user; check, a theorem or a test of the code; only claims count"
+    )
+    paper: str = column("chen or epfl; own for a claim of the user")
     source: str = column("where the paper says it")
     short: str = column("what is claimed, in symbols")
     statement: str = column("what is claimed, in a sentence")
@@ -43,6 +56,7 @@ class Outcome(Row):
         "but without the published value); not reproduced (on the other side), inconclusive, "
         "not run here; checks: holds, violated, not run here"
     )
+    reason: str = column(words.REASON, convention="why it was not run here")
     small_scale: bool = column(
         "whether it stands on another data set, or on less than 10 % of the published experiment's "
         "training images, 5 % of its steps or 20 % of its models; such a claim never counts as "
@@ -52,7 +66,9 @@ class Outcome(Row):
     share_steps: float = column("our steps of training, likewise")
     share_models: float = column("our models, seeds or pools, likewise")
     p_value: float = column(words.P_VALUE, convention="the verdict's test")
-    p_holm: float = column("the same, adjusted by Holm's procedure for all claims that were run")
+    p_holm: float = column(
+        "the same, adjusted by Holm's procedure for all claims that were run; own claims apart"
+    )
     repeats: str = column("id of the claim that it says again; empty for none")
     table: str = column("the table it reads, below the results folder")
     fixed_in: str = column("commit in which the claims were last changed")
@@ -77,11 +93,12 @@ def evaluate(claims: Claims, results: Path, fixed_in: str) -> list[Outcome]:
         _outcome(entry, _findings(entry, results, claims.experiments), fixed_in)
         for entry in (*claims.claims, *claims.checks)
     ]
-    adjusted = holm([outcome.p_value for outcome in found])
-    return [
-        outcome.model_copy(update={"p_holm": float(p)})
-        for outcome, p in zip(found, adjusted, strict=True)
-    ]
+    adjusted = dict[str, float]()
+    for own in (True, False):
+        family = [outcome for outcome in found if (outcome.paper == OWN) is own]
+        p_values = holm([outcome.p_value for outcome in family])
+        adjusted |= {o.id: float(p) for o, p in zip(family, p_values, strict=True)}
+    return [outcome.model_copy(update={"p_holm": adjusted[outcome.id]}) for outcome in found]
 
 
 def _findings(
@@ -90,9 +107,12 @@ def _findings(
     """The columns of an `Outcome` that depend on the entry's table."""
     path = results / entry.table
     try:
-        rows = [cells for cells in _rows(path) if _fits(cells, entry.where)]
+        if not path.exists():
+            return {"verdict": "not run here", "reason": "this run has no such table"}
+        table = read_text(path).to_dict("records")
+        rows = [cells for cells in table if _fits(cells, entry.where)]
         if not rows:
-            return {"verdict": "not run here"}
+            return {"verdict": "not run here", "reason": _misfit(table, entry.where)}
         if isinstance(entry, Claim):
             found = _judge_claim(entry, rows, experiments[entry.experiment])
         else:
@@ -107,14 +127,17 @@ def _findings(
         raise DataError(f"claim {entry.id}: {path}: {error}; make the table again") from error
 
 
-def _rows(path: Path) -> list[Cells]:
-    if not path.exists():
-        return []
-    return read_text(path).to_dict("records")
-
-
-def _fits(cells: Cells, where: dict[str, str | bool | int]) -> bool:
+def _fits(cells: Cells, where: Where) -> bool:
     return all(cells[name] == str(value) for name, value in where.items())
+
+
+def _misfit(table: list[Cells], where: Where) -> str:
+    """Why no row fits: a value that its column lacks, or the combination."""
+    for name, value in where.items():
+        there = list(dict.fromkeys(cells[name] for cells in table))
+        if str(value) not in there:
+            return f"no row of its table has {name} = {value}; there are {', '.join(there)}"
+    return "each value of its `where` is in its table, but no row has them all"
 
 
 def _judge_claim(claim: Claim, rows: list[Cells], published: Experiment) -> dict[str, object]:
@@ -155,9 +178,10 @@ def _outcome(entry: Claim | Check, found: dict[str, object], fixed_in: str) -> O
     own = {name: getattr(entry, name) for name in ("id", "paper", "source", "short", "statement")}
     numbers = [name for name, field in Outcome.model_fields.items() if field.annotation is float]
     nothing = dict.fromkeys(numbers, math.nan) | {"demo": False, "small_scale": False}
-    nothing |= {"n": 0, "excluded": 0, "interpolating": -1, "repeats": ""}
+    nothing |= {"n": 0, "excluded": 0, "interpolating": -1, "repeats": "", "reason": ""}
     if isinstance(entry, Claim):
-        own |= {"kind": "claim", "expectation": str(entry.expect), "repeats": entry.repeats}
+        kind = "own claim" if entry.paper == OWN else "claim"
+        own |= {"kind": kind, "expectation": str(entry.expect), "repeats": entry.repeats}
         own |= {} if entry.published is None else {"published": entry.published}
     else:
         own |= {"kind": "check", "expectation": f"{entry.zero} = 0"}

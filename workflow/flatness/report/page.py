@@ -11,7 +11,7 @@ from flatness.errors import UserError
 from flatness.records import layout
 from flatness.records.files import atomic_path
 from flatness.records.tables import read_tables, write_table
-from flatness.report.claims import CLAIMS, read_claims
+from flatness.report.claims import CLAIMS, OWN, read_claims
 from flatness.report.costs import made_by, stage_costs
 from flatness.report.figure_list import BOTH, PAPERS
 from flatness.report.gallery import ShownFigure, figures, missing_figures
@@ -73,10 +73,7 @@ def render(results: Path, outcomes: Sequence[Outcome]) -> str:
         config=results.name,
         demo=any(outcome.demo for outcome in outcomes),
         fixed_in=outcomes[0].fixed_in,
-        claims=[
-            (title, [o for o in outcomes if o.kind == "claim" and o.paper == paper])
-            for paper, title in PAPERS.items()
-        ],
+        claims=_by_kind(outcomes),
         checks=[outcome for outcome in outcomes if outcome.kind == "check"],
         tally=tally(outcomes),
         holm=holm_line(outcomes),
@@ -88,6 +85,14 @@ def render(results: Path, outcomes: Sequence[Outcome]) -> str:
         costs=stage_costs(results).to_dict("records"),
         made_by=made_by(layout.tables(results, layout.CORRELATIONS)),
     )
+
+
+def _by_kind(outcomes: Sequence[Outcome]) -> list[tuple[str, list[Outcome]]]:
+    """Claims by paper; one's own, if there are any, come last."""
+    claims = [outcome for outcome in outcomes if outcome.kind != "check"]
+    groups = [(title, [o for o in claims if o.paper == name]) for name, title in PAPERS.items()]
+    own = [outcome for outcome in claims if outcome.paper == OWN]
+    return [*groups, ("Own claims, which do not count above", own)] if own else groups
 
 
 def _released_protocols(results: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from flatness.records import layout
 from flatness.records.tables import read_text
-from flatness.report.claims import CLAIMS, read_claims
+from flatness.report.claims import CLAIMS, OWN, read_claims
 from flatness.report.figure_list import PAPERS
 from flatness.report.ledger import Outcome, commit_of, decided, evaluate, stands, tally
 from flatness.report.left_out import LeftOut, left_out_models
@@ -102,8 +102,8 @@ def found_lines(outcomes: Sequence[Outcome]) -> list[str]:
         return lines
     if any(outcome.demo for outcome in outcomes):
         lines.append("Found on demo data, which say nothing on the papers' own:")
-    for paper, title in PAPERS.items():
-        claims = [o for o in outcomes if o.kind == "claim" and o.paper == paper]
+    for paper, title in (*PAPERS.items(), (OWN, "Own claims")):
+        claims = [o for o in outcomes if o.kind != "check" and o.paper == paper]
         if any(outcome.verdict != "not run here" for outcome in claims):
             lines.append(f"- {title}: {_decided(claims)}")
     checks = [o for o in outcomes if o.kind == "check" and o.verdict != "not run here"]
@@ -199,6 +199,7 @@ def value_text(outcome: Outcome) -> str:
 def counts_line(outcomes: Sequence[Outcome]) -> str:
     """Number of claims by verdict, such as "40 claims: 3 reproduced, 1 inconclusive, …"."""
     counts = tally(outcomes)
+    outcomes = [outcome for outcome in outcomes if outcome.paper != OWN]
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     again = sum(bool(outcome.repeats) for outcome in outcomes)
     few = sum(o.verdict == "inconclusive" and not decidable(o) for o in outcomes)
@@ -208,6 +209,7 @@ def counts_line(outcomes: Sequence[Outcome]) -> str:
 
 def holm_line(outcomes: Sequence[Outcome]) -> str:
     """How many of the verdicts decided by a test survive Holm's correction."""
+    outcomes = [outcome for outcome in outcomes if outcome.paper != OWN]
     tests = decided(outcomes)
     run = sum(not math.isnan(outcome.p_value) for outcome in outcomes)
     return (
