@@ -53,6 +53,23 @@ def test_every_config_plans_all_pools(tmp_path, config):
     assert counts["draw"] == sum(drawn.figure.study == "epfl" for drawn in figures_of(config))
 
 
+def test_a_study_without_models_is_left_out(tmp_path):
+    config = shipped("demo")
+    config["epfl"] |= {"pools": {}, "replications": {}, "audit": {}, "factorial": {}}
+    config["chen"]["families"] = {"mlp_relu": config["chen"]["families"]["mlp_relu"]}
+    config["cross"]["families"] = []
+    config["transformers"]["trained"] = None
+    path = tmp_path / "part.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", config=path)
+    assert done.returncode == 0, done.stderr
+    jobs = set(job_counts(done.stdout + done.stderr)) - {"all", "total"}
+    assert jobs == {
+        "fetch", "train_chen_mlp_relu", "measure_chen_mlp_relu", "correlate_chen", "contrast_chen",
+        "draw_together", "report", "explore", "dictionary", "notebook",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("config", CONFIGS)
 def test_cross_measures_each_training_block_once(tmp_path, config):
     done = snakemake(tmp_path, "--dry-run", "--quiet", "rules", "--", "cross", config=config)

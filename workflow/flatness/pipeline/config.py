@@ -138,12 +138,14 @@ class Config(Frozen):
 
     @property
     def members(self) -> dict[str, list[str]]:
-        """What figures show: families, scales, and pools by their use, in the config's order."""
+        """What figures show: models of each study by their use, in the config's order."""
         pools = list(self.epfl.pools)
         found = {
             "families": list(self.chen.families),
             "scales": list(self.chen.scales),
             "pools": pools,
+            "transformers": [model.name for model in self.transformers.models],
+            "crossed": list(self.cross.families),
         }
         for kind in ("replications", "audit", "factorial"):
             found[kind] = [pool for pool in pools if pool in getattr(self.epfl, kind)]

@@ -185,6 +185,7 @@ FIGURES = (
         count=Count(layout.VIT_CORRELATIONS),
         jobs="transformers",
         paper="chen",
+        among="transformers",
     ),
     _chen(
         "chen_figG5",
@@ -280,6 +281,7 @@ FIGURES = (
         "the strong maximiser, on the pools as its own study measured it",
         count=Count(layout.CROSS_CORRELATIONS, "models in the largest set"),
         jobs="cross",
+        among="crossed",
     ),
     Figure(
         "epfl_replications",

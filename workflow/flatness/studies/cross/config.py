@@ -12,8 +12,9 @@ from flatness.studies.epfl import config as epfl
 class CrossSettings(Frozen):
     """What is measured on the other paper's models: compression of pools, sharpness of families."""
 
-    families: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Families whose adaptive worst-case sharpness is measured at their last checkpoints."""
+    families: tuple[str, ...]
+    """Families whose adaptive worst-case sharpness is measured at their last checkpoints; if there
+    are none, this study is left out."""
     samples: Annotated[int, Field(ge=2)]
     """Training samples of each pool for the compression measures."""
     rho: PositiveFloat

@@ -184,21 +184,21 @@ class Pretrained(Frozen):
 
 
 class TransformersSettings(Frozen):
-    """The whole study: either `trained` or `pretrained` models."""
+    """The whole study: either `trained` or `pretrained` models; with neither, it is left out."""
 
     block: PositiveInt
     """Number of models that one job trains or measures."""
     trained: Trained | None = None
-    """Models trained here; or give `pretrained`."""
+    """Models trained here; or give `pretrained`, or neither."""
     pretrained: Pretrained | None = None
-    """Models with published weights; or give `trained`."""
+    """Models with published weights; or give `trained`, or neither."""
     measuring: Measuring
     """What is measured and how."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "TransformersSettings":
-        if (self.trained is None) == (self.pretrained is None):
-            raise ValueError("give exactly one of the keys trained and pretrained")
+        if self.trained is not None and self.pretrained is not None:
+            raise ValueError("give only one of the keys trained and pretrained")
         return self
 
     @property
@@ -206,6 +206,8 @@ class TransformersSettings(Frozen):
         """All models, in the order of the configuration or of the pinned list."""
         if self.trained is not None:
             return self.trained.models
+        if self.pretrained is None:
+            return ()
         tags = pinned_tags(PROJECT / self.pretrained.models_file)
         return tuple(VitModel(name=tag, constructor=tag) for tag in tags)
 
