@@ -1,4 +1,4 @@
-"""Sharpness against the edge of stability, along kept trainings: `python -m benchmarks.edge CONFIG`.
+"""Curvature against the edge of stability along trainings: `python -m benchmarks.edge CONFIG`.
 
 Gradient descent on a quadratic is stable while its largest curvature λ_max < 2/lr. The loss that is
 trained is PyTorch's MSELoss, whose Hessian is 2/N of that of ½‖f(x) − y‖². Prints a row for each
@@ -20,8 +20,8 @@ from flatness.studies.chen.crossings import interpolates
 from flatness.studies.chen.images import build_network, load_images, measured_samples
 from flatness.studies.chen.rows import TrainedCheckpoint
 
-#: Training images that the Hessian is of, and the accuracy of its largest eigenvalue.
-IMAGES, CLOSE = 500, 1e-2
+#: First step looked at, training images that the Hessian is of, accuracy of its largest eigenvalue.
+FIRST, IMAGES, CLOSE = 1000, 500, 1e-2
 
 
 def main(path: str) -> None:
@@ -36,7 +36,11 @@ def main(path: str) -> None:
                 place = {"family": name, "setting": setting.name, "block": block}
                 files = [
                     results / pattern.format(**place)
-                    for pattern in (layout.CHEN_WEIGHTS, layout.CHEN_TRAJECTORY, layout.CHEN_TRAINED)
+                    for pattern in (
+                        layout.CHEN_WEIGHTS,
+                        layout.CHEN_TRAJECTORY,
+                        layout.CHEN_TRAINED,
+                    )
                 ]
                 if not all(file.exists() for file in files):
                     continue
@@ -44,7 +48,8 @@ def main(path: str) -> None:
                 data = Path("data") / f"{family.dataset}.safetensors"
                 images = measured_samples(load_images(data, experiment).train, IMAGES)
                 models = load_checkpoints(files[0])[0] | load_checkpoints(files[1])[0]
-                for line in read_table(files[2], TrainedCheckpoint).to_dict("records"):
+                trained = read_table(files[2], TrainedCheckpoint)
+                for line in trained[trained["step"] >= FIRST].to_dict("records"):
                     model = build_network(experiment, seed=0).eval()
                     model.load_state_dict(models[checkpoint_name(line["seed"], line["step"])])
                     hessian = flatness.hessian(model, images.inputs, images.targets, loss="mse")
