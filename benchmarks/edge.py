@@ -46,7 +46,8 @@ def main(path: str) -> None:
                     continue
                 experiment = chen.measurement(settings.chen, name, setting.name, block, "cpu")
                 data = Path("data") / f"{family.dataset}.safetensors"
-                images = measured_samples(load_images(data, experiment).train, IMAGES)
+                images = load_images(data, experiment).train
+                images = measured_samples(images, min(IMAGES, len(images)))
                 models = load_checkpoints(files[0])[0] | load_checkpoints(files[1])[0]
                 trained = read_table(files[2], TrainedCheckpoint)
                 for line in trained[trained["step"] >= FIRST].to_dict("records"):
