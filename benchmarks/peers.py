@@ -212,7 +212,7 @@ def worst_case(name: str, n: int, rho: float) -> Iterator[Row]:
     rise = ours()
     steps, reached = 10, plain(10)
     while reached < rise and steps < LONGEST:
-        steps *= 2
+        steps = min(math.ceil(1.25 * steps), LONGEST)
         reached = plain(steps)
     short = "" if reached >= rise else f", {1 - reached / rise:.1%} lower"
     what = f"worst case, {name}, ρ = {rho}, rise {rise:.4g}"
