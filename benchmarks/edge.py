@@ -21,7 +21,7 @@ from flatness.studies.chen.images import build_network, load_images, measured_sa
 from flatness.studies.chen.rows import TrainedCheckpoint
 
 #: First step looked at, training images that the Hessian is of, accuracy of its largest eigenvalue.
-FIRST, IMAGES, CLOSE = 1000, 500, 1e-2
+FIRST, IMAGES, CLOSE = 700, 500, 1e-2
 
 
 def main(path: str) -> None:
