@@ -153,16 +153,12 @@ def plan_chen(folder, *arguments, config="demo"):
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_on_a_gpu_the_models_of_a_batch_size_are_one_job(tmp_path, config):
+def test_on_a_gpu_the_models_of_a_family_are_one_job(tmp_path, config):
     loop = plan_chen(tmp_path, "--config", "device=cpu", config=config)
     stacked = plan_chen(tmp_path, "--config", "device=cuda", config=config)
     families = shipped(config)["chen"]["families"]
-    stacks = {
-        f"train_chen_stacked_{name}_batch{one['batch_size']}_{one.get('optimizer', 'sgd')}"
-        for name, family in families.items()
-        for one in family["settings"]
-    }
-    assert len(stacks) > 5
+    stacks = {f"train_chen_stacked_{name}" for name in families}
+    assert len(stacks) > 2
     assert of_stage(stacked, "train_chen") == dict.fromkeys(stacks, 1)
     trained, measured = of_stage(loop, "train_chen"), of_stage(loop, "measure_chen")
     assert sorted(trained.values()) == sorted(measured.values())

@@ -25,7 +25,7 @@ sys.path.insert(0, str(LIBRARY.resolve()))
 from flatness.__main__ import VERBS
 from flatness.pipeline.allocation import ALLOCATION
 from flatness.studies.chen import config as chen
-from flatness.studies.chen.stacked_config import stacked_training, stacks
+from flatness.studies.chen.stacked_config import stacked_training
 from flatness.pipeline.code_version import code_version
 from flatness.pipeline.config import settle_device, validate
 from flatness.studies.cross import config as cross

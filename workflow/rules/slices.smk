@@ -172,28 +172,14 @@ def chen_trajectory(paths):
     return paths if CONFIG.chen.keep_trajectories else temp(paths)
 
 
-# The stacks that train on a GPU, by family; empty if training runs in a loop.
-CHEN_STACKS = [
-    (family, stack)
-    for family, chosen in CONFIG.chen.families.items()
-    for stack in stacks(chosen)
-    if DEVICE == "cuda"
-]
-
-
-def chen_stack(family, stack):
-    return stacked_training(CONFIG.chen, family, stack, DEVICE)
-
-
-def chen_stack_files(pattern, family, stack):
-    """One kind of file of all settings and blocks of a stack."""
+def chen_family_files(pattern, family):
+    """One kind of file of all settings and blocks of a family."""
+    chosen = CONFIG.chen.families[family]
     return expand(
         result(pattern),
         family=family,
-        setting=[
-            setting.name for setting in stacks(CONFIG.chen.families[family])[stack]
-        ],
-        block=CONFIG.chen.families[family].blocks,
+        setting=[setting.name for setting in chosen.settings],
+        block=chosen.blocks,
     )
 
 

@@ -73,8 +73,8 @@ rule take_epfl:
         )
 
 
-# On a CPU each block is a separate job. On a GPU all models of one batch size share a job, which makes
-# the same files; there, adding a seed retrains its stack.
+# On a CPU each block is a separate job. On a GPU all models of a family share a job, which makes the
+# same files; there, adding a seed retrains the family.
 for family in CONFIG.chen.families if DEVICE == "cpu" else []:
 
     rule:
@@ -106,23 +106,23 @@ for family in CONFIG.chen.families if DEVICE == "cpu" else []:
             step("{params.steps}")
 
 
-for family, stack in CHEN_STACKS:
+for family in CONFIG.chen.families if DEVICE == "cuda" else []:
 
     rule:
         name:
-            f"train_chen_stacked_{family}_{stack}"
+            f"train_chen_stacked_{family}"
         input:
             data=chen_data(family),
         output:
-            final=chen_stack_files(layout.CHEN_WEIGHTS, family, stack),
+            final=chen_family_files(layout.CHEN_WEIGHTS, family),
             trajectory=chen_trajectory(
-                chen_stack_files(layout.CHEN_TRAJECTORY, family, stack)
+                chen_family_files(layout.CHEN_TRAJECTORY, family)
             ),
-            table=chen_stack_files(layout.CHEN_TRAINED, family, stack),
+            table=chen_family_files(layout.CHEN_TRAINED, family),
         log:
-            f"{LOGS}/train/chen/{family}/{stack}.log",
+            f"{LOGS}/train/chen/{family}.log",
         benchmark:
-            f"{BENCHMARKS}/train/chen/{family}/{stack}.tsv"
+            f"{BENCHMARKS}/train/chen/{family}.tsv"
         conda:
             ENVIRONMENT
         threads: 1
@@ -131,17 +131,17 @@ for family, stack in CHEN_STACKS:
             runtime="24h",
             gpu=1,
         params:
-            experiment=canonical_json(chen_stack(family, stack)),
+            experiment=canonical_json(stacked_training(CONFIG.chen, family, DEVICE)),
             code=chen_code("train-chen-stacked", family),
             scratch=scratch(
                 "train-chen-stacked",
-                chen_stack(family, stack),
+                stacked_training(CONFIG.chen, family, DEVICE),
                 chen_code("train-chen-stacked", family),
-                stack,
+                family,
             ),
             checkpoints=lambda wildcards, output: str(Path(output.final[0]).parents[1]),
         message:
-            f"Train all models of {family}, {stack}, together"
+            f"Train all models of {family} together"
         shell:
             step(
                 "train-chen-stacked --experiment {params.experiment:q}"

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from pydantic import ValidationError
+from torch.nn.utils import parameters_to_vector
 
 from flatness.errors import UserError
 from flatness.records.checkpoints import load_checkpoints
@@ -19,7 +19,6 @@ from flatness.studies.chen.stacked_config import (
     StackedTraining,
     StackPart,
     stacked_training,
-    stacks,
 )
 from flatness.studies.chen.train import Trainer, train_block
 from flatness.studies.chen.train_stacked import train_stack
@@ -72,23 +71,28 @@ def difference_from_the_loop(folder, network, settings, device="cpu", seeds=(3, 
     return max(float(part.abs().max()) for part in found)
 
 
+WIDE = Setting(learning_rate=0.1, batch_size=20)
+
+
 @pytest.mark.parametrize(
     ("network", "seeds"), [("mlp", (3, 4)), ("lenet5", (3, 4)), ("vgg11", (3,))]
 )
 def test_the_stack_takes_the_steps_of_the_loop(tmp_path, network, seeds):
-    assert difference_from_the_loop(tmp_path, network, (SLOW, FAST), seeds=seeds) < 1e-10
+    settings = (SLOW, WIDE, FAST)
+    assert difference_from_the_loop(tmp_path, network, settings, seeds=seeds) < 1e-10
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("network", ["mlp", "lenet5", "vgg11"])
 def test_the_captured_step_takes_the_steps_of_the_loop(tmp_path, network):
-    assert difference_from_the_loop(tmp_path, network, (SLOW, FAST), device="cuda") < 1e-10
+    settings = (SLOW, WIDE, FAST)
+    assert difference_from_the_loop(tmp_path, network, settings, device="cuda") < 1e-10
 
 
 def test_capturing_a_step_leaves_the_models_as_they_were(monkeypatch):
     """The GPU's calls replaced by plain ones, so that warm-up and restoring run here."""
     plain = nullcontext()
-    plain.wait_stream = lambda other: None
+    plain.wait_stream = lambda other: None  # a stream, and what is captured
     for name in ("Stream", "current_stream"):
         monkeypatch.setattr(torch.cuda, name, lambda: plain)
     for name in ("stream", "graph", "CUDAGraph"):
@@ -98,7 +102,10 @@ def test_capturing_a_step_leaves_the_models_as_they_were(monkeypatch):
     train = Labelled(torch.rand(40, 1, 28, 28, generator=generator), torch.arange(40) % 2)
     stacks = [
         Stack(
-            [build_network(small_training(), seed) for seed in (0, 1)], (adam, adam), (0, 1), train
+            [build_network(small_training(), seed) for seed in (0, 1, 2)],
+            (adam, FAST, adam),
+            (0, 1, 2),
+            train,
         )
         for _ in range(2)
     ]
@@ -222,7 +229,7 @@ def test_models_of_a_stack_may_end_at_steps_of_their_own(tmp_path):
         checkpoints=Checkpoints(schedule="even", count=2, losses=(0.09, 0.02, 0.008)),
     )  # fmt: skip
     study = ChenSettings(families={"mlp_tanh": family}, keep_trajectories=True)
-    chosen = stacked_training(study, "mlp_tanh", "batch8_sgd", "cpu")
+    chosen = stacked_training(study, "mlp_tanh", "cpu")
     assert {part.training.steps for part in chosen.parts} == {
         (0, 100, 120, 200), (0, 120, 200), (0, 80, 120, 160), (0, 120)
     }  # fmt: skip
@@ -239,9 +246,28 @@ def test_models_of_a_stack_may_end_at_steps_of_their_own(tmp_path):
         assert list(weights) == [f"seed{part.block[0]}/step120"]
 
 
-def test_a_stack_shares_batch_size_and_optimizer():
-    with pytest.raises(ValidationError, match="share one batch_size"):
-        small_stack(settings=(FAST, Setting(learning_rate=0.1, batch_size=20)))
+def test_models_that_leave_keep_their_weights_and_change_no_other(tmp_path):
+    """Momentum, and a group of its own, go on as in a stack of their own."""
+    heavy = Setting(learning_rate=0.01, batch_size=8, momentum=0.9)
+    data = write_images(tmp_path / "images.safetensors", network="lenet5")
+    experiment = small_training(network="lenet5", activation="relu")
+    train = load_images(data, experiment, torch.float64).train
+    settings = (heavy, WIDE, FAST, heavy)
+
+    def weights(chosen, *legs):
+        models = [build_network(experiment, seed).double() for seed in chosen]
+        stack = Stack(models, [settings[seed] for seed in chosen], chosen, train)
+        for stop, kept in legs:
+            stack.advance(stop)
+            stack.keep(kept)
+        return dict(
+            zip(chosen, (parameters_to_vector(m.parameters()) for m in models), strict=True)
+        )
+
+    found = weights((0, 1, 2, 3), (7, (0, 1, 3)), (12, (0, 3)), (30, (0, 3)))
+    alone = weights((0, 3), (30, (0, 1))) | weights((1,), (12, (0,))) | weights((2,), (7, (0,)))
+    for seed, expected in alone.items():
+        torch.testing.assert_close(found[seed], expected, rtol=0, atol=1e-10)
 
 
 def test_a_missing_gpu_is_reported_in_one_line(tmp_path, monkeypatch):
@@ -250,23 +276,20 @@ def test_a_missing_gpu_is_reported_in_one_line(tmp_path, monkeypatch):
         run(tmp_path / "a", small_stack(device="cuda"))
 
 
-def test_the_stacks_of_a_family_are_what_the_loop_would_train():
+def test_the_stack_of_a_family_is_what_the_loop_would_train():
     adam = Setting(learning_rate=0.001, batch_size=8, optimizer="adam")
     other = Setting(learning_rate=0.1, batch_size=20)
     family = Family(
         network="mlp", dataset="digits", settings=(SLOW, other, adam, FAST), seeds=5, block=2,
         trend_seeds=2, iterations=60, checkpoints=Checkpoints(schedule="even", count=2), samples=6,
     )  # fmt: skip
-    assert stacks(family) == {
-        "batch8_sgd": (SLOW, FAST), "batch20_sgd": (other,), "batch8_adam": (adam,)
-    }  # fmt: skip
     study = ChenSettings(families={"mlp_relu": family}, keep_trajectories=True)
-    chosen = stacked_training(study, "mlp_relu", "batch8_sgd", "cpu")
+    chosen = stacked_training(study, "mlp_relu", "cpu")
     for part in chosen.parts:
         name = part.training.setting.name
         assert part.training == training(study, "mlp_relu", name, part.block, "cpu")
     assert [(part.setting, seed) for part, seed in chosen.members()] == [
-        (setting, seed) for setting in (SLOW, FAST) for seed in range(5)
+        (setting, seed) for setting in (SLOW, other, adam, FAST) for seed in range(5)
     ]
-    cuda = stacked_training(study, "mlp_relu", "batch8_sgd", "cuda")
+    cuda = stacked_training(study, "mlp_relu", "cuda")
     assert len({content_hash(x) for x in (chosen, cuda, chosen.parts[0].training)}) == 3

@@ -1,11 +1,13 @@
-"""Models of one batch size that take every step together, as one batched pass.
+"""Models that take every step together, as one batched pass for each batch size.
 
 The weights of M models are stacked, (M, ...), and `torch.func` maps the gradient of one model's
-loss over them. On a GPU the step is captured in a CUDA graph once and replayed: small networks
-otherwise spend most of a step on starting kernels.
+loss over them. On a GPU the step of all models is captured in a CUDA graph once and replayed, the
+groups of models as parallel branches: small networks otherwise spend most of a step on starting
+kernels.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from torch.nn import functional
 
 from flatness.studies.chen.config import Setting
 from flatness.studies.chen.images import Labelled
+from flatness.studies.chen.patch_convolution import with_patch_convolutions
 from flatness.studies.chen.train import data_order
 
 #: Steps whose batches are put on the device at once.
@@ -26,13 +29,12 @@ class Stack:
     """Models that are trained together.
 
     Attributes:
-        weights: parameter name to the weights of all models, (M, ...).
         step: steps taken.
     """
 
     def __init__(
         self,
-        models: Sequence[nn.Module],
+        models: Sequence[nn.Sequential],
         settings: Sequence[Setting],
         seeds: Sequence[int],
         train: Labelled,
@@ -41,46 +43,67 @@ class Stack:
 
         Args:
             models: the networks, on the device of the images.
-            settings: of each model, all of one batch size and optimizer.
+            settings: of each model.
             seeds: of each model's data order.
             train: training images.
         """
         self.step = 0
-        self.weights = {name: w.detach() for name, w in stack_module_state(models)[0].items()}
-        for index, model in enumerate(models):
-            for name, parameter in model.named_parameters():
-                parameter.data = self.weights[name][index]
-        self.descent = Descent(settings, self.weights)
-        self._inputs, self._targets = train.inputs, train.targets
-        self._gradients = _gradients_of(models[0])
-        self._batches = Batches(len(train), settings[0].batch_size, seeds, self._targets.device)
-        self._losses = self._targets.new_full((len(models),), torch.nan)
+        self._losses = train.targets.new_full((len(models),), torch.nan)
         self._graph: torch.cuda.CUDAGraph | None = None
+        groups: dict[tuple[int, str], list[int]] = {}
+        for number, setting in enumerate(settings):
+            groups.setdefault((setting.batch_size, setting.optimizer), []).append(number)
+        self._numbers = list(groups.values())
+        self._groups = [
+            Group(*([of[number] for number in numbers] for of in (models, settings, seeds)), train)
+            for numbers in self._numbers
+        ]
+
+    def keep(self, numbers: Collection[int]) -> None:
+        """Goes on with some of the models; the weights of the others stay as they are.
+
+        Args:
+            numbers: places in the stack of those that go on; of models that left: no effect.
+        """
+        left = [
+            (group, own, [place for place, number in enumerate(own) if number in numbers])
+            for group, own in zip(self._groups, self._numbers, strict=True)
+        ]
+        if all(len(places) == len(own) for _, own, places in left):
+            return
+        self._groups = [group.keep(places) for group, _, places in left if places]
+        self._numbers = [[own[place] for place in places] for _, own, places in left if places]
+        self._graph = None
 
     def advance(self, stop: int) -> Tensor:
-        """Trains all models up to step `stop`.
+        """Trains up to step `stop`.
 
         Args:
             stop: number of the step.
 
         Returns:
-            The last batch's loss of each model, (M,); NaN before the first step.
+            The last batch's loss of each model, (M,); NaN before its first step.
         """
         while self.step < stop:
             steps = min(stop - self.step, SEGMENT)
-            if self._targets.is_cuda and self._graph is None:
+            if self._losses.is_cuda and self._graph is None:
                 self._graph = self._capture()
-            self._batches.load(self.step, steps)
+            self._load(steps)
             take_step = self._graph.replay if self._graph else self._take_step
             for _ in range(steps):
                 take_step()
             self.step += steps
+        for group, numbers in zip(self._groups, self._numbers, strict=True):
+            self._losses[numbers] = group.losses
         return self._losses
 
     def buffers(self) -> dict[str, Tensor]:
         """All tensors that a step changes and the next one needs, by name; the memory itself."""
-        weights = {f"weight/{name}": value for name, value in self.weights.items()}
-        return weights | {f"optimizer/{name}": v for name, v in self.descent.buffers.items()}
+        return {
+            f"{group.name}/{name}": buffer
+            for group in self._groups
+            for name, buffer in group.buffers().items()
+        }
 
     def restore(self, tensors: Mapping[str, Tensor], step: int) -> None:
         """Restores the content of `buffers` at a step."""
@@ -88,28 +111,93 @@ class Stack:
             buffer.copy_(tensors[name])
         self.step = step
 
-    @torch.no_grad()
+    def _load(self, steps: int) -> None:
+        for group in self._groups:
+            group.batches.load(self.step, steps)
+
     def _take_step(self) -> None:
-        batch = self._batches.next()
-        gradients, losses = self._gradients(self.weights, self._inputs[batch], self._targets[batch])
-        self.descent.update(self.weights, gradients)
-        self._losses.copy_(losses)
+        for group in self._groups:
+            group.take_step()
 
     def _capture(self) -> torch.cuda.CUDAGraph:
-        """Records a step; the models end as they were."""
+        """Records a step, the groups side by side; the models end as they were."""
         before = {name: buffer.clone() for name, buffer in self.buffers().items()}
-        self._batches.load(self.step, WARM_UP)
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        self._load(WARM_UP)
+        with beside() as stream, torch.cuda.stream(stream):
             for _ in range(WARM_UP):
                 self._take_step()
-        torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._take_step()
+        with torch.cuda.graph(graph), ExitStack() as branches:
+            for group in self._groups:
+                with torch.cuda.stream(branches.enter_context(beside())):
+                    group.take_step()
         self.restore(before, self.step)
         return graph
+
+
+@contextmanager
+def beside() -> Iterator[torch.cuda.Stream]:
+    """A stream that begins after the present work and ends before what follows."""
+    stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+    stream.wait_stream(current)
+    yield stream
+    current.wait_stream(stream)
+
+
+class Group:
+    """Models of one batch size and optimizer: their step is one batched pass.
+
+    Attributes:
+        name: such as "batch20_sgd".
+        batches: the rows of the next steps.
+        losses: of the last batch, (M,); NaN before the first step.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Sequential],
+        settings: Sequence[Setting],
+        seeds: Sequence[int],
+        train: Labelled,
+    ) -> None:
+        """Stacks the models; arguments as `Stack`."""
+        self._members = models, settings, seeds
+        self._train = train
+        self.name = f"batch{settings[0].batch_size}_{settings[0].optimizer}"
+        stacked = stack_module_state(models)[0]
+        self._weights = {name: w.detach().contiguous() for name, w in stacked.items()}
+        for index, model in enumerate(models):
+            for name, parameter in model.named_parameters():
+                parameter.data = self._weights[name][index]
+        self._descent = Descent(settings, self._weights)
+        self._inputs, self._targets = train.inputs.contiguous(), train.targets
+        self._gradients = _gradients_of(with_patch_convolutions(models[0]))
+        self.batches = Batches(len(train), settings[0].batch_size, seeds, self._targets.device)
+        self.losses = self._targets.new_full((len(models),), torch.nan)
+
+    def keep(self, places: Sequence[int]) -> "Group":
+        """A group of some of the models, with their state; it takes over their parameters."""
+        members = ([each[place] for place in places] for each in self._members)
+        smaller = Group(*members, self._train)
+        for name, buffer in smaller.buffers().items():
+            own = self.buffers()[name]
+            buffer.copy_(own[places] if own.dim() else own)
+        return smaller
+
+    def buffers(self) -> dict[str, Tensor]:
+        """As of `Stack`."""
+        weights = {f"weight/{name}": value for name, value in self._weights.items()}
+        return weights | {f"optimizer/{name}": v for name, v in self._descent.buffers.items()}
+
+    @torch.no_grad()
+    def take_step(self) -> None:
+        """Takes the step whose batches come next."""
+        batch = self.batches.next()
+        gradients, losses = self._gradients(
+            self._weights, self._inputs[batch], self._targets[batch]
+        )
+        self._descent.update(self._weights, gradients)
+        self.losses.copy_(losses)
 
 
 def _gradients_of(

@@ -1,11 +1,11 @@
-"""Settings of stacked training: which models of a family take their steps together."""
+"""Settings of stacked training: all models of a family take their steps together."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from flatness.records.frozen import Frozen
-from flatness.studies.chen.config import ChenSettings, Family, GridTraining, Setting, training
+from flatness.studies.chen.config import ChenSettings, GridTraining, training
 
 
 class StackPart(Frozen):
@@ -20,20 +20,13 @@ class StackPart(Frozen):
 
 
 class StackedTraining(Frozen):
-    """Everything that determines the trained weights of one stack, including its models.
+    """Everything that determines the trained weights of a family, including its models.
 
     Rounding depends on how many models share a step, so all parts belong to the experiment.
     """
 
     parts: Annotated[tuple[StackPart, ...], Field(min_length=1)]
     execution: Literal["stacked"] = "stacked"
-
-    @model_validator(mode="after")
-    def _steps_can_be_shared(self) -> "StackedTraining":
-        settings = {part.training.setting for part in self.parts}
-        if len({(setting.batch_size, setting.optimizer) for setting in settings}) != 1:
-            raise ValueError("the settings of a stack share one batch_size and one optimizer")
-        return self
 
     @property
     def shared(self) -> GridTraining:
@@ -45,24 +38,12 @@ class StackedTraining(Frozen):
         return [member for part in self.parts for member in part.members()]
 
 
-def stacks(family: Family) -> dict[str, tuple[Setting, ...]]:
-    """The settings of a family that can share steps, by a name such as "batch20_sgd"."""
-    found: dict[str, tuple[Setting, ...]] = {}
-    for setting in family.settings:
-        name = f"batch{setting.batch_size}_{setting.optimizer}"
-        found[name] = (*found.get(name, ()), setting)
-    return found
-
-
-def stacked_training(
-    settings: ChenSettings, family: str, stack: str, device: str
-) -> StackedTraining:
-    """The training slice of one stack.
+def stacked_training(settings: ChenSettings, family: str, device: str) -> StackedTraining:
+    """The training slice of all models of a family.
 
     Args:
         settings: the study.
-        family: name of the family.
-        stack: name of the stack, of those `stacks` gives.
+        family: its name.
         device: kind of device.
 
     Returns:
@@ -71,7 +52,7 @@ def stacked_training(
     chosen = settings.families[family]
     parts = [
         StackPart(training=training(settings, family, setting.name, block, device), block=block)
-        for setting in stacks(chosen)[stack]
+        for setting in chosen.settings
         for block in chosen.blocks
     ]
     return StackedTraining(parts=tuple(parts))

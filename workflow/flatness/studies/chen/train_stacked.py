@@ -1,4 +1,4 @@
-r"""Training of the compression study on a GPU: all models of one batch size in one step.
+r"""Training of the compression study on a GPU: all models of a family together.
 
 Weights, rows and files equal those of the loop (`train`) up to rounding. The verb also runs without
 Snakemake: in a checkout, with `workflow` in `PYTHONPATH` and this package's requirements,
@@ -9,15 +9,16 @@ Snakemake: in a checkout, with `workflow` in `PYTHONPATH` and this package's req
     from flatness.records.frozen import canonical_json
     from flatness.pipeline.run import load_config
     study = load_config(Path('config/paper.yaml')).chen
-    print(canonical_json(stacked_training(study, 'mlp_relu', 'batch20_sgd', 'cuda')))")
+    print(canonical_json(stacked_training(study, 'mlp_relu', 'cuda')))")
     python -m flatness fetch --dataset fashion_mnist --output data/fashion_mnist.safetensors
     python -m flatness train-chen-stacked --experiment "$experiment" \
-        --data data/fashion_mnist.safetensors --scratch scratch/mlp_relu_batch20_sgd \
+        --data data/fashion_mnist.safetensors --scratch scratch/mlp_relu \
         --checkpoints results/paper/checkpoints/chen/mlp_relu
 
 After a kill, the same command resumes it.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,11 +60,12 @@ def train_stack(
         ),
     ],
 ) -> None:
-    """Trains all models of one batch size together; resumes after a kill."""
+    """Trains all models of a family together; resumes after a kill."""
     chosen = StackedTraining.model_validate_json(experiment)
     if chosen.shared.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: torch finds no GPU here; set `device: cpu` in the config")
     # float32 as on the CPU, and the same bytes when run again
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first product
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     images = load_images(data, chosen.shared)
@@ -78,8 +80,8 @@ def train_stack(
 def train_members(experiment: StackedTraining, images: Images, scratch: Scratch) -> None:
     """Trains the stack, or the rest of it, and leaves all checkpoints in the scratch folder.
 
-    A model whose loss is no longer finite stays in the stack without affecting the others; its
-    remaining checkpoints contain no weights, but the reason.
+    A model leaves the stack after its last step. One whose loss is no longer finite stays, without
+    affecting the others; its remaining checkpoints contain no weights, but the reason.
 
     Args:
         experiment: what to train.
@@ -92,10 +94,14 @@ def train_members(experiment: StackedTraining, images: Images, scratch: Scratch)
         Crossings(part.losses, len(images.train), part.setting.batch_size) for part, _ in members
     ]
     last = max(part.steps[-1] for part, _ in members)
-    looks = crossings[0].looks(last)  # the same for all, as they share the batch size
     looked = resume(members, trainers, crossings, stack, scratch)
     clock = time.monotonic()
     kept = {step for part, _ in members for step in part.steps}
+    looks = {
+        step
+        for crossing, (part, _) in zip(crossings, members, strict=True)
+        for step in crossing.looks(part.steps[-1])
+    }
     label = f"{experiment.shared.family}, {len(members)} models"
     with tqdm(desc=label, total=last, initial=max(looked, 0), unit="step", mininterval=2) as bar:
         for stop in sorted({*range(0, last, STRIDE), *kept, *looks}):
@@ -103,10 +109,11 @@ def train_members(experiment: StackedTraining, images: Images, scratch: Scratch)
                 continue
             bar.update(stop - stack.step)
             note(trainers, stack.advance(stop), stop)
-            going = [trainer for trainer in trainers if trainer.diverged_at is None]
-            bar.set_postfix_str(f"{len(going)} not diverged", refresh=False)
+            finite = [trainer for trainer in trainers if trainer.diverged_at is None]
+            bar.set_postfix_str(f"{len(finite)} not diverged", refresh=False)
             if stop in kept or stop in looks:
-                keep_checkpoints(members, trainers, crossings, looks, images, scratch)
+                keep_checkpoints(members, trainers, crossings, images, scratch)
+            stack.keep(going(members, stop))
             if stop == last or time.monotonic() - clock > SAVE_SECONDS:
                 diverged = [trainer.diverged_at for trainer in trainers]
                 state = {"step": stop, "diverged_at": diverged}
@@ -163,12 +170,19 @@ def resume(
     ]
     if any(scratch.load(name) is None for name in passed):
         return -1
+    stack.keep(going(members, metadata["step"]))
     stack.restore(tensors, metadata["step"])
     for trainer, diverged_at in zip(trainers, metadata["diverged_at"], strict=True):
         trainer.step, trainer.diverged_at = stack.step, diverged_at
     for crossing, state in zip(crossings, metadata["crossings"], strict=True):
         crossing.restore(state)
     return stack.step
+
+
+def going(members: Sequence[tuple[GridTraining, int]], step: int) -> list[int]:
+    """Places of the models that have steps to take after a step; after the last, as before it."""
+    lasts = [part.steps[-1] for part, _ in members]
+    return [place for place, last in enumerate(lasts) if last > step or last == max(lasts)]
 
 
 def note(trainers: Sequence[Trainer], losses: Tensor, step: int) -> None:
@@ -183,15 +197,13 @@ def keep_checkpoints(
     members: Sequence[tuple[GridTraining, int]],
     trainers: Sequence[Trainer],
     crossings: Sequence[Crossings],
-    looks: range,
     images: Images,
     scratch: Scratch,
 ) -> None:
     """Evaluates and saves the models for which this step is kept."""
     for (part, seed), trainer, crossing in zip(members, trainers, crossings, strict=True):
-        if trainer.step > part.steps[-1]:
-            continue  # its own training has ended
         scheduled = trainer.step in part.steps
+        looks = crossing.looks(part.steps[-1])
         found = (scheduled or trainer.step in looks) and crosses(trainer, images, crossing)
         if scheduled or found:
             columns = evaluate(trainer, images)
