@@ -132,7 +132,7 @@ def chen_experiment(of_setting, family):
 
 
 def chen_training(family, setting, block):
-    return chen.training(CONFIG.chen, family, setting, block, DEVICE)
+    return chen.training(CONFIG.chen, family, setting, block, "cpu")
 
 
 def chen_training_steps(family):
@@ -170,6 +170,17 @@ def chen_data(family):
 def chen_trajectory(paths):
     """Weights before the end of training, deleted once measured unless the config keeps them."""
     return paths if CONFIG.chen.keep_trajectories else temp(paths)
+
+
+# Kind of device that trains each family.
+CHEN_TRAINED_ON = {
+    name: family.train_on or DEVICE for name, family in CONFIG.chen.families.items()
+}
+
+
+def chen_family_training(family):
+    """The slice of a family whose models train together."""
+    return stacked_training(CONFIG.chen, family, "cuda")
 
 
 def chen_family_files(pattern, family):

@@ -75,7 +75,7 @@ rule take_epfl:
 
 # On a CPU each block is a separate job. On a GPU all models of a family share a job, which makes the
 # same files; there, adding a seed retrains the family.
-for family in CONFIG.chen.families if DEVICE == "cpu" else []:
+for family in [name for name, kind in CHEN_TRAINED_ON.items() if kind == "cpu"]:
 
     rule:
         name:
@@ -106,7 +106,7 @@ for family in CONFIG.chen.families if DEVICE == "cpu" else []:
             step("{params.steps}")
 
 
-for family in CONFIG.chen.families if DEVICE == "cuda" else []:
+for family in [name for name, kind in CHEN_TRAINED_ON.items() if kind == "cuda"]:
 
     rule:
         name:
@@ -131,11 +131,11 @@ for family in CONFIG.chen.families if DEVICE == "cuda" else []:
             runtime="24h",
             gpu=1,
         params:
-            experiment=canonical_json(stacked_training(CONFIG.chen, family, DEVICE)),
+            experiment=canonical_json(chen_family_training(family)),
             code=chen_code("train-chen-stacked", family),
             scratch=scratch(
                 "train-chen-stacked",
-                stacked_training(CONFIG.chen, family, DEVICE),
+                chen_family_training(family),
                 chen_code("train-chen-stacked", family),
                 family,
             ),

@@ -139,6 +139,9 @@ class Family(Frozen):
     """Number of seeds, from the first, measured along training; the others only at its end."""
     trend_block: PositiveInt = 1
     """Number of seeds that one job trains, for the seeds measured along training."""
+    train_on: Device | None = None
+    """Kind of device to train on, if not the run's `device`: a family may be trained on another
+    machine's GPU and measured here."""
     iterations: PositiveInt
     """Steps of training after which models are compared."""
     trend_iterations: PositiveInt | None = None

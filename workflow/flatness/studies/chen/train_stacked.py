@@ -63,7 +63,10 @@ def train_stack(
     """Trains all models of a family together; resumes after a kill."""
     chosen = StackedTraining.model_validate_json(experiment)
     if chosen.shared.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device cuda: torch finds no GPU here; set `device: cpu` in the config")
+        raise UserError(
+            "device cuda: torch finds no GPU here; set `device: cpu` in the config, and no "
+            "`train_on: cuda`"
+        )
     # float32 as on the CPU, and the same bytes when run again
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first product
     torch.backends.cudnn.allow_tf32 = False
