@@ -3,6 +3,7 @@
 Real runs are archived and adopted in workflow/test_reruns.
 """
 
+import copy
 import hashlib
 import io
 import json
@@ -181,6 +182,11 @@ def test_results_of_another_device_or_config_are_explained(results):
         check_device(found.model_copy(update={"device": "cuda"}), SETTINGS, config)
     with pytest.raises(UserError, match="describes results of other"):
         check_device(found.model_copy(update={"name": "other"}), SETTINGS, config)
+    trained = copy.deepcopy(found.config)
+    family, values = next(iter(trained["chen"]["families"].items()))
+    values["train_on"] = "cuda"
+    with pytest.raises(UserError, match=rf"{family} was trained with train_on: cuda"):
+        check_device(found.model_copy(update={"config": trained}), SETTINGS, config)
 
 
 def archived(results):

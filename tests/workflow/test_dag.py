@@ -167,6 +167,21 @@ def test_on_a_gpu_the_models_of_a_family_are_one_job(tmp_path, config):
     assert all(stacked[name] == loop[name] for name in after)
 
 
+def test_a_family_may_be_trained_on_another_kind_of_device(tmp_path):
+    values = shipped()
+    name, *others = values["chen"]["families"]
+    values["chen"]["families"][name]["train_on"] = "cuda"
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(values | {"device": "cpu"}), encoding="utf-8")
+    mixed = plan_chen(tmp_path, config=config)
+    loop = plan_chen(tmp_path, "--config", "device=cpu")
+    assert mixed[f"train_chen_stacked_{name}"] == 1
+    assert f"train_chen_{name}" not in mixed
+    same = [f"train_chen_{other}" for other in others]
+    same += [rule for rule in loop if rule.startswith("measure")]
+    assert {rule: mixed[rule] for rule in same} == {rule: loop[rule] for rule in same}
+
+
 def test_one_job_takes_all_settings_of_a_block_where_the_config_says_so(tmp_path):
     values = shipped()
     values["chen"]["families"] = {"mlp_tanh": values["chen"]["families"]["mlp_tanh"]}

@@ -76,6 +76,13 @@ def check_device(manifest: Manifest, settings: Config, config: Path) -> None:
             f"{config}: the results were computed on {manifest.device}, and this machine would use "
             f"{settings.device_kind}: write device: {manifest.device} to keep them"
         )
+    for name, family in manifest.config["chen"]["families"].items():
+        trained = family.get("train_on")
+        if name in settings.chen.families and settings.chen.families[name].train_on != trained:
+            raise UserError(
+                f"{config}: chen.families.{name} was trained with train_on: {trained or 'null'}; "
+                "write that to keep its results"
+            )
 
 
 def fetch_data(manifest: Manifest, config: Path) -> None:
