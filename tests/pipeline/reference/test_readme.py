@@ -1,13 +1,16 @@
+import math
+
 import pytest
 
 from checkout import ROOT
 from flatness.pipeline.reference.readme import MARKS, ledger_markdown, show_ledger
-from flatness.records.tables import write_table
+from flatness.records.tables import read_table, write_table
 from flatness.report.claims import read_claims
-from flatness.report.ledger import evaluate
+from flatness.report.ledger import Outcome, evaluate
 from made_up_results import family, pool
 
 LEDGER = ROOT / "results/reference/laptop/report/claims.csv"
+SCALE = ROOT / "results/reference/scale/report/claims.csv"
 
 
 @pytest.fixture
@@ -20,12 +23,14 @@ def ledger(tmp_path):
 
 
 def test_claims_and_checks_have_a_table_each_with_those_not_run(ledger):
-    claims, checks = ledger_markdown(ledger).split("Theorems and checks, which do not count as")
+    claims, checks = ledger_markdown(ledger, ledger.with_name("none.csv")).split(
+        "Theorems and checks, which do not count as"
+    )
     assert (
-        "| τ(sharpness, loss) < 0, FCNN | -0.311 | -0.30 [-0.50, -0.10] | 50 | reproduced |"
+        "| τ(sharpness, loss) < 0, FCNN | -0.311 | -0.30 [-0.50, -0.10] | 50 | reproduced |  |"
         in claims
     )
-    assert "| τ(sharpness, loss) < 0, GAT | -0.185 |  |  | not run here |" in claims
+    assert "| τ(sharpness, loss) < 0, GAT | -0.185 |  |  | not run here |  |" in claims
     study = read_claims()
     again = sum(bool(claim.repeats) for claim in study.claims)
     assert claims.startswith(f"{len(study.claims)} claims ({again} repeat another): 2 reproduced, ")
@@ -37,11 +42,23 @@ def test_claims_and_checks_have_a_table_each_with_those_not_run(ledger):
     assert checks.count("| 0 violations |") == 1
 
 
+def test_a_larger_run_is_shown_beside_where_it_has_an_interval(ledger):
+    outcomes = {row["id"]: row for row in read_table(ledger, Outcome).to_dict("records")}
+    few = outcomes["tau-fcnn"]
+    claims, checks = ledger_markdown(ledger, ledger).split("Theorems and checks")
+    assert "| 50 | reproduced | -0.30 [-0.50, -0.10], n = 50: reproduced |" in claims
+    assert checks.count(": holds |") == 1
+    few |= {"low": math.nan, "high": math.nan, "verdict": "inconclusive"}
+    smaller = ledger.with_name("smaller.csv")
+    write_table(smaller, [Outcome(**row) for row in outcomes.values()])
+    assert ", n = 50: " not in ledger_markdown(ledger, smaller).split("Theorems and checks")[0]
+
+
 def test_only_what_is_between_the_marks_is_replaced(ledger, tmp_path):
     page = tmp_path / "README.md"
     page.write_text(f"before\n{MARKS[0]}\nstale\n{MARKS[1]}\nafter\n", encoding="utf-8")
-    show_ledger(page, ledger)
-    show_ledger(page, ledger)
+    for _ in range(2):
+        show_ledger(page, ledger, ledger)
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n") and text.endswith("after\n")
     assert "stale" not in text and text.count("| claim |") == 1 == text.count(
@@ -51,4 +68,4 @@ def test_only_what_is_between_the_marks_is_replaced(ledger, tmp_path):
 
 @pytest.mark.skipif(not LEDGER.exists(), reason="no reference run is kept")
 def test_the_readme_shows_the_kept_ledger():
-    assert ledger_markdown(LEDGER) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert ledger_markdown(LEDGER, SCALE) in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,6 +6,8 @@ from flatness.records import layout
 REFERENCE = layout.results_of("reference")
 #: The kept run with which runs are compared if no run of their name is kept.
 LAPTOP = REFERENCE / "laptop"
+#: The kept run on the published training images.
+SCALE = REFERENCE / "scale"
 #: Folders and files of a run that are kept unchanged.
 KEPT = (
     layout.glob(f"{layout.CORRELATIONS}/{{job}}.csv"),

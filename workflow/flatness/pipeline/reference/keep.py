@@ -12,7 +12,7 @@ import psutil
 import typer
 
 from flatness.errors import DataError
-from flatness.pipeline.reference import CONFIG, KEPT, LAPTOP, REFERENCE
+from flatness.pipeline.reference import CONFIG, KEPT, LAPTOP, REFERENCE, SCALE
 from flatness.pipeline.reference.readme import show_ledger
 from flatness.pipeline.run import load_config
 from flatness.records import layout
@@ -50,8 +50,8 @@ def keep(
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(output, ignore_errors=True)
     with_new.replace(output)
-    if README.exists() and output == LAPTOP:
-        show_ledger(README, output / layout.LEDGER)
+    if README.exists() and output in {LAPTOP, SCALE}:
+        show_ledger(README, LAPTOP / layout.LEDGER, SCALE / layout.LEDGER)
     size = sum(file.stat().st_size for file in files) / 1e6
     console().print(f"{len(files)} files, {size:.1f} MB, kept in {output}/")
 

@@ -1,5 +1,6 @@
-"""The ledger of the kept run, as shown in the README."""
+"""The ledgers of the kept runs, as shown in the README: one table, the larger run beside."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,20 +8,23 @@ from pathlib import Path
 from flatness.records.files import atomic_path
 from flatness.records.tables import read_table
 from flatness.report.ledger import Outcome
-from flatness.report.summary import cells, counts_line, holm_line
+from flatness.report.summary import cells, counts_line, holm_line, value_text, verdict_text
 
 MARKS = "<!-- ledger -->", "<!-- /ledger -->"
+#: Heading of the column for the larger run.
+LARGER = "on the published number of images"
 
 
-def show_ledger(readme: Path, ledger: Path) -> None:
+def show_ledger(readme: Path, ledger: Path, larger: Path) -> None:
     """Replaces the ledger in a page.
 
     Args:
         readme: Markdown with both of `MARKS`.
         ledger: table of claims and verdicts.
+        larger: the same of a run at a larger scale, which may be missing.
     """
     first, last = MARKS
-    text = "\n\n".join([first, ledger_markdown(ledger), last])
+    text = "\n\n".join([first, ledger_markdown(ledger, larger), last])
     page = re.sub(
         f"{first}.*{last}", lambda _: text, readme.read_text(encoding="utf-8"), flags=re.DOTALL
     )
@@ -28,34 +32,53 @@ def show_ledger(readme: Path, ledger: Path) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def ledger_markdown(ledger: Path) -> str:
+def ledger_markdown(ledger: Path, larger: Path) -> str:
     """The ledger as two tables in Markdown: claims with their counts, then checks.
 
     Args:
         ledger: table of claims and verdicts.
+        larger: the same of a run at a larger scale, which may be missing.
 
     Returns:
         One line per claim or check, including those that were not run.
     """
-    outcomes = [Outcome(**row) for row in read_table(ledger, Outcome).to_dict("records")]
+    outcomes = _read(ledger)
+    beside = {
+        outcome.id: _beside(outcome) for outcome in (_read(larger) if larger.exists() else [])
+    }
     claims, checks = (
-        [cells(outcome)[1:] for outcome in outcomes if outcome.kind == kind]
+        [
+            (*cells(outcome)[1:], beside.get(outcome.id, ""))
+            for outcome in outcomes
+            if outcome.kind == kind
+        ]
         for kind in ("claim", "check")
     )
     checks = [(short, *found) for short, _, *found in checks]  # no paper gives a number for these
     return "\n\n".join(
         [
             f"{counts_line(outcomes)}. {holm_line(outcomes)}.",
-            markdown_table(("claim", "paper", "ours", "n", "verdict"), claims),
+            markdown_table(("claim", "paper", "ours", "n", "verdict", LARGER), claims),
             "Theorems and checks, which do not count as claims:",
-            markdown_table(("theorem or check", "ours", "n", "verdict"), checks),
+            markdown_table(("theorem or check", "ours", "n", "verdict", LARGER), checks),
         ]
     )
 
 
+def _read(ledger: Path) -> list[Outcome]:
+    return [Outcome(**row) for row in read_table(ledger, Outcome).to_dict("records")]
+
+
+def _beside(outcome: Outcome) -> str:
+    """What the larger run says, empty if it has too few seeds for an interval."""
+    if outcome.verdict == "not run here" or (outcome.kind == "claim" and math.isnan(outcome.low)):
+        return ""
+    return f"{value_text(outcome)}, n = {outcome.n}: {verdict_text(outcome)}"
+
+
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; all columns but the first and the last are numbers."""
-    sides = ["---", *["--:"] * (len(headings) - 2), "---"]
+    """A table in Markdown; all columns but the first and the last two are numbers."""
+    sides = ["---", *["--:"] * (len(headings) - 3), "---", "---"]
     lines = [f"| {' | '.join(headings)} |", f"|{'|'.join(sides)}|"]
     lines += [f"| {' | '.join(cell.replace('|', '∣') for cell in row)} |" for row in rows]
     return "\n".join(lines)
