@@ -10,19 +10,26 @@ import typer
 from matplotlib.axes import Axes
 
 from flatness.records.tables import read_tables
+from flatness.studies.chen.crossings import INTERPOLATION_LOSS
 from flatness.studies.chen.matched import END, MATCHED, at_name
 from flatness.studies.chen.quantities import SCATTER_LABELS
 from flatness.studies.chen.scale import CLAIMED, NEGLIGIBLE, ScaleCorrelation
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
 from flatness.studies.titles import title
 
-#: Where models are compared: how titles and the legend say it, and the style of the line.
+#: Where models are compared: how titles and the legend say it, and the style of the line. Every
+#: model that interpolates reaches the first loss; the second is that of the claims at equal loss.
 PLACES = {
     END: ("end", "at the end of training", "o-"),
-    at_name(MATCHED): ("loss", f"at training loss {MATCHED:g}", "s--"),
+    at_name(INTERPOLATION_LOSS): (
+        f"{INTERPOLATION_LOSS:g}",
+        f"at training loss {INTERPOLATION_LOSS:g}",
+        "^-.",
+    ),
+    at_name(MATCHED): (f"{MATCHED:g}", f"at training loss {MATCHED:g}", "s--"),
 }
-#: Sizes stand on a logarithmic axis; the second line beside the first, not upon it.
-ASIDE = 1.12
+#: Sizes stand on a logarithmic axis; the lines beside each other, not upon each other.
+ASIDE = 1.15
 
 
 def draw_scale(
@@ -36,7 +43,7 @@ def draw_scale(
     names = list(table["scale"].unique())
     with figure_style():
         figure, axes = plt.subplots(
-            len(names), len(CLAIMED), figsize=(2.3 * len(CLAIMED), 2.6 * len(names) + 0.5),
+            len(names), len(CLAIMED), figsize=(2.4 * len(CLAIMED), 2.8 * len(names) + 0.5),
             layout="constrained", sharex=True, sharey=True, squeeze=False,
         )  # fmt: skip
         for row, name in zip(axes, names, strict=True):
@@ -67,7 +74,7 @@ def draw_pair(axis: Axes, rows: pd.DataFrame) -> None:
             fmt=style, ms=4, lw=1, capsize=2, label=label,
         )  # fmt: skip
         if len(own):
-            said.append(f"{word}, {own['n'].iloc[-1]} models: {own['effect_of_scale'].iloc[-1]}")
+            said.append(f"{word} ({own['n'].iloc[-1]}): {own['effect_of_scale'].iloc[-1]}")
     axis.axhspan(-1.05, 0, color="0.93", zorder=0)
     axis.axhline(NEGLIGIBLE, color="0.6", lw=0.8, ls=":")
     axis.set(xscale="log", ylim=(-1.05, 1.05))
