@@ -50,6 +50,7 @@ def measured(network: str, segments: int) -> dict[str, float]:
         train_size=IMAGES, setting=settings[0], steps=(SEGMENT,), end=SEGMENT, device="cuda",
     )  # fmt: skip
     models = [build_network(experiment, seed) for _, seed in members]
+    torch.cuda.reset_peak_memory_stats()
     stack = Stack(models, [setting for setting, _ in members], [seed for _, seed in members], train)
     steps = steps_per_second(stack.advance, segments)
     peak = torch.cuda.max_memory_allocated() / 1e9

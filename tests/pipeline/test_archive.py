@@ -20,6 +20,7 @@ from flatness.errors import DataError, UserError
 from flatness.pipeline.archive import pack, unpack
 from flatness.pipeline.config import validate
 from flatness.pipeline.manifest import (
+    File,
     read_manifest,
     require_untouched,
     verify,
@@ -185,8 +186,14 @@ def test_results_of_another_device_or_config_are_explained(results):
     trained = copy.deepcopy(found.config)
     family, values = next(iter(trained["chen"]["families"].items()))
     values["train_on"] = "cuda"
-    with pytest.raises(UserError, match=rf"{family} was trained with train_on: cuda"):
-        check_device(found.model_copy(update={"config": trained}), SETTINGS, config)
+    elsewhere = found.model_copy(update={"config": trained})
+    check_device(elsewhere, SETTINGS, config)  # there is nothing of this family
+    weights = {f"results/tiny/checkpoints/chen/{family}/lr0.1_batch8/0-0.csv": File()}
+    elsewhere = elsewhere.model_copy(update={"files": weights})
+    with pytest.raises(UserError, match=rf"{family} was trained on cuda: write train_on: cuda"):
+        check_device(elsewhere, SETTINGS, config)
+    values["train_on"] = "cpu"  # as the run's device
+    check_device(elsewhere, SETTINGS, config)
 
 
 def archived(results):

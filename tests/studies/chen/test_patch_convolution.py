@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -34,23 +36,32 @@ def test_it_is_the_convolution_with_its_gradients(kernel, padding, outputs):
 @pytest.mark.parametrize("outputs", [3, 70])
 def test_stacked_it_is_every_model_on_its_own(outputs):
     torch.manual_seed(0)
-    models = [nn.Sequential(nn.Conv2d(2, outputs, 3, padding=2)).double() for _ in range(4)]
+    models = [
+        nn.Sequential(
+            OrderedDict(
+                a=nn.Conv2d(2, outputs, (3, 2), padding=(2, 1)),
+                b=nn.Conv2d(outputs, 3, (2, 3), padding=(0, 2)),
+            )
+        ).double()
+        for _ in range(4)
+    ]
     inputs = torch.randn(4, 5, 2, 6, 6, dtype=torch.float64)
     patched = with_patch_convolutions(models[0])
 
     def loss(weights, images):
         return functional_call(patched, weights, (images,)).sin().sum()
 
+    names = [name for name, _ in models[0].named_parameters()]
     stacked = {
-        name: torch.stack([dict(model.named_parameters())[name].detach() for model in models])
-        for name in ("0.weight", "0.bias")
+        name: torch.stack([model.get_parameter(name).detach() for model in models])
+        for name in names
     }
     gradients, losses = vmap(grad_and_value(loss))(stacked, inputs)
     for index, model in enumerate(models):
         value = model(inputs[index]).sin().sum()
         own = torch.autograd.grad(value, list(model.parameters()))
         torch.testing.assert_close(losses[index], value.detach(), rtol=0, atol=1e-12)
-        for name, gradient in zip(("0.weight", "0.bias"), own, strict=True):
+        for name, gradient in zip(names, own, strict=True):
             torch.testing.assert_close(gradients[name][index], gradient, rtol=0, atol=1e-12)
 
 

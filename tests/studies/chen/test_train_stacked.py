@@ -1,6 +1,7 @@
 import math
 from contextlib import nullcontext
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,8 +48,13 @@ def bytes_of(files):
     return {name: path.read_bytes() for name, path in files.items()}
 
 
-def difference_from_the_loop(folder, network, settings, device="cpu", seeds=(3, 4), steps=50):
-    """Largest difference of weights and losses between stack and loop, float64."""
+def difference_from_the_loop(
+    folder, network, settings, device="cpu", seeds=(3, 4), steps=50, leave=0
+):
+    """Largest difference of weights and losses between stack and loop, float64.
+
+    `leave` models, the first ones, leave the stack after half of the steps.
+    """
     options = {"network": network, "activation": "relu", "device": device}
     experiment = small_training(**options)
     data = write_images(folder / "images.safetensors", network=network)
@@ -58,11 +64,14 @@ def difference_from_the_loop(folder, network, settings, device="cpu", seeds=(3, 
         Trainer(build_network(experiment, seed).double(), setting, train, seed)
         for setting, seed in members
     ]
-    losses = train.inputs.new_tensor([trainer.advance(steps) for trainer in loop])
+    ends = [steps // 2 if place < leave else steps for place in range(len(members))]
+    losses = [trainer.advance(end) for trainer, end in zip(loop, ends, strict=True)]
     models = [build_network(experiment, seed).double() for _, seed in members]
     begun = [parameter.clone() for parameter in models[0].parameters()]
     stack = Stack(models, [setting for setting, _ in members], [seed for _, seed in members], train)
-    found = [stack.advance(steps) - losses]
+    stack.advance(steps // 2)
+    stack.keep(range(leave, len(members)))
+    found = [stack.advance(steps) - train.inputs.new_tensor(losses)]
     for model, trainer in zip(models, loop, strict=True):
         pairs = zip(model.parameters(), trainer.model.parameters(), strict=True)
         found += [ours.detach() - theirs.detach() for ours, theirs in pairs]
@@ -82,11 +91,19 @@ def test_the_stack_takes_the_steps_of_the_loop(tmp_path, network, seeds):
     assert difference_from_the_loop(tmp_path, network, settings, seeds=seeds) < 1e-10
 
 
+@pytest.mark.parametrize("leave", [1, 2, 4])
+def test_a_model_that_leaves_ends_as_in_the_loop(tmp_path, leave):
+    settings = (SLOW, WIDE, FAST)
+    assert difference_from_the_loop(tmp_path, "lenet5", settings, steps=20, leave=leave) < 1e-10
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("network", ["mlp", "lenet5", "vgg11"])
-def test_the_captured_step_takes_the_steps_of_the_loop(tmp_path, network):
-    settings = (SLOW, WIDE, FAST)
-    assert difference_from_the_loop(tmp_path, network, settings, device="cuda") < 1e-10
+def test_the_captured_step_takes_the_steps_of_the_loop(tmp_path, monkeypatch, network):
+    """Over several segments, captured anew after models have left."""
+    monkeypatch.setattr("flatness.studies.chen.stack.SEGMENT", 7)
+    found = difference_from_the_loop(tmp_path, network, (SLOW, WIDE, FAST), device="cuda", leave=3)
+    assert found < 1e-10
 
 
 def test_capturing_a_step_leaves_the_models_as_they_were(monkeypatch):
@@ -188,6 +205,49 @@ def test_killed_and_run_again_it_writes_the_same_bytes(
     assert bytes_of(run(tmp_path / "killed", experiment)) == whole
     assert len(whole) == 6
     assert started == goes_on_from
+
+
+@pytest.mark.parametrize("survived", range(1, 16))
+def test_killed_anywhere_models_of_different_lengths_end_the_same(tmp_path, monkeypatch, survived):
+    """One ends early, one diverges, one reaches a loss on the way."""
+    wild = Setting(learning_rate=3.0, batch_size=20)
+    other = Setting(learning_rate=0.2, batch_size=8)
+    lengths = ((SLOW, (0, 20)), (FAST, (0, 20, 150)), (other, (0, 20, 150)), (wild, (0, 20, 60)))
+    parts = [
+        StackPart(
+            training=small_training(setting=setting, steps=steps, end=20, losses=(0.09, 0.03)),
+            block="0-0",
+        )
+        for setting, steps in lengths
+    ]
+    experiment = StackedTraining(parts=parts)
+    monkeypatch.setattr("flatness.studies.chen.train_stacked.STRIDE", 10)
+    whole = run(tmp_path / "whole", experiment)
+    kept = bytes_of(whole)
+    tables = {
+        path.parent.name: read_table(path, TrainedCheckpoint)
+        for path in whole.values()
+        if path.suffix == ".csv"
+    }
+    assert tables[wild.name]["diverged"].tolist()[0] is False
+    assert tables[wild.name]["diverged"].any()
+    assert len(tables[FAST.name]) > 3  # a loss was reached on the way
+    monkeypatch.setattr("flatness.studies.chen.train_stacked.SAVE_SECONDS", 0.0)
+    with killed_at("flatness.records.tensors.Scratch.save", survived):
+        run(tmp_path / "killed", experiment)
+    assert bytes_of(run(tmp_path / "killed", experiment)) == kept
+
+
+def test_it_looks_for_interpolation_after_all_losses_are_reached(tmp_path):
+    experiment = small_stack(settings=(FAST,), blocks=("0-0",), steps=(0, 1400), losses=(0.02,))
+    [part] = experiment.parts
+    table = run(tmp_path / "a", experiment)[Path("out/lr0.1_batch8/0-0.csv")]
+    loop = [tmp_path / name for name in ("final", "trajectory", "table", "scratch")]
+    data = tmp_path / "digits.safetensors"
+    train_block(part.training.model_dump_json(), data, "0-0", loop.pop(), *loop)
+    steps = [read_table(path, TrainedCheckpoint)["step"].tolist() for path in (table, loop[2])]
+    assert steps[0] == steps[1]
+    assert len(steps[0]) == 4
 
 
 def test_a_damaged_checkpoint_in_the_scratch_folder_is_trained_again(tmp_path):

@@ -16,6 +16,7 @@ from flatness.extras import program
 from flatness.pipeline.config import Config
 from flatness.pipeline.manifest import Manifest, read_manifest, verify
 from flatness.pipeline.snakemake_records import RECORDS, came_from_elsewhere, manifest_path
+from flatness.records import layout
 from flatness.records.files import atomic_path
 
 
@@ -76,13 +77,15 @@ def check_device(manifest: Manifest, settings: Config, config: Path) -> None:
             f"{config}: the results were computed on {manifest.device}, and this machine would use "
             f"{settings.device_kind}: write device: {manifest.device} to keep them"
         )
-    for name, family in manifest.config["chen"]["families"].items():
-        trained = family.get("train_on")
-        if name in settings.chen.families and settings.chen.families[name].train_on != trained:
-            raise UserError(
-                f"{config}: chen.families.{name} was trained with train_on: {trained or 'null'}; "
-                "write that to keep its results"
-            )
+    weights = f"{layout.results_of(manifest.name)}/{layout.CHECKPOINTS}/chen"
+    for name, family in settings.chen.families.items():
+        if any(path.startswith(f"{weights}/{name}/") for path in manifest.files):
+            trained = manifest.config["chen"]["families"][name].get("train_on") or manifest.device
+            if trained != (family.train_on or settings.device_kind):
+                raise UserError(
+                    f"{config}: chen.families.{name} was trained on {trained}: write train_on: "
+                    f"{trained} to keep its results"
+                )
 
 
 def fetch_data(manifest: Manifest, config: Path) -> None:

@@ -3,7 +3,7 @@
 `torch.func.vmap` turns the convolutions of M models into one grouped convolution, whose gradients
 are slow on a GPU. Here a sample's patches are the columns of a matrix U, so that a convolution is
 W U and its gradients are δ Uᵀ and, for the inputs, another convolution: the flipped kernel on δ.
-All are products of batches of small matrices.
+All are products of batches of small matrices. Only first derivatives are right.
 """
 
 import copy
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 
 def with_patch_convolutions(model: nn.Sequential) -> nn.Sequential:
-    """A copy of a network with the same parameters, whose convolutions are products of matrices.
+    """A copy of a network, parameters by the same names, its convolutions products of matrices.
 
     Args:
         model: layers in a row.

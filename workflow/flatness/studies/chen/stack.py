@@ -182,6 +182,7 @@ class Group:
         for name, buffer in smaller.buffers().items():
             own = self.buffers()[name]
             buffer.copy_(own[places] if own.dim() else own)
+        smaller.losses.copy_(self.losses[places])
         return smaller
 
     def buffers(self) -> dict[str, Tensor]:
@@ -229,8 +230,9 @@ class Batches:
             device: where to keep them.
         """
         self._samples, self._batch_size = samples, batch_size
-        self._orders: dict[int, Iterator[Tensor]] = dict.fromkeys(seeds)
-        self._order_of = torch.tensor([list(self._orders).index(seed) for seed in seeds])
+        self._seeds = list(dict.fromkeys(seeds))
+        self._orders: list[Iterator[Tensor]] = []
+        self._order_of = torch.tensor([self._seeds.index(seed) for seed in seeds])
         shape = (SEGMENT, len(seeds), batch_size)
         self._rows = torch.zeros(shape, dtype=torch.int64, device=device)
         self._cursor = torch.zeros(1, dtype=torch.int64, device=device)
@@ -244,11 +246,10 @@ class Batches:
             steps: how many, at most `SEGMENT`.
         """
         if first != self._loaded_to:
-            self._orders = {
-                seed: data_order(self._samples, self._batch_size, seed, first)
-                for seed in self._orders
-            }
-        batches = [[next(order) for order in self._orders.values()] for _ in range(steps)]
+            self._orders = [
+                data_order(self._samples, self._batch_size, seed, first) for seed in self._seeds
+            ]
+        batches = [[next(order) for order in self._orders] for _ in range(steps)]
         rows = torch.stack([torch.stack(step) for step in batches])
         self._rows[:steps].copy_(rows[:, self._order_of])
         self._cursor.zero_()

@@ -1,6 +1,7 @@
 r"""Training of the compression study on a GPU: all models of a family together.
 
-Weights, rows and files equal those of the loop (`train`) up to rounding. The verb also runs without
+Weights, rows and files equal those of the loop (`train`) up to rounding; only that a loss is no
+longer finite is noticed at every 1,000th step, not at every 100th. The verb also runs without
 Snakemake: in a checkout, with `workflow` in `PYTHONPATH` and this package's requirements,
 
     experiment=$(python -c "
@@ -20,7 +21,8 @@ After a kill, the same command resumes it.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -73,14 +75,50 @@ def train_stack(
     torch.backends.cudnn.deterministic = True
     images = load_images(data, chosen.shared)
     with Scratch(scratch, content_hash(chosen)) as state:
-        train_members(chosen, images, state)
+        kept = train_members(chosen, images, state)
         for part in tqdm(chosen.parts, desc="writing", unit="block", mininterval=2):
-            write_part(chosen, part, images, state, checkpoints / part.training.setting.name)
+            folder = checkpoints / part.training.setting.name
+            write_part(chosen, part, kept, images, state, folder)
         for file in state.folder.glob("*.safetensors"):
             file.unlink()
 
 
-def train_members(experiment: StackedTraining, images: Images, scratch: Scratch) -> None:
+@dataclass(frozen=True)
+class Member:
+    """One model of the stack, and the loop's record of it.
+
+    Attributes:
+        part: what is trained.
+        seed: of initial weights and data order.
+        trainer: its network, the step it has reached and whether its loss is finite.
+        crossings: what it has still to reach.
+        looks: the steps at which it looks whether it has.
+    """
+
+    part: GridTraining
+    seed: int
+    trainer: Trainer
+    crossings: Crossings
+    looks: range
+
+    @property
+    def last(self) -> int:
+        """Its last step."""
+        return self.part.steps[-1]
+
+    @property
+    def kept(self) -> list[int]:
+        """The steps at which its weights are kept, ascending, as far as they are known."""
+        return sorted({*self.part.steps, *self.crossings.kept})
+
+    def checkpoint(self, step: int) -> str:
+        """Name of one of its checkpoints in the scratch folder."""
+        return member_checkpoint(self.part, self.seed, step)
+
+
+def train_members(
+    experiment: StackedTraining, images: Images, scratch: Scratch
+) -> dict[tuple[str, int], list[int]]:
     """Trains the stack, or the rest of it, and leaves all checkpoints in the scratch folder.
 
     A model leaves the stack after its last step. One whose loss is no longer finite stays, without
@@ -89,72 +127,58 @@ def train_members(experiment: StackedTraining, images: Images, scratch: Scratch)
     Args:
         experiment: what to train.
         images: to train on and to evaluate on.
-        scratch: where state and checkpoints (`member_checkpoint`) are kept.
+        scratch: where state and checkpoints (`Member.checkpoint`) are kept.
+
+    Returns:
+        By setting and seed, the steps at which weights are kept.
     """
-    members = experiment.members()
-    trainers, stack = build_stack(members, images)
-    crossings = [
-        Crossings(part.losses, len(images.train), part.setting.batch_size) for part, _ in members
-    ]
-    last = max(part.steps[-1] for part, _ in members)
-    looked = resume(members, trainers, crossings, stack, scratch)
+    members = [member_of(part, seed, images) for part, seed in experiment.members()]
+    stack = Stack(
+        [member.trainer.model for member in members],
+        [member.part.setting for member in members],
+        [member.seed for member in members],
+        images.train,
+    )
+    looked = resume(members, stack, scratch)
     clock = time.monotonic()
-    kept = {step for part, _ in members for step in part.steps}
-    looks = {
-        step
-        for crossing, (part, _) in zip(crossings, members, strict=True)
-        for step in crossing.looks(part.steps[-1])
-    }
+    last = max(member.last for member in members)
+    stops = {stop for member in members for stop in (*member.part.steps, *member.looks)}
     label = f"{experiment.shared.family}, {len(members)} models"
     with tqdm(desc=label, total=last, initial=max(looked, 0), unit="step", mininterval=2) as bar:
-        for stop in sorted({*range(0, last, STRIDE), *kept, *looks}):
+        for stop in sorted({*range(0, last, STRIDE), *stops}):
             if stop <= looked:
                 continue
             bar.update(stop - stack.step)
-            note(trainers, stack.advance(stop), stop)
-            finite = [trainer for trainer in trainers if trainer.diverged_at is None]
+            present = going(members, stack.step)
+            note([members[place] for place in present], stack.advance(stop)[present], stop)
+            finite = [member for member in members if member.trainer.diverged_at is None]
             bar.set_postfix_str(f"{len(finite)} not diverged", refresh=False)
-            if stop in kept or stop in looks:
-                keep_checkpoints(members, trainers, crossings, images, scratch)
+            for place in present:
+                keep_checkpoint(members[place], images, scratch)
             stack.keep(going(members, stop))
             if stop == last or time.monotonic() - clock > SAVE_SECONDS:
-                diverged = [trainer.diverged_at for trainer in trainers]
-                state = {"step": stop, "diverged_at": diverged}
-                state["crossings"] = [crossing.state() for crossing in crossings]
+                state = {
+                    "step": stop,
+                    "diverged_at": [member.trainer.diverged_at for member in members],
+                    "crossings": [member.crossings.state() for member in members],
+                }
                 scratch.save("stack", stack.buffers(), state)
                 clock = time.monotonic()
+    return {(member.part.setting.name, member.seed): member.kept for member in members}
 
 
-def build_stack(
-    members: Sequence[tuple[GridTraining, int]], images: Images
-) -> tuple[list[Trainer], Stack]:
-    """The models at step 0: the loop's record of each, and the stack of their weights."""
-    trainers = [
-        Trainer(build_network(part, seed), part.setting, images.train, seed)
-        for part, seed in members
-    ]
-    stack = Stack(
-        [trainer.model for trainer in trainers],
-        [part.setting for part, _ in members],
-        [seed for _, seed in members],
-        images.train,
-    )
-    return trainers, stack
+def member_of(part: GridTraining, seed: int, images: Images) -> Member:
+    """A model at step 0, with everything still to reach."""
+    trainer = Trainer(build_network(part, seed), part.setting, images.train, seed)
+    crossings = Crossings(part.losses, len(images.train), part.setting.batch_size)
+    return Member(part, seed, trainer, crossings, crossings.looks(part.steps[-1]))
 
 
-def resume(
-    members: Sequence[tuple[GridTraining, int]],
-    trainers: Sequence[Trainer],
-    crossings: Sequence[Crossings],
-    stack: Stack,
-    scratch: Scratch,
-) -> int:
+def resume(members: Sequence[Member], stack: Stack, scratch: Scratch) -> int:
     """Restores the saved state, unless a checkpoint from before it is damaged.
 
     Args:
-        members: slice and seed of each model.
-        trainers: their records, changed.
-        crossings: what each has still to reach, changed.
+        members: the models, changed.
         stack: their weights, changed.
         scratch: where state and checkpoints are kept.
 
@@ -165,53 +189,46 @@ def resume(
     if saved is None:
         return -1
     tensors, metadata = saved
-    passed = [
-        member_checkpoint(part, seed, step)
-        for (part, seed), state in zip(members, metadata["crossings"], strict=True)
-        for step in (*part.steps, *state["kept"])
-        if step <= metadata["step"]
-    ]
-    if any(scratch.load(name) is None for name in passed):
-        return -1
+    for member, state in zip(members, metadata["crossings"], strict=True):
+        passed = [s for s in (*member.part.steps, *state["kept"]) if s <= metadata["step"]]
+        if any(scratch.load(member.checkpoint(step)) is None for step in passed):
+            return -1
     stack.keep(going(members, metadata["step"]))
     stack.restore(tensors, metadata["step"])
-    for trainer, diverged_at in zip(trainers, metadata["diverged_at"], strict=True):
-        trainer.step, trainer.diverged_at = stack.step, diverged_at
-    for crossing, state in zip(crossings, metadata["crossings"], strict=True):
-        crossing.restore(state)
+    for member, diverged_at, state in zip(
+        members, metadata["diverged_at"], metadata["crossings"], strict=True
+    ):
+        member.trainer.step, member.trainer.diverged_at = stack.step, diverged_at
+        member.crossings.restore(state)
     return stack.step
 
 
-def going(members: Sequence[tuple[GridTraining, int]], step: int) -> list[int]:
+def going(members: Sequence[Member], step: int) -> list[int]:
     """Places of the models that have steps to take after a step; after the last, as before it."""
-    lasts = [part.steps[-1] for part, _ in members]
-    return [place for place, last in enumerate(lasts) if last > step or last == max(lasts)]
+    end = max(member.last for member in members)
+    return [
+        place for place, member in enumerate(members) if member.last > step or member.last == end
+    ]
 
 
-def note(trainers: Sequence[Trainer], losses: Tensor, step: int) -> None:
+def note(members: Sequence[Member], losses: Tensor, step: int) -> None:
     """Updates each model's record: the step reached, and whether its loss is still finite."""
-    for trainer, finite in zip(trainers, torch.isfinite(losses).tolist(), strict=True):
-        trainer.step = step
-        if step > 0 and trainer.diverged_at is None and not finite:
-            trainer.diverged_at = step
+    for member, finite in zip(members, torch.isfinite(losses).tolist(), strict=True):
+        member.trainer.step = step
+        if step > 0 and member.trainer.diverged_at is None and not finite:
+            member.trainer.diverged_at = step
 
 
-def keep_checkpoints(
-    members: Sequence[tuple[GridTraining, int]],
-    trainers: Sequence[Trainer],
-    crossings: Sequence[Crossings],
-    images: Images,
-    scratch: Scratch,
-) -> None:
-    """Evaluates and saves the models for which this step is kept."""
-    for (part, seed), trainer, crossing in zip(members, trainers, crossings, strict=True):
-        scheduled = trainer.step in part.steps
-        looks = crossing.looks(part.steps[-1])
-        found = (scheduled or trainer.step in looks) and crosses(trainer, images, crossing)
-        if scheduled or found:
-            columns = evaluate(trainer, images)
-            weights = {} if columns["diverged"] else dict(trainer.model.named_parameters())
-            scratch.save(member_checkpoint(part, seed, trainer.step), weights, columns)
+def keep_checkpoint(member: Member, images: Images, scratch: Scratch) -> None:
+    """Evaluates and saves a model if its step is scheduled, or if it reaches something there."""
+    trainer = member.trainer
+    scheduled = trainer.step in member.part.steps
+    looked_at = scheduled or trainer.step in member.looks
+    found = looked_at and crosses(trainer, images, member.crossings)
+    if scheduled or found:
+        columns = evaluate(trainer, images)
+        weights = {} if columns["diverged"] else dict(trainer.model.named_parameters())
+        scratch.save(member.checkpoint(trainer.step), weights, columns)
 
 
 def member_checkpoint(part: GridTraining, seed: int, step: int) -> str:
@@ -222,6 +239,7 @@ def member_checkpoint(part: GridTraining, seed: int, step: int) -> str:
 def write_part(
     experiment: StackedTraining,
     part: StackPart,
+    kept: Mapping[tuple[str, int], Sequence[int]],
     images: Images,
     scratch: Scratch,
     folder: Path,
@@ -231,6 +249,7 @@ def write_part(
     Args:
         experiment: the whole stack, whose hash the rows carry.
         part: what the loop would train in one job.
+        kept: by setting and seed, the steps at which weights are kept.
         images: of the family.
         scratch: where the checkpoints are.
         folder: of the files, which the block names.
@@ -248,14 +267,9 @@ def write_part(
     rows: list[TrainedCheckpoint] = []
     final: dict[str, dict[str, Tensor]] = {}
     others: dict[str, dict[str, Tensor]] = {}
-    states = scratch.load("stack")[1]["crossings"]
-    found = {
-        (member.setting.name, seed): state["kept"]
-        for (member, seed), state in zip(experiment.members(), states, strict=True)
-    }
-    for member, seed in part.members():
-        for step in sorted({*own.steps, *found[own.setting.name, seed]}):
-            weights, columns = scratch.load(member_checkpoint(member, seed, step))
+    for _, seed in part.members():
+        for step in kept[own.setting.name, seed]:
+            weights, columns = scratch.load(member_checkpoint(own, seed, step))
             rows.append(TrainedCheckpoint(**columns, **common))
             gathered = final if step == own.end else others
             gathered[checkpoint_name(seed, step)] = weights
