@@ -91,7 +91,7 @@ def test_the_figure_draws_every_claimed_pair_with_its_verdict(tmp_path, monkeypa
     draw_scale([tmp_path / "scale.csv"], tmp_path / "s.png", tmp_path / "s.svg")
     titles = [axis.get_title() for axis in drawn[0].axes]
     assert len(titles) == len(CLAIMED)
-    assert "√S and MLS\nend, 30 models: artefact of small scale" in titles[1]
+    assert "√S and MLS\nend (30): artefact of small scale" in titles[1]
     line = drawn[0].axes[1].containers[0].lines[0]
     assert line.get_xdata().tolist() == [40, 400]
     plt.close(drawn[0])
