@@ -248,8 +248,8 @@ FIGURES = (
         heading="Scale curves: correlations on more and more training images",
         caption="Pearson's r over the same seeds and settings against the number of training "
         "images, with its interval (jackknife-t over seeds), at the end of training and at the "
-        "same training losses; above each panel, by the number of models, what the most images say of "
-        "a correlation that the paper says is positive",
+        "same training losses; above each panel, with the number of models, what the most images "
+        "say of a correlation that the paper says is positive",
         count=Count(layout.SCALE),
         jobs="chen",
         paper="chen",
