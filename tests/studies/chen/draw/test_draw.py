@@ -16,6 +16,7 @@ from flatness.studies.chen.draw.common import (
     setting_order,
     shared_steps,
     shown,
+    size,
     subject,
 )
 from flatness.studies.chen.draw.fig3 import draw_bound, draw_fig3
@@ -125,6 +126,20 @@ def test_means_along_training_are_of_the_same_runs_at_every_step(tmp_path):
     runs = trend_runs(table[table["sampled"] == "train"])
     own = runs.iloc[[1]].assign(step=137)
     assert shared_steps(pd.concat([runs, own]))["step"].unique().tolist() == [0, 100, 200, 300, 400]
+
+
+def test_levels_that_are_drawn_apart_need_not_have_the_same_steps(tmp_path):
+    table = read_checkpoints([family_tables(tmp_path)[0]])
+    runs = trend_runs(table[table["sampled"] == "train"])
+    other = {0: 0, 100: 90, 200: 180, 300: 270, 400: 360}
+    slow = runs["learning_rate"] == 0.05
+    runs = runs.assign(step=runs["step"].where(~slow, runs["step"].map(other)))
+    assert shared_steps(runs)["step"].unique().tolist() == [0]
+    found = shared_steps(runs, ["learning_rate"]).groupby("learning_rate")["step"]
+    assert [sorted(steps.unique()) for _, steps in found] == [
+        [*other.values()], [*other], [*other]
+    ]  # fmt: skip
+    assert "360 to 400 steps" in size(runs)
 
 
 def test_activations_are_distinguished(tmp_path):

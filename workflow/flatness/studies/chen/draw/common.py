@@ -51,26 +51,37 @@ def size(table: pd.DataFrame) -> str:
     Returns:
         Such as "100 training images, 4,500 steps, 50 images measured".
     """
-    fewest, most = table["samples"].min(), table["samples"].max()
-    measured = f"{most}" if fewest == most else f"{fewest} to {most}"
+    steps = table.groupby(["setting", "seed"])["step"].max()
     return (
-        f"{table['train_size'].iloc[0]:,} training images, {table['step'].max():,} steps, "
-        f"{measured} images measured"
+        f"{table['train_size'].iloc[0]:,} training images, {_range(steps)} steps, "
+        f"{_range(table['samples'])} images measured"
     )
 
 
-def shared_steps(runs: pd.DataFrame) -> pd.DataFrame:
+def _range(values: pd.Series) -> str:
+    """Such as "4,500", or "4,500 to 6,000"."""
+    fewest, most = values.min(), values.max()
+    return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+
+
+def shared_steps(runs: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """The checkpoints at steps that every run has, so that all means are over the same runs.
 
     Args:
         runs: checkpoints of several runs.
+        by: columns whose levels are drawn apart: a step counts if every run of its level has it,
+            since settings may be trained for different numbers of steps.
 
     Returns:
         Part of them; steps found by single runs are only in the tables.
     """
     runs = runs[~runs.groupby(["setting", "seed"])["diverged"].transform("any")]
-    many = runs.groupby(["setting", "seed"]).ngroups
-    return runs[runs.groupby("step")["step"].transform("size") == many]
+    if runs.empty:
+        return runs
+    run = runs["setting"] + "/" + runs["seed"].astype(str)
+    levels = [runs[column] for column in by] or [pd.Series("all", runs.index)]
+    many = run.groupby(levels).transform("nunique")
+    return runs[run.groupby([*levels, runs["step"]]).transform("size") == many]
 
 
 def shown(models: pd.DataFrame, used: pd.Series) -> str:

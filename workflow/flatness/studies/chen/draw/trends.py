@@ -85,7 +85,7 @@ def draw_lines(axis: Axes, runs: pd.DataFrame, name: str, by: str) -> None:
     A diamond on the mean marks where half of the level's runs have interpolated.
     """
     levels = setting_order(runs) if by == "setting" else sorted(runs[by].unique())
-    drawn = shared_steps(runs).replace([float("inf"), float("-inf")], float("nan"))
+    drawn = shared_steps(runs, [by]).replace([float("inf"), float("-inf")], float("nan"))
     sns.lineplot(
         data=drawn,
         x="step",
