@@ -33,6 +33,7 @@ from workflow.tiny import tiny_values, write_config
 TABLE = "results/tiny/correlations/a.csv"
 WEIGHTS = "results/tiny/checkpoints/a.safetensors"
 SETTINGS = validate(tiny_values())
+PARAMS = ["'0123456789ab'", "'{\"seeds\":2}'"]
 
 
 def record(path, content, late=0.0):
@@ -45,6 +46,7 @@ def record(path, content, late=0.0):
     where.parent.mkdir(parents=True, exist_ok=True)
     end = path.stat().st_mtime - late
     content = {"rule": "made_up", "starttime": end - 60, "endtime": end, "conda_env": "long"}
+    content["params"] = PARAMS
     where.write_text(json.dumps(content), encoding="utf-8")
     return where
 
@@ -80,8 +82,13 @@ def test_records_and_times_come_back(results):
     where.unlink()
     (results / TABLE).touch()
     restore(kept)
-    assert json.loads(where.read_text(encoding="utf-8"))["rule"] == "made_up"
+    came_back = json.loads(where.read_text(encoding="utf-8"))
+    assert (came_back["rule"], came_back["params"]) == ("made_up", PARAMS)
     assert (results / TABLE).stat().st_mtime_ns == kept.files[TABLE].modified_ns
+
+
+def test_parameters_that_files_share_stand_once(results):
+    assert list(manifest().params.values()) == [PARAMS]
 
 
 def test_a_changed_file_is_named(results):
@@ -160,6 +167,7 @@ def test_a_folder_without_results_is_not_archived(tmp_path, monkeypatch):
         (TABLE, "/etc/passwd"),
         ('"record_path":"', '"record_path":"../../'),
         ('"record_path":"', '"record_path":"/tmp/'),
+        ('"params":"', '"params":"f'),
         ("{", "["),
     ],
 )

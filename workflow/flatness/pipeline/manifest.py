@@ -13,9 +13,9 @@ import json
 import platform
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from tqdm import tqdm
 
 from flatness.errors import DataError
@@ -39,13 +39,15 @@ class File(Frozen):
         sha256: of its content; empty for missing weights.
         modified_ns: when it was written, in nanoseconds since 1970; 0 for missing weights.
         record_path: path of Snakemake's record, under `RECORDS`; empty if there is none.
-        record: the record.
+        record: the record, without the job's parameters.
+        params: key of the parameters in `Manifest.params`; empty if the record has none.
     """
 
     sha256: str = ""
     modified_ns: int = 0
     record_path: Annotated[str, Field(pattern=r"^(@?[A-Za-z0-9_=-]+/?)*$")] = ""
     record: dict[str, Any] = Field(default_factory=dict)
+    params: str = ""
 
 
 class Manifest(Frozen):
@@ -61,6 +63,7 @@ class Manifest(Frozen):
         python: version of Python.
         platform: operating system and processor.
         packages: versions of all installed packages.
+        params: jobs' parameters by their hash: a training job repeats its settings for each output.
         files: by path from the folder that contains `results` and `data`.
     """
 
@@ -73,6 +76,7 @@ class Manifest(Frozen):
     python: str
     platform: str
     packages: dict[str, str]
+    params: dict[str, list[str]] = Field(default_factory=dict)
     files: dict[Annotated[str, Field(pattern=r"^(results|data)/")], File]
 
     @field_validator("files")
@@ -81,6 +85,18 @@ class Manifest(Frozen):
         if outside := [path for path in files if ".." in Path(path).parts]:
             raise ValueError(f"{outside[0]} lies outside the folder")
         return files
+
+    @model_validator(mode="after")
+    def _hold_all_params(self) -> Self:
+        for path, file in self.files.items():
+            if file.params and file.params not in self.params:
+                raise ValueError(f"{path}: its job's parameters are missing")
+        return self
+
+    def record(self, path: str) -> dict[str, Any]:
+        """Snakemake's whole record of a file's job; empty if there is none."""
+        file = self.files[path]
+        return file.record | ({"params": self.params[file.params]} if file.params else {})
 
 
 def write_manifest(settings: Config) -> Manifest:
@@ -95,6 +111,8 @@ def write_manifest(settings: Config) -> Manifest:
     paths = _outputs(settings.name)
     bar = tqdm(paths.items(), desc="checksums", unit="file", mininterval=2, delay=2)
     commit, dirty = commit_here()
+    params: dict[str, list[str]] = {}
+    files = {path: _describe(Path(path), record, params) for path, record in bar}
     manifest = Manifest(
         name=settings.name,
         config=settings.model_dump(mode="json"),
@@ -105,7 +123,8 @@ def write_manifest(settings: Config) -> Manifest:
         python=platform.python_version(),
         platform=platform.platform(),
         packages={item.name: item.version for item in distributions()},
-        files={path: _describe(Path(path), record) for path, record in bar},
+        params=params,
+        files=files,
     )
     with atomic_path(manifest_path(settings.name)) as temporary:
         temporary.write_text(canonical_json(manifest), encoding="utf-8")
@@ -189,8 +208,9 @@ def _outputs(name: str) -> dict[str, Path | None]:
     return found | {str(path): None for path in layout.files(results, layout.BENCHMARK)}
 
 
-def _describe(path: Path, key: Path | None) -> File:
-    found = {}
+def _describe(path: Path, key: Path | None, params: dict[str, list[str]]) -> File:
+    """Describes one output and its record, whose parameters are added to `params`."""
+    found: dict[str, Any] = {}
     if path.exists():
         found = {"sha256": _sha256(path), "modified_ns": path.stat().st_mtime_ns}
     if key is None:
@@ -199,6 +219,10 @@ def _describe(path: Path, key: Path | None) -> File:
     # Copies of the whole lock file and of the parameters; neither causes a rerun.
     for name in ("conda_env", "shellcmd"):
         record.pop(name, None)
+    if "params" in record:
+        values = record.pop("params")
+        found["params"] = content_hash({"params": values})
+        params[found["params"]] = values
     return File(**found, record_path=str(key), record=record)
 
 

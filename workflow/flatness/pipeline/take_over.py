@@ -119,4 +119,4 @@ def restore(manifest: Manifest) -> None:
             os.utime(path, ns=(file.modified_ns, file.modified_ns))
         if file.record:
             with atomic_path(RECORDS / file.record_path) as temporary:
-                temporary.write_text(json.dumps(file.record), encoding="utf-8")
+                temporary.write_text(json.dumps(manifest.record(path)), encoding="utf-8")
