@@ -28,11 +28,14 @@ def finished(tmp_path, monkeypatch):
 
 def test_tables_figures_and_what_made_them_are_kept(finished):
     output = Path("results/reference/demo")
-    output.mkdir(parents=True)
-    (output / "stale.csv").touch()
+    for of_an_earlier_run in ("figures/no_more.png", "correlations/no_more.csv"):
+        (output / of_an_earlier_run).parent.mkdir(parents=True)
+        (output / of_an_earlier_run).touch()
+    (output / "README.md").write_text("what this is", encoding="utf-8")
     keep(CONFIG)
     kept = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     assert kept == {
+        "README.md",
         "config.yaml",
         "environment.json",
         "report/claims.csv",

@@ -30,16 +30,23 @@ LARGEST_FIGURE = 300_000  # bytes
 def keep(
     config: Annotated[Path, typer.Argument(help="configuration of the run")],
     output: Annotated[
-        Path | None, typer.Option(help="folder to replace; results/reference/<name>")
+        Path | None, typer.Option(help="folder to renew; results/reference/<name>")
     ] = None,
 ) -> None:
-    """Keeps tables, ledger and figures of a finished run, with provenance, as the reference."""
+    """Keeps tables, ledger and figures of a finished run, with provenance, as the reference.
+
+    Other files of the folder stay, as measurements from which another machine goes on.
+    """
     settings = load_config(config)
     results = layout.results_of(settings.name)
     output = output or REFERENCE / settings.name
     files = run_files(results)
     with_new = output.with_name(f".{output.name}.new")
     shutil.rmtree(with_new, ignore_errors=True)
+    if output.exists():
+        shutil.copytree(output, with_new)
+    for outdated in kept_files(with_new):
+        outdated.unlink()
     for file in files:
         target = with_new / file.relative_to(results)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +77,7 @@ def run_files(results: Path) -> list[Path]:
     """
     if not (results / layout.LEDGER).exists():
         raise DataError(f"{results}: no {layout.LEDGER}, so the run is not finished; end it first")
-    files = sorted(file for pattern in KEPT for file in results.glob(pattern))
+    files = kept_files(results)
     for file in files:
         if file.suffix == ".png" and file.stat().st_size > LARGEST_FIGURE:
             raise DataError(
@@ -78,6 +85,11 @@ def run_files(results: Path) -> list[Path]:
                 f"{LARGEST_FIGURE / 1e3:.0f}; lower figures.dpi in the config and run again"
             )
     return files
+
+
+def kept_files(results: Path) -> list[Path]:
+    """The files of a folder that `keep` copies or replaces, sorted."""
+    return sorted(file for pattern in KEPT for file in results.glob(pattern))
 
 
 def environment(results: Path, config_hash: str) -> dict[str, Any]:
