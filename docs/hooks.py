@@ -19,6 +19,7 @@ from flatness.report import explore
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "results/reference/laptop"
+SCALE = ROOT / "results/reference/scale"
 QUANTITY_PAGE = """\
 # Quantities
 
@@ -36,27 +37,29 @@ What every column of every table of `results/<config>/` means. Every table is CS
 FIGURES = """\
 # Figures
 
-Figures of `results/reference/laptop/`. `make figures` redraws them;
-[Equations and figures](map.md) names the function that draws each.
-[Every scatter plot, interactive](explore.html) is the same run's `explore.html`: it names the model
-of each point, and has filters, other scales, matched losses and the claims of each plot.
+`make figures` redraws them; [Equations and figures](map.md) names the function that draws each.
+[Every scatter plot, interactive](explore.html) is the laptop run's `explore.html`: it names the
+model of each point, and has filters, other scales, matched losses and the claims of each plot.
 """
+HEADINGS = {
+    SCALE: "On the published number of images: `results/reference/scale/`",
+    KEPT: "Sized for two cores: `results/reference/laptop/`",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages that are made, and the pictures of the kept run."""
-    pictures = sorted((KEPT / "figures").glob("*.png"))
+    """Adds the pages that are made, and the pictures of the kept runs."""
     pages = {
         "quantities.md": QUANTITY_PAGE + quantities(),
         "configuration.md": config_page(),
         "dictionary.md": DICTIONARY + dictionary(KEPT / "report/data_dictionary.csv"),
-        "figures.md": FIGURES + "".join(_figure(picture.stem) for picture in pictures),
+        "figures.md": FIGURES + "".join(map(_figures, HEADINGS)),
     }
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
-    for picture in pictures:
-        name = f"figures/{picture.name}"
-        files.append(File.generated(config, name, abs_src_path=str(picture)))
+    for run in HEADINGS:
+        for picture in _pictures(run):
+            files.append(File.generated(config, _place(picture), abs_src_path=str(picture)))
     files.append(File.generated(config, "explore.html", content=explore.render(KEPT)))
     return files
 
@@ -72,7 +75,7 @@ def section(heading: str) -> str:
     found = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
     if not found:
         raise PluginError(f"README.md has no section {heading!r}")
-    return found[1].strip().replace("](results/reference/laptop/figures/", "](figures/")
+    return re.sub(r"\]\(results/reference/(\w+)/figures/", r"](figures/\1/", found[1].strip())
 
 
 def quantities() -> str:
@@ -117,5 +120,18 @@ def _cell(text: str) -> str:
     return re.sub(r"([\\`*_<\[])", r"\\\1", text)
 
 
-def _figure(name: str) -> str:
-    return f"\n## {name}\n\n![{name}](figures/{name}.png)\n"
+def _pictures(run: Path) -> list[Path]:
+    return sorted((run / "figures").glob("*.png"))
+
+
+def _place(picture: Path) -> str:
+    """Where a kept run's picture lies in the site."""
+    return f"figures/{picture.parts[-3]}/{picture.name}"
+
+
+def _figures(run: Path) -> str:
+    pictures = [
+        f"\n### {picture.stem}\n\n![{picture.stem}]({_place(picture)})\n"
+        for picture in _pictures(run)
+    ]
+    return f"\n## {HEADINGS[run]}\n" + "".join(pictures)

@@ -47,11 +47,14 @@ def test_a_larger_run_is_shown_beside_where_it_has_an_interval(ledger):
     few = outcomes["tau-fcnn"]
     claims, checks = ledger_markdown(ledger, ledger).split("Theorems and checks")
     assert "| 50 | reproduced | -0.30 [-0.50, -0.10], n = 50: reproduced |" in claims
+    assert "On the published number of images: 2 claims (0 repeat another): 2 reproduced" in claims
     assert checks.count(": holds |") == 1
     few |= {"low": math.nan, "high": math.nan, "verdict": "inconclusive"}
     smaller = ledger.with_name("smaller.csv")
     write_table(smaller, [Outcome(**row) for row in outcomes.values()])
-    assert ", n = 50: " not in ledger_markdown(ledger, smaller).split("Theorems and checks")[0]
+    without = ledger_markdown(ledger, smaller).split("Theorems and checks")[0]
+    assert ", n = 50: " not in without
+    assert "On the published number of images: 1 claims (0 repeat another): 1 reproduced" in without
 
 
 def test_only_what_is_between_the_marks_is_replaced(ledger, tmp_path):

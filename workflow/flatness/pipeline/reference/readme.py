@@ -43,8 +43,10 @@ def ledger_markdown(ledger: Path, larger: Path) -> str:
         One line per claim or check, including those that were not run.
     """
     outcomes = _read(ledger)
+    decided = [one for one in (_read(larger) if larger.exists() else []) if _is_decided(one)]
     beside = {
-        outcome.id: _beside(outcome) for outcome in (_read(larger) if larger.exists() else [])
+        outcome.id: f"{value_text(outcome)}, n = {outcome.n}: {verdict_text(outcome)}"
+        for outcome in decided
     }
     claims, checks = (
         [
@@ -55,9 +57,12 @@ def ledger_markdown(ledger: Path, larger: Path) -> str:
         for kind in ("claim", "check")
     )
     checks = [(short, *found) for short, _, *found in checks]  # no paper gives a number for these
+    counts = [f"{counts_line(outcomes)}. {holm_line(outcomes)}."]
+    if decided:
+        counts.append(f"{LARGER.capitalize()}: {counts_line(decided)}. {holm_line(decided)}.")
     return "\n\n".join(
         [
-            f"{counts_line(outcomes)}. {holm_line(outcomes)}.",
+            *counts,
             markdown_table(("claim", "paper", "ours", "n", "verdict", LARGER), claims),
             "Theorems and checks, which do not count as claims:",
             markdown_table(("theorem or check", "ours", "n", "verdict", LARGER), checks),
@@ -69,11 +74,10 @@ def _read(ledger: Path) -> list[Outcome]:
     return [Outcome(**row) for row in read_table(ledger, Outcome).to_dict("records")]
 
 
-def _beside(outcome: Outcome) -> str:
-    """What the larger run says, empty if it has too few seeds for an interval."""
-    if outcome.verdict == "not run here" or (outcome.kind == "claim" and math.isnan(outcome.low)):
-        return ""
-    return f"{value_text(outcome)}, n = {outcome.n}: {verdict_text(outcome)}"
+def _is_decided(outcome: Outcome) -> bool:
+    """Whether the claim was run, with enough seeds for an interval, or the check was."""
+    without_interval = outcome.kind == "claim" and math.isnan(outcome.low)
+    return outcome.verdict != "not run here" and not without_interval
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
