@@ -190,7 +190,7 @@ RESNET = """
 import json, resource, sys, torch, torchvision, flatness
 torch.manual_seed(0)
 model = torchvision.models.resnet18(num_classes=1000).eval()
-images = torch.randn(2, 3, 64, 64)
+images = torch.randn(1, 3, 64, 64)
 found = flatness.measure(model, images, memory=float(sys.argv[1]))
 values = {name: estimate.value for name, estimate in found.items()}
 print(json.dumps([values, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))

@@ -207,6 +207,7 @@ def test_killed_and_run_again_it_writes_the_same_bytes(
     assert started == goes_on_from
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("survived", range(1, 16))
 def test_killed_anywhere_models_of_different_lengths_end_the_same(tmp_path, monkeypatch, survived):
     """One ends early, one diverges, one reaches a loss on the way."""

@@ -57,14 +57,15 @@ def draw_fig3(
             compared = {END: last_on_train(part), MATCHED_AT: at_loss(part, MATCHED)}
             cells = [(panel, at) for panel in PANELS for at in compared]
             for axis, ((value, bound, name, bound_name), at) in zip(column, cells, strict=True):
-                text = levels_text(found[found["at"] == at], value, bound)
-                draw_bound(axis, compared[at], levels, text, value, bound)
-                axis.set(xlabel=bound_name, ylabel=name)
-                used = np.isfinite(compared[at][[value, bound]]).all(axis=1)
-                note = _wrapped(shown(compared[at], used))
-                if not len(used):
+                if compared[at].empty:
                     axis.axis("off")
                     note = "not measured along training"
+                else:
+                    text = levels_text(found[found["at"] == at], value, bound)
+                    draw_bound(axis, compared[at], levels, text, value, bound)
+                    axis.set(xlabel=bound_name, ylabel=name)
+                    used = np.isfinite(compared[at][[value, bound]]).all(axis=1)
+                    note = _wrapped(shown(compared[at], used))
                 axis.set_title(f"{HEADINGS[at]}\n{note}", fontsize=7)
             heading = f"{subject(part)}\n{_wrapped(size(part[part['sampled'] == 'train']))}"
             column[0].set_title(f"{heading}\n{column[0].get_title()}", fontsize=7)
