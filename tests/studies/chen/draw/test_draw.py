@@ -128,6 +128,16 @@ def test_means_along_training_are_of_the_same_runs_at_every_step(tmp_path):
     assert shared_steps(pd.concat([runs, own]))["step"].unique().tolist() == [0, 100, 200, 300, 400]
 
 
+def test_runs_measured_at_matched_losses_only_are_not_along_training(tmp_path):
+    table = read_checkpoints([family_tables(tmp_path)[0]])
+    runs = trend_runs(table[table["sampled"] == "train"])
+    few = runs[(runs["seed"] == runs["seed"].min()) & runs["step"].isin([0, 400])]
+    others = few.assign(seed=99)
+    assert trend_runs(pd.concat([runs, others])).equals(runs)
+    broken = others.assign(diverged=True)  # counted among those left out
+    assert len(trend_runs(pd.concat([runs, broken]))) == len(runs) + len(broken)
+
+
 def test_levels_that_are_drawn_apart_need_not_have_the_same_steps(tmp_path):
     table = read_checkpoints([family_tables(tmp_path)[0]])
     runs = trend_runs(table[table["sampled"] == "train"])

@@ -60,6 +60,26 @@ def with_derived(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def along_training(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs that were measured along training.
+
+    Of the others only the start, the end and the matched losses are measured: fewer than half as
+    many checkpoints as of the run of their family with the most. Runs that diverged stay, so that
+    they are counted.
+
+    Args:
+        table: checkpoints measured on one kind of sample.
+
+    Returns:
+        Their rows; none where every run was measured once.
+    """
+    run = table.groupby(["family", "setting", "seed"])
+    checkpoints = run["step"].transform("nunique")
+    most = checkpoints.groupby(table["family"]).transform("max")
+    diverged = run["diverged"].transform("any")
+    return table[(checkpoints > 1) & (diverged | (2 * checkpoints >= most))]
+
+
 def one_factor(table: pd.DataFrame, factor: str) -> pd.DataFrame:
     """The rows in which only one factor of the grid varies.
 

@@ -19,7 +19,7 @@ from flatness.statistics.correlations import (
     sign_flip_p,
 )
 from flatness.statistics.settings import Statistics
-from flatness.studies.chen.quantities import COMPRESSION
+from flatness.studies.chen.quantities import COMPRESSION, along_training
 
 #: Pairs that are correlated over models of one seed, and over models of one setting.
 WITHIN_PAIRS = (
@@ -123,7 +123,8 @@ def over_checkpoints(table: pd.DataFrame, settings: Statistics) -> Iterator[dict
     over seeds.
 
     Args:
-        table: rows with derived columns; runs with at least 4 checkpoints are used.
+        table: rows with derived columns; runs measured along training, at 4 checkpoints at least,
+            are used.
         settings: of the resampling.
 
     Yields:
@@ -131,7 +132,7 @@ def over_checkpoints(table: pd.DataFrame, settings: Statistics) -> Iterator[dict
         the training loss held fixed; nothing where no run was measured along training.
     """
     for sampled in ("train", "test"):
-        part = table[table["sampled"] == sampled]
+        part = along_training(table[table["sampled"] == sampled])
         runs = [run for _, run in part.groupby(["setting", "seed"]) if len(run) >= 4]
         if runs:
             for row in _over_runs(runs, settings):

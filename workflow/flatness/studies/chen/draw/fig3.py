@@ -1,6 +1,7 @@
 """Figure 3: MLS and NMLS against their bounds, one point per model."""
 
 from itertools import cycle
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,6 +34,8 @@ PANELS = (
 )
 MATCHED_AT = at_name(MATCHED)
 HEADINGS = {END: "at the end of training", MATCHED_AT: f"at training loss {MATCHED:g}"}
+#: Letters a line above a panel.
+COLUMN = 46
 #: What r is over, in the words of the table and of the figure.
 LEVELS = {"models": "all", "settings": "within a seed", "seeds": "within a setting"}
 
@@ -65,9 +68,9 @@ def draw_fig3(
                     draw_bound(axis, compared[at], levels, text, value, bound)
                     axis.set(xlabel=bound_name, ylabel=name)
                     used = np.isfinite(compared[at][[value, bound]]).all(axis=1)
-                    note = _wrapped(shown(compared[at], used))
+                    note = fill(shown(compared[at], used), COLUMN)
                 axis.set_title(f"{HEADINGS[at]}\n{note}", fontsize=7)
-            heading = f"{subject(part)}\n{_wrapped(size(part[part['sampled'] == 'train']))}"
+            heading = f"{subject(part)}\n{fill(size(part[part['sampled'] == 'train']), COLUMN)}"
             column[0].set_title(f"{heading}\n{column[0].get_title()}", fontsize=7)
         share_legend(figure, axes[0, 0], "setting", 3)
         save_figure(figure, png, svg, dpi=dpi, demo=bool(measured["demo"].any()))
@@ -118,9 +121,3 @@ def draw_bound(
     bottom, top = axis.get_ylim()
     axis.set_ylim(bottom, top + 0.4 * (top - bottom))  # room for the text
     axis.ticklabel_format(style="sci", axis="both", scilimits=(-2, 4))
-
-
-def _wrapped(text: str) -> str:
-    """Two parts of a text a line."""
-    parts = text.split(", ")
-    return ",\n".join(", ".join(parts[i : i + 2]) for i in range(0, len(parts), 2))

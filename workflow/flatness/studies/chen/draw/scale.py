@@ -50,7 +50,8 @@ def draw_scale(
             own = table[table["scale"] == name]
             for axis, (x, y) in zip(row, CLAIMED, strict=True):
                 draw_pair(axis, own[(own["x"] == x) & (own["y"] == y)])
-                axis.set_title(f"{SCATTER_LABELS[x]} and {SCATTER_LABELS[y]}{axis.get_title()}")
+                pair = f"{SCATTER_LABELS[x]} and {SCATTER_LABELS[y]}"
+                axis.set_title(pair + axis.get_title(), fontsize=7)
             row[0].set_ylabel(f"{title(name)}\nPearson's r")
         for axis in axes[-1]:
             axis.set_xlabel("training images")

@@ -27,7 +27,7 @@ from flatness.studies.chen.draw.common import (
     subject,
     thousands,
 )
-from flatness.studies.chen.quantities import TREND_LABELS, one_factor
+from flatness.studies.chen.quantities import TREND_LABELS, along_training, one_factor
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
 
 #: How seaborn draws runs that differ in their seed.
@@ -70,13 +70,13 @@ def trend_runs(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: no run was measured at more than one checkpoint.
     """
-    runs = table.groupby(["setting", "seed"])["step"].transform("nunique")
-    if not (runs > 1).any():
+    runs = along_training(table)
+    if runs.empty:
         raise UserError(
             "no run was measured along training; set trend_seeds of this family to 1 or more "
             "(and test_samples, for the figure on test images)"
         )
-    return table[runs > 1]
+    return runs
 
 
 def draw_lines(axis: Axes, runs: pd.DataFrame, name: str, by: str) -> None:
