@@ -44,17 +44,19 @@ def test_claims_and_checks_have_a_table_each_with_those_not_run(ledger):
 
 def test_a_larger_run_is_shown_beside_where_it_has_an_interval(ledger):
     outcomes = {row["id"]: row for row in read_table(ledger, Outcome).to_dict("records")}
-    few = outcomes["tau-fcnn"]
-    claims, checks = ledger_markdown(ledger, ledger).split("Theorems and checks")
-    assert "| 50 | reproduced | -0.30 [-0.50, -0.10], n = 50: reproduced |" in claims
-    assert "On the published number of images: 2 claims (0 repeat another): 2 reproduced" in claims
-    assert checks.count(": holds |") == 1
-    few |= {"low": math.nan, "high": math.nan, "verdict": "inconclusive"}
-    smaller = ledger.with_name("smaller.csv")
-    write_table(smaller, [Outcome(**row) for row in outcomes.values()])
-    without = ledger_markdown(ledger, smaller).split("Theorems and checks")[0]
-    assert ", n = 50: " not in without
-    assert "On the published number of images: 1 claims (0 repeat another): 1 reproduced" in without
+    found = outcomes["tau-fcnn"]
+
+    def shown():
+        larger = ledger.with_name("larger.csv")
+        write_table(larger, [Outcome(**row) for row in outcomes.values()])
+        return ledger_markdown(ledger, larger).split("Theorems and checks")[0]
+
+    assert ", n = " not in shown(), "the same models, shown twice"
+    found |= {"estimate": -0.4}
+    assert "| 50 | reproduced | -0.40 [-0.50, -0.10], n = 50: reproduced |" in shown()
+    assert "On the published number of images: 1 claims (1 repeat another): 1 reproduced" in shown()
+    found |= {"low": math.nan, "high": math.nan, "verdict": "inconclusive"}
+    assert ", n = " not in shown(), "too few for an interval"
 
 
 def test_only_what_is_between_the_marks_is_replaced(ledger, tmp_path):

@@ -37,13 +37,19 @@ def ledger_markdown(ledger: Path, larger: Path) -> str:
 
     Args:
         ledger: table of claims and verdicts.
-        larger: the same of a run at a larger scale, which may be missing.
+        larger: the same of a run at a larger scale, which may be missing; models that both runs
+            have are not shown twice.
 
     Returns:
         One line per claim or check, including those that were not run.
     """
     outcomes = _read(ledger)
-    decided = [one for one in (_read(larger) if larger.exists() else []) if _is_decided(one)]
+    known = {value_text(outcome) + outcome.id for outcome in outcomes}
+    decided = [
+        one
+        for one in (_read(larger) if larger.exists() else [])
+        if _is_decided(one) and value_text(one) + one.id not in known
+    ]
     beside = {
         outcome.id: f"{value_text(outcome)}, n = {outcome.n}: {verdict_text(outcome)}"
         for outcome in decided
