@@ -23,7 +23,7 @@ from workflow.real_snakefile import job_counts
 
 DOCS = ROOT / "docs"
 MAP = (DOCS / "map.md").read_text(encoding="utf-8")
-REFERENCE = ROOT / "results/reference/laptop"
+REFERENCE = ROOT / "results/reference/scale"
 #: Suffixes of the other forms of a bound, which the map names once for all.
 FORMS = ("_bias", "_released")
 
@@ -121,7 +121,7 @@ def test_the_map_leaves_out_no_quantity():
 def test_the_map_names_every_figure_of_the_configs_and_what_draws_it():
     configs = (load_config(ROOT / f"config/{name}.yaml") for name in ("laptop", "scale"))
     assert set(DRAWN) == {name for config in configs for name in drawn_figures(config.members)}
-    assert {path.stem for path in (REFERENCE / "figures").glob("*.png")} <= set(DRAWN)
+    assert {path.stem for path in REFERENCE.parent.glob("*/figures/*.png")} <= set(DRAWN)
     for name, function in DRAWN.items():
         [figure] = [figure for figure in FIGURES if figure.member(name) is not None]
         assert figure.function.replace(":", ".") == function
@@ -222,7 +222,7 @@ def test_a_new_figure_is_drawn_planned_and_shown(tmp_path):
     assert planned(checkout, "chen")["draw_together"] == 1
     shown = " ".join(python(checkout, SHOWN))
     assert shown.startswith("chen_spread How sharp models of one setting are")
-    assert shown.endswith("config kept. vgg11: 100 models")
+    assert shown.endswith("config kept. vgg11: 50 models")
 
 
 def test_a_new_claim_gets_a_verdict(tmp_path):
