@@ -44,11 +44,11 @@ def ledger_markdown(ledger: Path, larger: Path) -> str:
         One line per claim or check, including those that were not run.
     """
     outcomes = _read(ledger)
-    known = {value_text(outcome) + outcome.id for outcome in outcomes}
+    known = set(map(_same_models, outcomes))
     decided = [
         one
         for one in (_read(larger) if larger.exists() else [])
-        if _is_decided(one) and value_text(one) + one.id not in known
+        if _is_decided(one) and _same_models(one) not in known
     ]
     beside = {
         outcome.id: f"{value_text(outcome)}, n = {outcome.n}: {verdict_text(outcome)}"
@@ -78,6 +78,11 @@ def ledger_markdown(ledger: Path, larger: Path) -> str:
 
 def _read(ledger: Path) -> list[Outcome]:
     return [Outcome(**row) for row in read_table(ledger, Outcome).to_dict("records")]
+
+
+def _same_models(outcome: Outcome) -> tuple[str, str, int]:
+    """What is equal in two ledgers if they judge a claim by the same models."""
+    return outcome.id, value_text(outcome), outcome.n
 
 
 def _is_decided(outcome: Outcome) -> bool:
