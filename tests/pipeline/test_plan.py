@@ -43,11 +43,17 @@ def test_more_restarts_and_samples_across_papers_take_longer():
 
 
 def test_a_network_without_a_rate_counts_as_the_largest():
+    """In each kind of work: the largest need not be the same in all of them."""
     before = config("laptop")
-    families = dict(before.chen.families)
-    families["vgg11"] = families["vgg11"].model_copy(update={"network": "one_of_my_own"})
-    chen = before.chen.model_copy(update={"families": families})
-    assert core_seconds(before.model_copy(update={"chen": chen})) == core_seconds(before)
+
+    def seconds(network):
+        families = dict(before.chen.families)
+        families["vgg11"] = families["vgg11"].model_copy(update={"network": network})
+        chen = before.chen.model_copy(update={"families": families})
+        return core_seconds(before.model_copy(update={"chen": chen}))
+
+    largest = max(map(seconds, ("mlp", "lenet5", "vgg11")))
+    assert largest <= seconds("one_of_my_own") < 1.05 * largest
 
 
 def test_pretrained_models_are_said_to_be_left_out(monkeypatch, capsys):

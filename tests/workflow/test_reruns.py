@@ -248,7 +248,7 @@ def test_every_result_says_what_made_it(finished_run):
     assert {"torch", "snakemake", "numpy"} <= set(manifest.packages)
     made = [path for path in manifest.files if not path.endswith(".tsv")]
     for path in made:
-        assert manifest.files[path].record["params"], path
+        assert manifest.record(path)["params"], path
     for stage in ("checkpoints", "measurements"):
         for path in (finished_run / "results/tiny" / stage).rglob("*.csv"):
             table = pd.read_csv(path, dtype=str)
