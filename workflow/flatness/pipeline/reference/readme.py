@@ -65,7 +65,7 @@ def ledger_markdown(ledger: Path, larger: Path) -> str:
     checks = [(short, *found) for short, _, *found in checks]  # no paper gives a number for these
     counts = [f"{counts_line(outcomes)}. {holm_line(outcomes)}."]
     if decided:
-        counts.append(f"{LARGER.capitalize()}: {counts_line(decided)}. {holm_line(decided)}.")
+        counts.append(f"{LARGER.capitalize()}: {counts_line(decided)}.")
     return "\n\n".join(
         [
             *counts,
