@@ -34,12 +34,8 @@ rule correlate_epfl:
 
 rule replicate_epfl:
     input:
-        training=epfl_blocks(
-            rules.train_epfl.output.table, CONFIG.epfl.replication_blocks
-        ),
-        measurements=epfl_blocks(
-            rules.measure_epfl.output[0], CONFIG.epfl.replication_blocks
-        ),
+        training=epfl_blocks(rules.train_epfl.output.table, replicated_blocks),
+        measurements=epfl_blocks(rules.measure_epfl.output[0], replicated_blocks),
     output:
         models=result(layout.REPLICATED_MODELS),
         replications=result(layout.REPLICATIONS),
@@ -111,7 +107,7 @@ rule defect_effects:
     input:
         models=epfl_blocks(
             rules.cross_defects.output[0],
-            lambda pool: CONFIG.epfl.factorial[pool].blocks,
+            lambda wildcards: CONFIG.epfl.factorial[wildcards.pool].blocks,
         ),
     output:
         cells=result(layout.FACTORIAL_CELLS),

@@ -54,6 +54,7 @@ rule epfl:
             trained="released",
             measured="released",
         ),
+        epfl_replications(CONFIG.epfl.replications),
     localrule: True
 
 

@@ -13,20 +13,33 @@ def epfl_measurement(pool, trained, measured, block):
     return CONFIG.epfl.of_block(settings, block)
 
 
-def epfl_blocks(pattern, blocks=lambda pool: CONFIG.epfl.pools[pool].blocks):
+def epfl_blocks(
+    pattern, blocks=lambda wildcards: CONFIG.epfl.pools[wildcards.pool].blocks
+):
     """All blocks of a pool, as an input function of the pattern's other wildcards."""
-    return lambda wildcards: expand(pattern, block=blocks(wildcards.pool), **wildcards)
+    return lambda wildcards: expand(pattern, block=blocks(wildcards), **wildcards)
 
 
-def epfl_tables(pattern, pools=CONFIG.epfl.pools):
+def epfl_tables(pattern):
     """The tables of every pool under the config's protocol, in the papers' order."""
     protocol = CONFIG.epfl.protocol
-    return expand(
-        pattern,
-        pool=[pool for pool in CONFIG.epfl.pools if pool in pools],
-        trained=protocol,
-        measured=protocol,
-    )
+    return expand(pattern, pool=CONFIG.epfl.pools, trained=protocol, measured=protocol)
+
+
+def replicated_blocks(wildcards):
+    """Blocks of all replications of a pool under a protocol."""
+    return CONFIG.epfl.replication_blocks(wildcards.pool, wildcards.trained)
+
+
+def epfl_replications(pools):
+    """The distributions of τ of some pools, under every protocol that is replicated."""
+    return [
+        expand(
+            rules.replicate_epfl.output, pool=pool, trained=protocol, measured=protocol
+        )
+        for pool in pools
+        for protocol in CONFIG.epfl.replicated_protocols(pool)
+    ]
 
 
 def epfl_audited(pattern):
@@ -405,13 +418,13 @@ def tier_files(tier):
     parts = [chen_measured(name, families[name].trend_blocks) for name in tier.trends]
     parts += [chen_measured(name, families[name].blocks) for name in tier.families]
     parts.append(expand(rules.contrast_chen.output, family=tier.families))
-    protocol = CONFIG.epfl.protocol
+    parts.append(epfl_replications(tier.pools))
     for collected, pools in (
-        (rules.replicate_epfl.output, CONFIG.epfl.replications),
         (rules.audit_epfl.output, CONFIG.epfl.audit),
         (rules.defect_effects.output, CONFIG.epfl.factorial),
     ):
-        asked = [pool for pool in tier.pools if pool in pools]
-        parts.append(expand(collected, pool=asked, trained=protocol, measured=protocol))
+        parts.append(
+            expand(collected, pool=[pool for pool in tier.pools if pool in pools])
+        )
     parts.append(rules.correlate_transformers.output if tier.transformers else [])
     return parts

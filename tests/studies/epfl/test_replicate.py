@@ -31,10 +31,10 @@ def test_replications_have_all_seeds_once_and_keep_the_main_blocks():
     changed["epfl"]["audit"] = {}
     changed["epfl"]["pools"]["fcnn"]["block"] = 25
     epfl = validate(changed).epfl
-    blocks = epfl.replication_blocks("fcnn")
+    blocks = epfl.replication_blocks("fcnn", "written")
     assert blocks == ["0-24", "25-49", "50-119", "120-189", "190-199"]
     assert [seed for block in blocks for seed in seeds_of(block)] == list(range(200))
-    assert epfl.replication_blocks("gat") == epfl.pools["gat"].blocks
+    assert epfl.replication_blocks("gat", "written") == epfl.pools["gat"].blocks
 
 
 def test_the_main_pools_jobs_are_the_same_with_and_without_replications():
@@ -55,10 +55,33 @@ def test_each_split_has_as_many_pools_and_a_block_is_of_one_split():
     settings = training(epfl, "fcnn", "written", "cpu")
     splits = {
         seed: epfl.of_block(settings, block).split
-        for block in epfl.replication_blocks("fcnn")
+        for block in epfl.replication_blocks("fcnn", "written")
         for seed in seeds_of(block)
     }
     assert splits == {seed: seed // 100 for seed in range(300)}
+
+
+def test_the_first_pools_are_run_as_released_too_on_the_same_splits():
+    changed = shipped()
+    changed["epfl"]["replications"] = {
+        "fcnn": {"count": 6, "block": 70, "splits": 3, "released": 3},
+        "gat": {"count": 6, "block": 70},
+    }
+    epfl = validate(changed).epfl
+    assert epfl.replicated_protocols("fcnn") == ["written", "released"]
+    assert epfl.replicated_protocols("gat") == ["written"]
+    assert epfl.replicated_protocols("lenet5") == []
+    blocks = epfl.replication_blocks("fcnn", "released")
+    assert [seed for block in blocks for seed in seeds_of(block)] == list(range(150))
+    settings = training(epfl, "fcnn", "released", "cpu")
+    assert [epfl.of_block(settings, block).split for block in blocks][-2:] == [0, 1]
+
+
+def test_more_released_pools_than_there_are_are_refused():
+    wrong = shipped()
+    wrong["epfl"]["replications"] = {"fcnn": {"count": 4, "block": 50, "released": 5}}
+    with pytest.raises(UserError, match="released 5 must not exceed count 4"):
+        validate(wrong)
 
 
 @pytest.mark.parametrize(

@@ -207,8 +207,9 @@ def measured_checkpoints(family: Family) -> int:
 
 def pool_work(epfl: EpflStudy, name: str, pool: PoolSettings) -> Iterator[Work]:
     """Training and measuring of one pool with its replications and its audit."""
-    blocks = epfl.replication_blocks(name) if name in epfl.replications else pool.blocks
-    runs = {("written", "written"): blocks}
+    runs = {(epfl.protocol, epfl.protocol): pool.blocks}
+    for protocol in epfl.replicated_protocols(name):
+        runs[protocol, protocol] = epfl.replication_blocks(name, protocol)
     for run in epfl.audit_plan(name).runs if name in epfl.audit else ():
         runs.setdefault((run.trained, run.measured), list(run.blocks))
     images = pool.train_size or TRAIN_IMAGES.get(pool.dataset, 1)

@@ -2,7 +2,7 @@
 
 from typing import Literal, TypeVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from flatness.records.frozen import Frozen, seed_blocks, seeds_of
 from flatness.studies.epfl.config import EpflSettings
@@ -22,11 +22,15 @@ class Replications(Frozen):
     """Models that one job trains and measures, beyond the main pool."""
     splits: PositiveInt = 1
     """Number of train/test splits, each with equally many pools; the first is the report's."""
+    released: NonNegativeInt = 0
+    """Number of these pools that are trained and measured as released, too, counted from the first."""
 
     @model_validator(mode="after")
-    def _splits_have_equal_shares(self) -> "Replications":
+    def _parts_fit_the_count(self) -> "Replications":
         if self.count % self.splits:
             raise ValueError(f"splits {self.splits} must divide count {self.count}")
+        if self.released > self.count:
+            raise ValueError(f"released {self.released} must not exceed count {self.count}")
         return self
 
 
@@ -125,7 +129,12 @@ class EpflStudy(EpflSettings):
     def blocks(self) -> list[str]:
         """Names of the blocks of all jobs."""
         main = [block for pool in self.pools.values() for block in pool.blocks]
-        more = [block for pool in self.replications for block in self.replication_blocks(pool)]
+        more = [
+            block
+            for pool in self.replications
+            for protocol in self.replicated_protocols(pool)
+            for block in self.replication_blocks(pool, protocol)
+        ]
         audited = [
             block
             for pool in self.audit
@@ -140,16 +149,32 @@ class EpflStudy(EpflSettings):
         settings = {"pools": {pool: self.pools[pool]}}
         return EpflSettings(protocol=self.protocol, tolerance=self.tolerance, **settings)
 
-    def replication_blocks(self, pool: str) -> list[str]:
-        """Blocks of seeds of all replications, the main pool's first; each is of one split."""
+    def replication_blocks(self, pool: str, protocol: str) -> list[str]:
+        """Blocks of seeds of all replications, the main pool's first; each is of one split.
+
+        Args:
+            pool: a replicated pool.
+            protocol: of training; the study's own has all replications.
+
+        Returns:
+            Names of the blocks.
+        """
         main, chosen = self.pools[pool], self.replications[pool]
-        size = chosen.count * main.models // chosen.splits
+        pools = chosen.count if protocol == self.protocol else chosen.released
+        models, a_split = pools * main.models, chosen.count * main.models // chosen.splits
         more = []
-        for split in range(chosen.splits):
-            first, end = max(split * size, main.models), (split + 1) * size
-            starts = range(first, end, chosen.block)
+        for first in range(0, models, a_split):
+            end = min(first + a_split, models)
+            starts = range(max(first, main.models), end, chosen.block)
             more += [f"{start}-{min(start + chosen.block, end) - 1}" for start in starts]
         return [*main.blocks, *more]
+
+    def replicated_protocols(self, pool: str) -> list[str]:
+        """Protocols, the study's own first, under which a pool is trained and measured again."""
+        if pool not in self.replications:
+            return []
+        more = ["released"] if self.replications[pool].released else []
+        return list(dict.fromkeys([self.protocol, *more]))
 
     def of_block(self, settings: Slice, block: str) -> Slice:
         """The settings of one job; beyond the main pool, a block has its own stack size.
