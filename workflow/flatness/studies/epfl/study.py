@@ -23,7 +23,7 @@ class Replications(Frozen):
     splits: PositiveInt = 1
     """Number of train/test splits, each with equally many pools; the first is the report's."""
     released: NonNegativeInt = 0
-    """Number of these pools that are trained and measured as released, too, counted from the first."""
+    """Number of pools, counted from the first, that are trained and measured as released, too."""
 
     @model_validator(mode="after")
     def _parts_fit_the_count(self) -> "Replications":
