@@ -5,10 +5,16 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from flatness.records.tables import read_table, write_table
 from flatness.statistics.correlations import correlate as plain_correlate
-from flatness.studies.transformers.correlate import correlate_pair, place_models, robust_scores
+from flatness.studies.transformers.correlate import (
+    between_and_within,
+    correlate_pair,
+    place_models,
+    robust_scores,
+)
 from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, VitCorrelation
 from studies.transformers.made_up_transformers import STATISTICS, correlate, measured_rows
 
@@ -86,16 +92,44 @@ def test_correlations_over_all_and_within_families(tmp_path):
         tmp_path, families={"vit": 8, "levit": 5, "gcvit": 1}, changes={3: {"reliable": False}}
     )
     table = read_table(tmp_path / "correlations.csv", VitCorrelation)
-    assert len(table) == 2 * (4 * 3 * 3 + 3)  # estimators, groups, pairs, methods; families' scores
+    # estimators; groups, pairs, methods, families' scores, between and within families
+    assert len(table) == 2 * (4 * 3 * 3 + 3 + 2 * 3 * 3)
     exact = table[(table["estimator"] == "exact") & (table["method"] == "kendall")]
     sharp = exact[
         (exact["x"] == "normalized_mls") & (exact["y"] == "average_case_sharpness")
     ].set_index("group")
-    assert sharp["n"].to_dict() == {"all": 13, "gcvit": 1, "levit": 5, "vit": 7}
-    assert sharp["excluded"].to_dict() == {"all": 1, "gcvit": 0, "levit": 0, "vit": 1}
+    assert sharp["n"].to_dict() == {
+        "all": 13, "gcvit": 1, "levit": 5, "vit": 7, "family means": 3, "within families": 2
+    }  # fmt: skip
+    assert sharp["excluded"].to_dict() == {
+        "all": 1, "gcvit": 0, "levit": 0, "vit": 1, "family means": 0, "within families": 1
+    }  # fmt: skip
     assert math.isnan(sharp.loc["gcvit", "estimate"])
     # Three families are too few for an interval over families, whatever their models.
     assert math.isnan(sharp.loc["all", "low"])
+
+
+def test_between_and_within_families_are_told_apart():
+    """Inside each of six families sharpness falls with MLS, over their means it rises."""
+    rng = np.random.default_rng(2)
+    inside = np.tile(np.linspace(-1, 1, 5), 6)
+    between = 5 * np.repeat(rng.permutation(6), 5)
+    points = pd.DataFrame({"family": np.repeat(list("abcdef"), 5)})
+    points["normalized_mls"] = np.exp(between + inside)
+    points["average_case_sharpness"] = np.exp(between - inside)
+    points["test_loss"] = np.exp(rng.normal(size=30))
+    found = pd.DataFrame(between_and_within(points, STATISTICS))
+    found = found[(found["y"] == "average_case_sharpness") & (found["method"] == "kendall")]
+    found = found.set_index("group")
+    assert found["estimate"].to_dict() == {"family means": 1, "within families": -1}
+    assert found["n"].to_dict() == {"family means": 6, "within families": 6}
+    points.loc[points["family"] == "a", "average_case_sharpness"] = np.exp(inside[:5])
+    rows = pd.DataFrame(between_and_within(points, STATISTICS))
+    rows = rows[(rows["group"] == "within families") & (rows["method"] == "kendall")]
+    first = rows[rows["y"] == "average_case_sharpness"].iloc[0]
+    assert first["estimate"] == pytest.approx((1 - 5) / 6)
+    half = stats.t.ppf(0.975, 5) * stats.sem([1, -1, -1, -1, -1, -1])
+    assert first["low"] == pytest.approx(first["estimate"] - half)
 
 
 def test_relatives_count_as_one():

@@ -25,6 +25,8 @@ PAIRS = (
 )
 METHODS = ("pearson", "pearson of logarithms", "kendall")
 SCORE = "mean score"
+#: Groups of families: the means of each, and the mean coefficient inside them.
+BETWEEN, WITHIN = "family means", "within families"
 OUTLYING = 3.5  # the customary limit of a robust score
 
 
@@ -54,7 +56,7 @@ def correlate_models(
 
 
 def vit_correlations(placed: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
-    """Every correlation over all models and within families, and every family's mean score.
+    """Every correlation over all models, within and between families; every family's mean score.
 
     Args:
         placed: rows of `PlacedVit`.
@@ -76,6 +78,34 @@ def vit_correlations(placed: pd.DataFrame, settings: Statistics) -> Iterator[dic
             if family != "all":
                 x, y = PAIRS[0]
                 yield place | {"x": x, "y": y, "method": SCORE} | mean_score(used, settings)
+        for row in between_and_within(points[points["used"]], settings):
+            yield {"estimator": estimator} | row
+
+
+def between_and_within(used: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:
+    """Tells whether a correlation over all models lies between families or inside them.
+
+    Between: over the geometric means of families. Inside: the mean of the coefficients of families
+    of at least 3 models, with a t interval over families. A family is one observation in both.
+
+    Args:
+        used: rows of `PlacedVit` that are used.
+        settings: of intervals and permutations.
+
+    Yields:
+        Columns of `VitCorrelation`, but for the estimator.
+    """
+    names = sorted({name for pair in PAIRS for name in pair})
+    means = np.exp(np.log(used[names]).groupby(used["family"]).mean()).assign(family=BETWEEN)
+    members = [part for _, part in used.groupby("family") if len(part) >= MINIMUM_MODELS]
+    for x, y in PAIRS:
+        for method in METHODS:
+            place = {"x": x, "y": y, "method": method}
+            found = correlate_pair(means, x, y, method, settings)
+            yield {"group": BETWEEN, "n": len(means), "excluded": 0} | place | found.columns()
+            inside = [correlate_pair(part, x, y, method, settings).estimate for part in members]
+            counts = {"n": len(inside), "excluded": len(means) - len(inside)}
+            yield {"group": WITHIN} | counts | place | mean_of(np.array(inside), settings)
 
 
 def correlate_pair(
@@ -115,9 +145,13 @@ def mean_score(points: pd.DataFrame, settings: Statistics) -> dict[str, float]:
     Returns:
         Columns of `VitCorrelation`; NaN without a model, no interval for one.
     """
-    scores = points["score"].to_numpy()
-    estimate = float(scores.mean()) if len(scores) else math.nan
-    interval = vars(mean_interval(scores, settings.confidence))
+    return mean_of(points["score"].to_numpy(), settings)
+
+
+def mean_of(values: np.ndarray, settings: Statistics) -> dict[str, float]:
+    """A mean with its t interval, (n,), as columns of `VitCorrelation`; NaN where n is 0."""
+    estimate = float(values.mean()) if len(values) else math.nan
+    interval = vars(mean_interval(values, settings.confidence))
     return {"estimate": estimate, **interval, "p_permutation": math.nan}
 
 

@@ -124,12 +124,15 @@ class PlacedVit(Row):
 
 
 class VitCorrelation(Provenance):
-    """One correlation over all models or one family."""
+    """One correlation over all models, one family, the means of families, or inside families."""
 
     estimator: str = column(words.ESTIMATOR)
     x: str = column(words.X)
     y: str = column(words.Y)
-    group: str = column("all, or a family")
+    group: str = column(
+        "all; a family; family means: over the families' geometric means; within families: the "
+        "mean of the families' coefficients"
+    )
     dataset: str = column(words.DATASET)
     demo: bool = column(words.DEMO)
     method: str = column(words.METHOD)
@@ -139,16 +142,19 @@ class VitCorrelation(Provenance):
     low: float = column(
         words.LOW,
         convention="over all models jackknife-t over families on Fisher's z; within a family over "
-        "its models; of a mean score t over models",
+        "its models; over family means jackknife-t over them; of a mean score t over models, of a "
+        "mean coefficient over families",
     )
     high: float = column(words.HIGH)
     confidence: float = column(words.CONFIDENCE)
     p_value: float = column(words.P_VALUE)
     p_permutation: float = column(
         words.P_PERMUTATION,
-        convention="over all models they change places within families; nan of a mean score",
+        convention="over all models they change places within families; nan of a mean",
     )
-    n: int = column(words.N, convention="models")
+    n: int = column(words.N, convention="models; families between and within families")
     excluded: int = column(
-        words.EXCLUDED, convention="models of the group; the models table says why"
+        words.EXCLUDED,
+        convention="models of the group; the models table says why; within families, those of "
+        "fewer than 3 models",
     )
