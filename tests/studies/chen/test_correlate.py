@@ -6,8 +6,13 @@ from scipy import stats
 from flatness.records.tables import read_table, write_table
 from flatness.statistics.correlations import held_fixed
 from flatness.statistics.settings import Statistics
-from flatness.studies.chen.correlate import correlate_family, over_models
+from flatness.studies.chen.correlate import (
+    correlate_family,
+    family_correlations,
+    over_models,
+)
 from flatness.studies.chen.inequalities import tightness
+from flatness.studies.chen.matched import END, at_name
 from flatness.studies.chen.measured_rows import (
     BoundTightness,
     FamilyCorrelation,
@@ -157,6 +162,16 @@ def test_test_images_have_rows_of_their_own():
     assert rows.set_index("sampled")["estimate"].loc["train"] > 0.8
 
 
+def test_a_row_says_how_many_steps_lie_behind_it():
+    """Runs that go on after the step of comparison do not make a comparison of models longer."""
+    table = frame()
+    later = table[table["last"]].assign(step=900, last=False)
+    rows = pd.DataFrame(family_correlations(pd.concat([table, later]), STATISTICS))
+    steps = rows.groupby("at")["steps"].agg(set).to_dict()
+    # two runs of the highest learning rate reach the loss, at step 300
+    assert steps == {END: {400}, at_name(3e-4): {300}, "along training": {900}}
+
+
 def test_a_family_without_trends_has_no_rows_along_training():
     assert list(over_checkpoints(frame(trend_seeds=0), STATISTICS)) == []
 
@@ -187,5 +202,5 @@ def test_the_command_writes_three_tables_and_drops_no_row(tmp_path):
     correlations = read_table(outputs[1], FamilyCorrelation)
     assert set(correlations["over"]) == {"models", "settings", "seeds", "checkpoints"}
     assert set(correlations["at"]) == {"end of training", "loss 0.0003", "along training"}
-    assert set(correlations["train_size"]) == {40} and set(correlations["steps"]) == {400}
+    assert set(correlations["train_size"]) == {40} and set(correlations["steps"]) == {300, 400}
     assert len(read_table(outputs[2], BoundTightness)) > 10

@@ -16,7 +16,7 @@ TEST_ACCURACY = "share of the test samples classified right"
 DIVERGED = "whether the loss or a weight stopped being finite"
 REASON = "why there is no value, or why it is not used; empty otherwise"
 SAMPLED = "images measured: train, test, or misclassified (test images)"
-STEPS = "steps of the longest training"
+STEPS = "steps of the longest of the trainings up to where they are compared"
 OVER = (
     "what it is taken over: models, settings (within each seed, then averaged over seeds), seeds "
     "(within each setting, then averaged over settings), checkpoints (within each run, then "

@@ -38,6 +38,7 @@ def interpolated_changes(table: pd.DataFrame, settings: Statistics) -> Iterator[
             continue
         for run in runs.to_dict("records"):
             place = {"sampled": sampled, "factor": "setting", "level": run["setting"]}
+            place["steps"] = run["last_step"]
             yield from (
                 {"over": "run", **place, **over_seeds(pd.DataFrame([run]), y, settings)}
                 | {"seed": run["seed"], "y": y}
@@ -48,6 +49,7 @@ def interpolated_changes(table: pd.DataFrame, settings: Statistics) -> Iterator[
             levels = [("all", varied), *((f"{k:g}", v) for k, v in varied.groupby(factor))]
             for level, chosen in levels if len(levels) > 2 else ():
                 place = {"over": "seeds", "sampled": sampled, "factor": factor, "level": level}
+                place["steps"] = int(chosen["last_step"].max())
                 for y in MOVED:
                     yield place | {"seed": -1, "y": y} | over_seeds(chosen, y, settings)
 

@@ -26,7 +26,12 @@ from flatness.studies.chen.measured_rows import (
     InterpolatedChange,
     MeasuredCheckpoint,
 )
-from flatness.studies.chen.quantities import CHAIN_LABELS, last_on_train, with_derived
+from flatness.studies.chen.quantities import (
+    CHAIN_LABELS,
+    last_on_train,
+    steps_behind,
+    with_derived,
+)
 
 
 def contrast_family(
@@ -41,7 +46,7 @@ def contrast_family(
     measured = read_table(checkpoints, MeasuredCheckpoint)
     table = with_derived(measured)
     common = {name: measured[name].iloc[0] for name in ("family", "dataset", "demo", "train_size")}
-    common |= {"steps": measured["step"].max(), "confidence": settings.confidence}
+    common["confidence"] = settings.confidence
     common |= derived_from(measured, statistics=settings.model_dump())
     found: dict[Path, tuple[type[Row], Iterator[dict[str, Any]]]] = {
         output: (Contrast, contrasts(table, settings)),
@@ -72,7 +77,8 @@ def contrasts(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, A
         interval = mean_interval(means, settings.confidence)
         counts = {"n": len(means), "excluded": len(excess) - len(used)}
         estimate = float(means.mean()) if len(means) else np.nan
-        yield {"contrast": name, **counts, "estimate": estimate, **vars(interval)}
+        place = {"contrast": name, "steps": steps_behind(train)}
+        yield place | counts | {"estimate": estimate} | vars(interval)
 
     models = last_on_train(table)
     columns = models[["root_sharpness", "mls", "local_dimensionality"]]
@@ -81,7 +87,8 @@ def contrasts(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, A
     difference = difference_of_correlations(
         *columns[finite].to_numpy().T, models["seed"][finite].to_numpy(), settings
     )
-    yield {"contrast": "mls_over_dimensionality", **counts, **difference}
+    place = {"contrast": "mls_over_dimensionality", "steps": steps_behind(models)}
+    yield place | counts | difference
 
 
 def gap_excess(checkpoints: pd.DataFrame, *, ratios: bool = True) -> pd.Series:

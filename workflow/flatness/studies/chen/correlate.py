@@ -23,6 +23,7 @@ from flatness.studies.chen.measured_rows import (
 from flatness.studies.chen.quantities import (
     SCATTER_LABELS,
     last_on_train,
+    steps_behind,
     with_derived,
 )
 from flatness.studies.chen.within_groups import (
@@ -64,10 +65,9 @@ def correlate_family(
     common = {name: measured[name].iloc[0] for name in ("family", "dataset", "demo")}
     common |= derived_from(measured, statistics=settings.model_dump())
     table = with_derived(measured)
-    reach = {"train_size": measured["train_size"].iloc[0], "steps": measured["step"].max()}
+    shared = {"train_size": measured["train_size"].iloc[0], "confidence": settings.confidence}
     rows = [
-        FamilyCorrelation(**common, **reach, confidence=settings.confidence, **row)
-        for row in family_correlations(table, settings)
+        FamilyCorrelation(**common, **shared, **row) for row in family_correlations(table, settings)
     ]
     write_table(checkpoints, [MeasuredCheckpoint(**row) for row in measured.to_dict("records")])
     write_table(correlations, rows)
@@ -87,16 +87,16 @@ def family_correlations(table: pd.DataFrame, settings: Statistics) -> Iterator[d
     """
     models, matched = last_on_train(table), at_loss(table, MATCHED)
     for row in over_models(models, settings):
-        yield row | {"at": END, "sampled": "train"}
+        yield row | {"at": END, "sampled": "train", "steps": steps_behind(models)}
     for at, part in ((END, models), (at_name(MATCHED), matched)):
-        place = {"at": at, "sampled": "train"}
+        place = {"at": at, "sampled": "train", "steps": steps_behind(part)}
         if at != END and len(part):
             for x, y in WITHIN_PAIRS:
                 yield _over(part, x, y, "pearson", settings) | place
         for row in (*among_settings(part, settings), *among_seeds(part, settings)):
             yield row | place
     for row in over_checkpoints(table, settings):
-        yield row | {"at": "along training"}
+        yield row | {"at": "along training", "steps": steps_behind(table)}
 
 
 def over_models(models: pd.DataFrame, settings: Statistics) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from scipy import stats
 from flatness.statistics.correlations import mean_interval, sign_flip_p
 from flatness.statistics.settings import Statistics
 from flatness.studies.chen.matched import compared_at
-from flatness.studies.chen.quantities import COMPRESSION, one_factor
+from flatness.studies.chen.quantities import COMPRESSION, one_factor, steps_behind
 from flatness.studies.chen.within_groups import account
 
 FACTORS = ("learning_rate", "batch_size")
@@ -38,7 +38,8 @@ def factor_effects(table: pd.DataFrame, settings: Statistics) -> Iterator[dict[s
             if part[factor].nunique() > 1:
                 for y in MOVED:
                     found = effect(part, factor, y, settings)
-                    yield {"factor": factor, "y": y, "at": at} | found
+                    place = {"factor": factor, "y": y, "at": at, "steps": steps_behind(part)}
+                    yield place | found
 
 
 def effect(models: pd.DataFrame, factor: str, y: str, settings: Statistics) -> dict[str, Any]:

@@ -111,3 +111,15 @@ def one_factor(table: pd.DataFrame, factor: str) -> pd.DataFrame:
 def last_on_train(table: pd.DataFrame) -> pd.DataFrame:
     """One row a model: the end of training, measured on training images."""
     return table[table["last"] & (table["sampled"] == "train")]
+
+
+def steps_behind(rows: pd.DataFrame) -> int:
+    """Steps of the longest training up to the rows that are compared; 0 without one.
+
+    Args:
+        rows: of `MeasuredCheckpoint`; those of models that do not reach a loss have none.
+
+    Returns:
+        The number of steps.
+    """
+    return int(rows["step"].where(np.isfinite(rows["train_loss"]), 0).max()) if len(rows) else 0
