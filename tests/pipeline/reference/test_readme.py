@@ -54,7 +54,7 @@ def test_a_larger_run_is_shown_beside_where_it_has_an_interval(ledger):
     assert ", n = " not in shown(), "the same models, shown twice"
     found |= {"estimate": -0.4}
     assert "| 50 | reproduced | -0.40 [-0.50, -0.10], n = 50: reproduced |" in shown()
-    assert "On the published number of images: 1 claims (1 repeat another): 1 reproduced" in shown()
+    assert "In the larger run: 1 claims (1 repeat another): 1 reproduced" in shown()
     found |= {"low": math.nan, "high": math.nan, "verdict": "inconclusive"}
     assert ", n = " not in shown(), "too few for an interval"
 

@@ -12,7 +12,7 @@ from flatness.report.summary import cells, counts_line, holm_line, value_text, v
 
 MARKS = "<!-- ledger -->", "<!-- /ledger -->"
 #: Heading of the column for the larger run.
-LARGER = "on the published number of images"
+LARGER = "in the larger run"
 
 
 def show_ledger(readme: Path, ledger: Path, larger: Path) -> None:
