@@ -13,7 +13,7 @@ from flatness.studies.transformers.draw import (
     family_styles,
     subject,
 )
-from flatness.studies.transformers.rows import PlacedVit, VitCorrelation
+from flatness.studies.transformers.rows import WITHIN, PlacedVit, VitCorrelation
 from studies.transformers.made_up_transformers import correlate
 
 
@@ -67,6 +67,8 @@ def test_the_title_gives_numbers_of_models_and_correlations(tmp_path):
     line = describe(table)
     assert line.startswith("n = 7 models, 1 left out\n")
     assert f"τ = {tau:+.2f} [" in line
+    inside = table[(table["group"] == WITHIN) & (table["method"] == "kendall")]["estimate"].item()
+    assert f"within families = {inside:+.2f} [" in line
 
 
 @pytest.mark.parametrize("pretrained", [False, True])

@@ -181,7 +181,8 @@ FIGURES = (
         caption='Average-case adaptive sharpness against normalized MLS of models with "vit" in '
         "their name, one colour and marker a family, hollow where a model is left out, by the "
         "exact and by the released estimators, with standard errors; r of the logarithms and "
-        "Kendall's τ over all models, in brackets their intervals (jackknife-t over families)",
+        "Kendall's τ over all models, in brackets their intervals (jackknife-t over families); τ "
+        "over the families' geometric means, and the mean of the families' τ (t over families)",
         count=Count(layout.VIT_CORRELATIONS),
         jobs="transformers",
         paper="chen",

@@ -14,7 +14,13 @@ from flatness.records.derived import derived_from
 from flatness.records.tables import read_tables, write_table
 from flatness.statistics.correlations import MINIMUM_MODELS, Correlation, correlate, mean_interval
 from flatness.statistics.settings import Statistics
-from flatness.studies.transformers.rows import MeasuredVit, PlacedVit, VitCorrelation
+from flatness.studies.transformers.rows import (
+    BETWEEN,
+    WITHIN,
+    MeasuredVit,
+    PlacedVit,
+    VitCorrelation,
+)
 
 #: Estimator to the suffix of its columns.
 ESTIMATORS = {"exact": "", "released": "_released"}
@@ -25,8 +31,6 @@ PAIRS = (
 )
 METHODS = ("pearson", "pearson of logarithms", "kendall")
 SCORE = "mean score"
-#: Groups of families: the means of each, and the mean coefficient inside them.
-BETWEEN, WITHIN = "family means", "within families"
 OUTLYING = 3.5  # the customary limit of a robust score
 
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import NullFormatter
 from flatness.records.tables import read_table
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
 from flatness.studies.titles import title
-from flatness.studies.transformers.rows import PlacedVit, VitCorrelation
+from flatness.studies.transformers.rows import BETWEEN, WITHIN, PlacedVit, VitCorrelation
 
 PANELS = {
     "exact": "exact: power iteration, pairs ±δ",
@@ -126,8 +126,14 @@ def describe(table: pd.DataFrame) -> str:
     whole = table[table["group"] == "all"].set_index("method")
     pearson, kendall = whole.loc["pearson of logarithms"], whole.loc["kendall"]
     left_out = f", {kendall['excluded']} left out" if kendall["excluded"] else ""
+    parts = table[table["method"] == "kendall"].set_index("group")
     coefficients = [
         f"{symbol} = {row['estimate']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
-        for symbol, row in (("Pearson's r of logarithms", pearson), ("Kendall's τ", kendall))
+        for symbol, row in (
+            ("Pearson's r of logarithms", pearson),
+            ("Kendall's τ", kendall),
+            ("τ between families", parts.loc[BETWEEN]),
+            ("within families", parts.loc[WITHIN]),
+        )
     ]
     return "\n".join([f"n = {kendall['n']} models{left_out}", *coefficients])

@@ -123,6 +123,10 @@ class PlacedVit(Row):
     cluster: bool = column("whether an outlier has another of its family in the same corner")
 
 
+#: Groups that tell whether a correlation lies between families or inside them.
+BETWEEN, WITHIN = "family means", "within families"
+
+
 class VitCorrelation(Provenance):
     """One correlation over all models, one family, the means of families, or inside families."""
 
@@ -130,8 +134,8 @@ class VitCorrelation(Provenance):
     x: str = column(words.X)
     y: str = column(words.Y)
     group: str = column(
-        "all; a family; family means: over the families' geometric means; within families: the "
-        "mean of the families' coefficients"
+        f"all; a family; {BETWEEN}: over the families' geometric means; {WITHIN}: the mean of the "
+        "families' coefficients"
     )
     dataset: str = column(words.DATASET)
     demo: bool = column(words.DEMO)
