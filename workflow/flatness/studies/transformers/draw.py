@@ -15,7 +15,7 @@ from matplotlib.ticker import NullFormatter
 
 from flatness.records.tables import read_table
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
-from flatness.studies.titles import title
+from flatness.studies.titles import title, value
 from flatness.studies.transformers.rows import BETWEEN, WITHIN, PlacedVit, VitCorrelation
 
 PANELS = {
@@ -128,7 +128,7 @@ def describe(table: pd.DataFrame) -> str:
     left_out = f", {kendall['excluded']} left out" if kendall["excluded"] else ""
     parts = table[table["method"] == "kendall"].set_index("group")
     coefficients = [
-        f"{symbol} = {row['estimate']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+        f"{symbol} = {value(*row[['estimate', 'low', 'high']])}"
         for symbol, row in (
             ("Pearson's r of logarithms", pearson),
             ("Kendall's τ", kendall),

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from flatness.records.tables import read_tables
 from flatness.studies.epfl.rows import Replication, TauDistribution
 from flatness.studies.figures import Dpi, Png, Svg, figure_style, save_figure
-from flatness.studies.titles import title
+from flatness.studies.titles import title, value
 
 
 def draw_replications(
@@ -89,7 +89,7 @@ def describe(summary: pd.Series) -> str:
     return (
         f"{title(summary['pool'])} on {title(summary['dataset'])}, "
         f"{summary['replications']} × {summary['replication_size']} models{left_out}\n"
-        f"mean τ = {summary['mean_tau']:+.3f}{interval(summary['low'], summary['high'])}\n"
+        f"mean τ = {value(*summary[['mean_tau', 'low', 'high']], digits=3)}\n"
         f"corrected {summary['mean_tau_corrected']:+.3f}{splits(summary)}\n"
         f"published: τ = {summary['published_tau']:+.3f}, "
         f"{place(summary['percentile'], summary['replications'])}"
@@ -120,8 +120,3 @@ def place(percentile: float, replications: int) -> str:
         others = "it" if replications == 1 else f"all {replications}"
         return f"{'above' if under else 'below'} {others}"
     return f"above {under} of {replications}"
-
-
-def interval(low: float, high: float) -> str:
-    """Such as " [-0.21, +0.02]", or a remark that one replication has no interval."""
-    return f" [{low:+.2f}, {high:+.2f}]" if np.isfinite(low + high) else " (no interval)"
