@@ -112,3 +112,13 @@ def test_a_value_without_an_interval_says_so(tmp_path):
     outcome = evaluate(read_claims(), tmp_path, "abc1234")[0]
     values = {"estimate": 0.5, "low": math.nan, "high": math.nan, "verdict": "inconclusive"}
     assert value_text(outcome.model_copy(update=values)) == "+0.50, no interval"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [(0.0024, 0.0026, "+0.0025 [+0.0024, +0.0026]"), (-0.01, 0.01, "+0.00 [-0.01, +0.01]")],
+)
+def test_a_small_ratio_is_not_shown_as_zero(tmp_path, low, high, shown):
+    outcome = evaluate(read_claims(), tmp_path, "abc1234")[0]
+    values = {"estimate": 0.0025, "low": low, "high": high, "verdict": "not reproduced"}
+    assert value_text(outcome.model_copy(update=values)) == shown

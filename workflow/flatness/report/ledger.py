@@ -24,6 +24,8 @@ from flatness.studies import words
 Cells = dict[str, str]
 #: Column to value.
 Where = dict[str, str | bool | int]
+#: Values of a column that a message names at most.
+SHOWN = 8
 #: Family-wise error rate of Holm's procedure: the chance of at least one false verdict.
 FALSE_VERDICTS = 0.05
 
@@ -136,7 +138,9 @@ def _misfit(table: list[Cells], where: Where) -> str:
     for name, value in where.items():
         there = list(dict.fromkeys(cells[name] for cells in table))
         if str(value) not in there:
-            return f"no row of its table has {name} = {value}; there are {', '.join(there)}"
+            more = ", …" if len(there) > SHOWN else ""
+            shown = ", ".join(there[:SHOWN]) + more
+            return f"no row of its table has {name} = {value}; there are {shown}"
     return "each value of its `where` is in its table, but no row has them all"
 
 

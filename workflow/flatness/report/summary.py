@@ -193,7 +193,10 @@ def value_text(outcome: Outcome) -> str:
         return "undefined"
     if math.isnan(outcome.low):
         return f"{outcome.estimate:+.2f}, no interval"
-    return f"{outcome.estimate:+.2f} [{outcome.low:+.2f}, {outcome.high:+.2f}]"
+    low, high = f"{outcome.low:+.2f}", f"{outcome.high:+.2f}"
+    if low == high and outcome.low != outcome.high:  # a small ratio
+        return f"{outcome.estimate:+.2g} [{outcome.low:+.2g}, {outcome.high:+.2g}]"
+    return f"{outcome.estimate:+.2f} [{low}, {high}]"
 
 
 def counts_line(outcomes: Sequence[Outcome]) -> str:
