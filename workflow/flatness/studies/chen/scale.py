@@ -33,9 +33,10 @@ from flatness.statistics.correlations import (
     pearson,
 )
 from flatness.statistics.settings import Statistics
+from flatness.studies import words
 from flatness.studies.chen.matched import compared_at
 from flatness.studies.chen.measured_rows import MeasuredCheckpoint
-from flatness.studies.chen.quantities import with_derived
+from flatness.studies.chen.quantities import steps_behind, with_derived
 from flatness.studies.chen.within_groups import WITHIN_PAIRS
 
 #: The largest correlation that counts as no correlation.
@@ -52,7 +53,7 @@ class ScaleCorrelation(Provenance):
     dataset: str = column("name of the data set")
     demo: bool = column("whether the data are a stand-in made for the demo")
     train_size: int = column("training images")
-    steps: int = column("steps of the longest training", unit="steps")
+    steps: int = column(words.STEPS, unit="steps")
     at: str = column(
         "where models are compared: end of training (equal steps), or at a training loss, to which "
         "each model's checkpoints are interpolated; over checkpoints: along training"
@@ -146,7 +147,7 @@ def _along_sizes(
         rows = families[size]
         yield {
             **{name: rows[name].iloc[0] for name in ("family", "dataset", "demo")},
-            **{"train_size": size, "steps": int(rows["step"].max()), "at": at, "x": x, "y": y},
+            **{"train_size": size, "steps": steps_behind(models[size]), "at": at, "x": x, "y": y},
             **{"estimate": own[0], "low": own[1].low, "high": own[1].high},
             **{"change": change[0], "change_low": change[1].low, "change_high": change[1].high},
             **{"n": len(kept), "excluded": len(every) - len(kept)},
