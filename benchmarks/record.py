@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flatness.records.files import atomic_path
+from flatness.records.machine import instruction_set, processor
 
 PAGE = Path("docs/performance.md")
 MARKS = "<!-- measured -->", "<!-- /measured -->"
@@ -17,8 +18,9 @@ Record = dict[str, Any]
 def gather(folder: Path, output: Path) -> None:
     """Writes all results as one JSON, and their table into the page; what has none is kept."""
     kept = json.loads(output.read_text(encoding="utf-8")) if output.exists() else {}
+    machine = {"processor": processor(), "instruction_set": instruction_set()}
     record = kept | {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        path.stem: json.loads(path.read_text(encoding="utf-8")) | machine
         for path in sorted(folder.glob("*.json"))
     }
     with atomic_path(output) as temporary:
@@ -36,6 +38,13 @@ def table_lines(record: Record) -> Iterator[str]:
     """The table in Markdown."""
     yield "| what | measured | target |"
     yield "|---|---|---|"
+    machines = {
+        f"{part['processor']}, {part['instruction_set']}"
+        for part in record.values()
+        if "instruction_set" in part
+    }
+    for machine in sorted(machines):
+        yield f"| measured on | {machine} | |"
     for lines in (measures, peers, chen, gpu, epfl, transformers, workflow):
         for line in lines(record.get(lines.__name__, {})):
             yield f"| {' | '.join(line)} |"
