@@ -143,7 +143,8 @@ def test_every_claim_of_the_ledger_leads_to_the_scatter_that_it_reads(data):
         assert claim["verdict"].startswith(line["verdict"])
         assert claim["statement"] == line["statement"]
         if math.isfinite(line["low"]):
-            assert f"[{line['low']:+.2f}, {line['high']:+.2f}]" in claim["value"]
+            ends = [float(end) for end in re.findall(r"[+-][\d.]+", claim["value"])[-2:]]
+            assert ends == pytest.approx([line["low"], line["high"]], abs=0.0051), claim["id"]
         assert claim["shown"] == ((claim["set"], claim["view"]) in views)
         if claim["x"] and line["verdict"] != "not run here":
             points = views[claim["set"], claim["view"]]

@@ -30,7 +30,8 @@ def test_every_config_plans_all_pools(tmp_path, config):
     study = validate(shipped(config)).epfl
     blocks = sum(-(-pool["models"] // pool["block"]) for pool in pools.values())
     for name in replications:
-        blocks += len(study.replication_blocks(name)) - len(study.pools[name].blocks)
+        more = study.replication_blocks(name, study.protocol)
+        blocks += len(more) - len(study.pools[name].blocks)
     runs = [(pool, run) for pool in epfl["audit"] for run in study.audit_plan(pool).runs]
     measured = {
         (pool, run.trained, run.measured, block)
