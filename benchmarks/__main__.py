@@ -1,6 +1,7 @@
 """Runs every benchmark, one after the other, each in a process of its own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ PYTHON = {"peers": ".venv-concordance/bin/python"}
 def main() -> int:
     """Writes results/benchmarks/<name>.json for each, then the record; returns how many failed."""
     folder = Path("results/benchmarks")
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # results of earlier code
+    folder.mkdir(parents=True)
     as_jobs = os.environ | ALLOCATION | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     failed = 0
     for name in NAMES:
