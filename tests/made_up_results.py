@@ -60,11 +60,14 @@ def trained(results, name, protocol, block, seeds):
     write_table(results / f"checkpoints/epfl/{name}/{protocol}/{block}.csv", models)
 
 
-def replications(results, name="fcnn", mean=-0.1, reach=0.05, count=20, published=-0.311, lost=()):
+def replications(
+    results, name="fcnn", mean=-0.1, reach=0.05, count=20, published=-0.311, lost=(),
+    protocol="written",
+):  # fmt: skip
     """Tables of the replications of one EPFL pool: one distribution, some models."""
-    folder = results / f"correlations/replications/{name}/written/written"
+    folder = results / f"correlations/replications/{name}/{protocol}/{protocol}"
     distribution = made_up(
-        TauDistribution, pool=name, trained="written", measured="written",
+        TauDistribution, pool=name, trained=protocol, measured=protocol,
         measure="worst_case_sharpness",
         mean_tau=mean, low=mean - reach, high=mean + reach, replications=count,
         replication_size=50,
@@ -74,7 +77,7 @@ def replications(results, name="fcnn", mean=-0.1, reach=0.05, count=20, publishe
     write_table(folder / "distribution.csv", [distribution])
     models = [
         made_up(
-            ReplicatedModel, pool=name, trained="written", measured="written", seed=seed,
+            ReplicatedModel, pool=name, trained=protocol, measured=protocol, seed=seed,
             used=seed not in lost, reason="the loss became nan in epoch 2" if seed in lost else "",
         )
         for seed in range(100)

@@ -17,6 +17,7 @@ MEMBERS = {
     "scales": [],
     "pools": ["fcnn", "gat"],
     "replications": [],
+    "released_replications": [],
     "audit": ["gat"],
     "factorial": [],
     "transformers": ["vit"],
@@ -66,6 +67,7 @@ def test_a_config_has_the_figures_of_the_families_and_pools_that_it_has():
         "chen_scatter_lenet5",
         "chen_figG5",
         "epfl_replications",
+        "epfl_replications_released",
         "epfl_audit_fcnn",
     )
     assert not set(gone) & set(drawn)
@@ -74,6 +76,19 @@ def test_a_config_has_the_figures_of_the_families_and_pools_that_it_has():
 def test_pools_come_in_the_configs_order():
     members = validate(shipped("laptop")).members
     assert members["audit"] == [pool for pool in members["pools"] if pool in members["audit"]]
+
+
+def test_pools_replicated_as_released_have_their_own_figure():
+    config = shipped("laptop")
+    config["epfl"]["replications"] = {
+        "fcnn": {"count": 4, "block": 50},
+        "gat": {"count": 4, "block": 50, "released": 2},
+    }
+    members = validate(config).members
+    assert members["replications"] == ["fcnn", "gat"]
+    assert drawn_figures(members)["epfl_replications_released"].members == ("gat",)
+    config["epfl"]["protocol"] = "released"  # all replications are, and their figure is the first
+    assert not validate(config).members["released_replications"]
 
 
 def test_the_list_is_read_without_what_draws():

@@ -39,6 +39,17 @@ def test_replications_are_counted_as_such(tmp_path):
     assert "replication" in figure.caption
 
 
+def test_replications_as_released_are_counted_apart(tmp_path):
+    made_up_results.picture(tmp_path, "epfl_replications_released")
+    made_up_results.replications(tmp_path, "gat", count=7)
+    [figure] = figures(tmp_path)
+    assert figure.counts == ()
+    made_up_results.replications(tmp_path, "gat", count=3, protocol="released")
+    [figure] = figures(tmp_path)
+    assert figure.counts == ("gat released released: 3 replications",)
+    assert "as released" in figure.caption
+
+
 def test_each_pools_audit_counts_its_own_models(tmp_path):
     made_up_results.picture(tmp_path, "epfl_audit_gat")
     made_up_results.audit(tmp_path, "fcnn")

@@ -330,6 +330,7 @@ def tables_by_option(name):
     """The tables of a figure, by option of its verb."""
     drawn = DRAWN[name]
     tables = {}
+    protocol = drawn.figure.protocol or CONFIG.epfl.protocol
     for option, pattern in drawn.figure.tables.items():
         group = drawn.figure.where.get(option)
         having = CONFIG.members[group] if group else drawn.members
@@ -339,8 +340,8 @@ def tables_by_option(name):
             family=members,
             scale=members,
             pool=members,
-            trained=CONFIG.epfl.protocol,
-            measured=CONFIG.epfl.protocol,
+            trained=protocol,
+            measured=protocol,
         )
     return tables
 

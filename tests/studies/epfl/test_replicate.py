@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from scipy import stats
@@ -14,7 +15,7 @@ from flatness.pipeline.config import validate
 from flatness.records.frozen import seeds_of
 from flatness.records.tables import read_table
 from flatness.studies.epfl.config import training
-from flatness.studies.epfl.draw.replications import draw_pool, place
+from flatness.studies.epfl.draw.replications import corrected, draw_pool, place
 from flatness.studies.epfl.replicate import spread_of_splits, tau_distribution
 from flatness.studies.epfl.rows import ReplicatedModel, Replication, TauDistribution
 from studies.epfl.made_up_pool import STATISTICS, pool_tables
@@ -209,10 +210,17 @@ def test_replications_are_drawn_the_same_each_time_also_a_single_one(tmp_path, s
     found = read_table(tmp_path / "table.csv", TauDistribution).loc[0]
     text = (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert f"GAT on sbm, {24 // size} × {size} models" in text
-    assert f"mean τ = {found['mean_tau']:+.3f}" in text
+    assert f"as written: mean τ = {found['mean_tau']:+.3f}" in text
     assert f"corrected {found['mean_tau_corrected']:+.3f}" in text
     where = place(found["percentile"], 24 // size)
     assert f"published: τ = {found['published_tau']:+.3f}, {where}" in text
+
+
+def test_a_figure_says_if_tau_cannot_be_corrected():
+    summary = pd.Series({"mean_tau_corrected": np.nan, "splits": 1})
+    assert corrected(summary) == "noise of restarts unknown"
+    summary["mean_tau_corrected"] = -0.25
+    assert corrected(summary) == "corrected -0.250"
 
 
 def test_replications_are_drawn_by_their_tau(tmp_path):

@@ -149,6 +149,9 @@ class Config(Frozen):
         }
         for kind in ("replications", "audit", "factorial"):
             found[kind] = [pool for pool in pools if pool in getattr(self.epfl, kind)]
+        found["released_replications"] = [
+            pool for pool in pools if "released" in self.epfl.replicated_protocols(pool)[1:]
+        ]
         return found
 
     @property

@@ -54,6 +54,8 @@ class Figure:
         only: the models of this group that it shows, in this order; empty for all.
         where: option of `tables` -> key of `Config.members`, for tables that only some members
             have.
+        protocol: under which the pools that it shows were trained and measured; empty for the
+            config's own.
         options: other options of the function.
     """
 
@@ -68,6 +70,7 @@ class Figure:
     among: str = ""
     only: tuple[str, ...] = ()
     where: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -136,6 +139,24 @@ def _chen(
     function = f"flatness.studies.chen.draw.{function}"
     shared = {"count": count, "jobs": "chen", "paper": "chen", "among": "families", "only": only}
     return Figure(name, function, tables, **shared, **entry)
+
+
+def _replications(name: str, trained: str = "", **entry: object) -> Figure:
+    """τ over independent pools under one protocol; `trained` says which in the caption."""
+    return Figure(
+        name,
+        "flatness.studies.epfl.draw.replications:draw_replications",
+        {"replications": layout.REPLICATIONS, "distributions": layout.DISTRIBUTION},
+        caption="Kendall's τ between adaptive worst-case sharpness and test loss in each "
+        f"independent replication of a pool{trained}, sorted, with its interval (jackknife-t over "
+        "models); in grey the mean over replications with its t-interval and the interval that one "
+        "more replication falls into, dashed the published value, with the number of replications "
+        "that it lies above",
+        count=Count(layout.DISTRIBUTION, "replications", column="replications"),
+        paper="epfl",
+        jobs="epfl",
+        **entry,
+    )
 
 
 def _trends(name: str, family: str, by: str, heading: str, caption: str) -> Figure:
@@ -284,20 +305,15 @@ FIGURES = (
         jobs="cross",
         among="crossed",
     ),
-    Figure(
-        "epfl_replications",
-        "flatness.studies.epfl.draw.replications:draw_replications",
-        {"replications": layout.REPLICATIONS, "distributions": layout.DISTRIBUTION},
-        heading="The sampling distribution of τ",
-        caption="Kendall's τ between adaptive worst-case sharpness and test loss in each "
-        "independent replication of a pool, sorted, with its interval (jackknife-t over models); "
-        "in grey the mean over replications with its t-interval and the interval that one more "
-        "replication falls into, dashed the published value, with the number of replications that "
-        "it lies above",
-        count=Count(layout.DISTRIBUTION, "replications", column="replications"),
-        paper="epfl",
-        jobs="epfl",
-        among="replications",
+    _replications(
+        "epfl_replications", heading="The sampling distribution of τ", among="replications"
+    ),
+    _replications(
+        "epfl_replications_released",
+        heading="The sampling distribution of τ, as released",
+        trained=", trained and measured as released",
+        among="released_replications",
+        protocol="released",
     ),
     Figure(
         "epfl_audit_{member}",

@@ -88,8 +88,8 @@ def _shown(figure: Figure, picture: Path, results: Path) -> ShownFigure:
 
 
 def _counted(figure: Figure, members: Sequence[str], results: Path) -> list[Path]:
-    """The tables that have the number of models, under the first protocol that a run has."""
-    for protocol in PROTOCOLS:
+    """The tables with the number of models, under the figure's protocol or the run's first."""
+    for protocol in (figure.protocol,) if figure.protocol else PROTOCOLS:
         known = {"trained": protocol, "measured": protocol}
         found = [
             path

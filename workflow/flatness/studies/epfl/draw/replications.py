@@ -86,22 +86,29 @@ def draw_pool(axis: Axes, taus: pd.DataFrame, summary: pd.Series) -> None:
 def describe(summary: pd.Series) -> str:
     """Counts, mean τ with interval, published τ and where it falls."""
     left_out = f", {summary['excluded']} without τ" if summary["excluded"] else ""
+    mean = value(*summary[["mean_tau", "low", "high"]], digits=3)
     return (
         f"{title(summary['pool'])} on {title(summary['dataset'])}, "
         f"{summary['replications']} × {summary['replication_size']} models{left_out}\n"
-        f"mean τ = {value(*summary[['mean_tau', 'low', 'high']], digits=3)}\n"
-        f"corrected {summary['mean_tau_corrected']:+.3f}{splits(summary)}\n"
+        f"as {summary['trained']}: mean τ = {mean}\n"
+        f"{', '.join([corrected(summary), *splits(summary)])}\n"
         f"published: τ = {summary['published_tau']:+.3f}, "
         f"{place(summary['percentile'], summary['replications'])}"
     )
 
 
-def splits(summary: pd.Series) -> str:
-    """Such as ", 12 splits (sd .05)"; nothing for the report's alone."""
+def corrected(summary: pd.Series) -> str:
+    """The mean τ corrected for the noise of the restarts, where the noise is known."""
+    tau = summary["mean_tau_corrected"]
+    return f"corrected {tau:+.3f}" if np.isfinite(tau) else "noise of restarts unknown"
+
+
+def splits(summary: pd.Series) -> list[str]:
+    """Such as "12 splits (sd .05)"; nothing for the report's alone."""
     if summary["splits"] == 1:
-        return ""
+        return []
     part = f" (sd {summary['split_sd']:.2f})" if np.isfinite(summary["split_sd"]) else ""
-    return f", {summary['splits']} splits{part}"
+    return [f"{summary['splits']} splits{part}"]
 
 
 def place(percentile: float, replications: int) -> str:
