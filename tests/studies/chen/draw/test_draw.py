@@ -19,7 +19,7 @@ from flatness.studies.chen.draw.common import (
     size,
     subject,
 )
-from flatness.studies.chen.draw.fig3 import draw_bound, draw_fig3
+from flatness.studies.chen.draw.fig3 import PANELS, draw_bound, draw_fig3
 from flatness.studies.chen.draw.fig_g5 import draw_fig_g5
 from flatness.studies.chen.draw.scatter import draw_coefficient, draw_scatter
 from flatness.studies.chen.draw.test_samples import draw_test_samples
@@ -95,6 +95,17 @@ def test_figure_3_says_where_models_were_not_measured_along_training(tmp_path):
     checkpoints, correlations = family_tables(tmp_path, trend_seeds=0)
     _, text = drawn(tmp_path, draw_fig3, [checkpoints], [correlations])
     assert "not measured along training" in text
+
+
+def test_figure_3_has_no_axes_where_no_model_reaches_the_loss(tmp_path):
+    path, correlations = family_tables(tmp_path)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table["train_loss"] = "0.01"
+    table.to_csv(path, index=False)
+    _, text = drawn(tmp_path, draw_fig3, [path], [correlations])
+    assert text.count("0 models (0 interpolate), 10 left out") == len(PANELS)
+    assert text.count("(training loss stays above 0.0003)") == len(PANELS)
+    assert text.count("all: r = ") == len(PANELS)  # at the end of training
 
 
 def test_models_that_do_not_interpolate_are_hollow(tmp_path):

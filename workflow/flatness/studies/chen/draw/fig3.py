@@ -60,15 +60,17 @@ def draw_fig3(
             compared = {END: last_on_train(part), MATCHED_AT: at_loss(part, MATCHED)}
             cells = [(panel, at) for panel in PANELS for at in compared]
             for axis, ((value, bound, name, bound_name), at) in zip(column, cells, strict=True):
-                if compared[at].empty:
-                    axis.axis("off")
-                    note = "not measured along training"
-                else:
+                models = compared[at]
+                used = np.isfinite(models[[value, bound]]).all(axis=1)
+                if used.any():
                     text = levels_text(found[found["at"] == at], value, bound)
-                    draw_bound(axis, compared[at], levels, text, value, bound)
+                    draw_bound(axis, models, levels, text, value, bound)
                     axis.set(xlabel=bound_name, ylabel=name)
-                    used = np.isfinite(compared[at][[value, bound]]).all(axis=1)
-                    note = fill(shown(compared[at], used), COLUMN)
+                else:
+                    axis.axis("off")
+                note = "not measured along training"
+                if len(models):
+                    note = fill(shown(models, used), COLUMN)
                 axis.set_title(f"{HEADINGS[at]}\n{note}", fontsize=7)
             heading = f"{subject(part)}\n{fill(size(part[part['sampled'] == 'train']), COLUMN)}"
             column[0].set_title(f"{heading}\n{column[0].get_title()}", fontsize=7)
